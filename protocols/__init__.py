@@ -1,0 +1,1 @@
+"""What the parties agree on, and every rule that more than one of them computes."""

@@ -1,0 +1,66 @@
+"""What an institution allows, whatever a plan asks: read from its own `policy.toml`, enforced by its own node."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from protocols.errors import PolicyError
+from protocols.plan import Plan
+from protocols.validation import first_problem
+
+
+class Policy(BaseModel):
+    """The terms below which an institution takes no part."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    min_institutions: Annotated[int, Field(ge=3)] = Field(3, description="smallest cohort whose sum may be opened")
+    colluding: Annotated[int, Field(ge=0)] = Field(1, description="institutions assumed to collude with the coordinator, at least")
+    plans: tuple[str, ...] = Field((), description="names of plans that may be trained; empty allows every name")
+    targets: tuple[str, ...] = Field((), description="parts of the network that may be trained; empty allows all")
+    max_rounds: Annotated[int, Field(gt=0)] = Field(1000, description="most rounds of one plan")
+
+
+def check_plan(policy: Policy, plan: Plan) -> None:
+    """Refuses a plan that asks for more than the policy allows.
+
+    Raises:
+        PolicyError: the first term that is broken, with both figures.
+    """
+    for holds, sentence in _terms(policy, plan):
+        if not holds:
+            raise PolicyError(f"{sentence}; change the plan, or the policy if the institution agrees")
+
+
+def _terms(policy: Policy, plan: Plan) -> Iterator[tuple[bool, str]]:
+    sums, ours = plan.secure_aggregation, "this institution's policy"
+    yield (
+        sums.min_institutions >= policy.min_institutions,
+        f"secure_aggregation.min_institutions is {sums.min_institutions} and {ours} asks for at least {policy.min_institutions}",
+    )
+    yield sums.colluding >= policy.colluding, f"secure_aggregation.colluding is {sums.colluding} and {ours} asks for {policy.colluding}"
+    yield not policy.plans or plan.name in policy.plans, f"the plan {plan.name} is not among those that {ours} allows"
+    unwanted = sorted(set(plan.trainable.targets) - set(policy.targets)) if policy.targets else []
+    yield not unwanted, f"trainable.targets names {', '.join(unwanted)}, which {ours} does not allow"
+    yield plan.rounds <= policy.max_rounds, f"rounds is {plan.rounds} and {ours} allows at most {policy.max_rounds}"
+
+
+def load_policy(path: Path) -> Policy:
+    """Reads `policy.toml`; a file that does not exist is the default policy.
+
+    Raises:
+        PolicyError: the file is unreadable or breaks the format.
+    """
+    if not path.exists():
+        return Policy()
+    try:
+        return Policy.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        raise PolicyError(f"{path}: {first_problem(error, Policy)}") from None
+    except (OSError, ValueError):
+        raise PolicyError(f"{path}: the policy is not readable TOML; mend it or delete it for the defaults") from None

@@ -1,0 +1,43 @@
+"""An institution's own terms stand above the plan's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from protocols.errors import PolicyError
+from protocols.plan import parse_plan
+from protocols.policy import Policy, check_plan, load_policy
+
+PLAN = parse_plan({"name": "triage", "base": "tiny", "records": {"prompt": "{a}", "target": "{b}"}}, "plan.toml")
+
+
+def test_the_default_policy_takes_the_default_plan() -> None:
+    check_plan(Policy(), PLAN)
+
+
+@pytest.mark.parametrize(
+    ("terms", "message"),
+    [
+        ({"min_institutions": 5}, "min_institutions is 3"),
+        ({"colluding": 2}, "colluding is 1"),
+        ({"plans": ("other",)}, "the plan triage"),
+        ({"targets": ("attention",)}, "dense_mlp, lm_head, shared_experts"),
+        ({"max_rounds": 2}, "rounds is 8"),
+    ],
+)
+def test_a_plan_below_the_terms_is_refused(terms: dict[str, Any], message: str) -> None:
+    with pytest.raises(PolicyError, match=message):
+        check_plan(Policy(**terms), PLAN)
+
+
+def test_no_file_is_the_default_policy(tmp_path: Path) -> None:
+    assert load_policy(tmp_path / "policy.toml") == Policy()
+
+
+def test_an_unknown_term_is_named(tmp_path: Path) -> None:
+    (tmp_path / "policy.toml").write_text("coluding = 2\n")
+    with pytest.raises(PolicyError, match="did you mean colluding"):
+        load_policy(tmp_path / "policy.toml")
