@@ -1,0 +1,25 @@
+"""What the operator may be told; each text is one sentence."""
+
+from __future__ import annotations
+
+from protocols.errors import ConsortiumError
+
+
+class RegistryError(ConsortiumError):
+    """The registry cannot be opened, or was asked for what it does not hold."""
+
+
+class IllegalTransition(RegistryError):
+    """A run was sent to a state that its present state does not lead to."""
+
+
+class LeaseHeld(RegistryError):
+    """Another process drives this run."""
+
+
+class ReleaseRefused(ConsortiumError):
+    """A model version does not meet the plan's requirements, or cannot be written."""
+
+
+class SettingsError(ConsortiumError):
+    """The coordinator's settings cannot be read."""

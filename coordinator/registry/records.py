@@ -1,0 +1,131 @@
+"""What is written to and read from the registry, as frozen values; no row of the database leaves the package."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from coordinator.registry.states import RunState, WantedState
+
+
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """A submitted plan."""
+
+    plan_name: str
+    plan_sha256: str
+    plan: str  # canonical JSON (protocols.plan), or the text that was submitted
+    base_sha256: str
+    seed: int
+    rounds: int
+    terms_sha256: str = ""
+    metric: str = "accuracy"
+    higher_is_better: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run as the registry has it now."""
+
+    run: str
+    plan_name: str
+    plan_sha256: str
+    plan: str
+    base_sha256: str
+    terms_sha256: str
+    seed: int
+    rounds: int
+    metric: str
+    higher_is_better: bool
+    state: RunState
+    wanted: WantedState
+    reason: str  # why it failed or was stopped; empty otherwise
+    created_at: datetime
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """One institution's part in a round: that it was summed, or from which stage on it was missing. Never what it sent."""
+
+    institution: str
+    bytes_up: int
+    bytes_down: int
+    missing_from: str | None = None  # stage, e.g. "train.sum"; None when its update is in the sum
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """A finished round. Round 0 measures the base and, for ESFT, chooses the experts."""
+
+    number: int
+    state_sha256: str
+    transcripts: Mapping[str, str]  # name of the sum -> hash of its transcript, in the order of the sums
+    contributions: tuple[Contribution, ...]
+    seconds: float
+    loss: float | None = None  # mean over the institutions' training examples
+    metric: float | None = None  # None in a round without evaluation
+    experts: Mapping[int, tuple[int, ...]] | None = None  # layer -> experts chosen in this round
+    finished_at: datetime | None = None  # None until recorded
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        return tuple(sorted(part.institution for part in self.contributions if part.missing_from))
+
+    @property
+    def institutions(self) -> int:
+        return len(self.contributions) - len(self.missing)
+
+    @property
+    def bytes_up(self) -> int:
+        return sum(part.bytes_up for part in self.contributions)
+
+    @property
+    def bytes_down(self) -> int:
+        return sum(part.bytes_down for part in self.contributions)
+
+
+@dataclass(frozen=True, slots=True)
+class Participant:
+    """An institution that the registry knows, with its Ed25519 public key in hexadecimal."""
+
+    name: str
+    public_key: str
+    joined_at: datetime | None = None  # None until recorded
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVersion:
+    """A released model: the directory, and the hash of its signed manifest."""
+
+    name: str
+    version: int
+    run: str
+    path: str
+    manifest_sha256: str
+    transcript_sha256: str
+    signer: str  # Ed25519 public key in hexadecimal
+    metric: float | None
+    released_at: datetime | None = None  # None until recorded
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A link of the chain; `body` is canonical JSON."""
+
+    sequence: int  # 1, 2, ...
+    kind: str
+    run: str | None
+    at: datetime
+    body: str
+    previous_hash: bytes
+    hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ChainHead:
+    """Length of the event chain and the hash of its last event."""
+
+    length: int
+    hash: bytes

@@ -1,0 +1,46 @@
+"""The registry: who took part, what was run, what came out; every change leaves an event in a hash chain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Self
+
+from coordinator.registry.records import ChainHead, Event, ModelVersion, NewRun, Participant, Round, Run
+from coordinator.registry.states import RunState, WantedState
+
+Clock = Callable[[], datetime]
+
+
+class Registry:
+    """Transactions over the registry's tables; every method is one transaction and changes everything it names or nothing."""
+
+    @classmethod
+    def open(cls, location: str, clock: Clock, *, create: bool = True) -> Self:
+        """Opens a SQLite file by path, or any database by SQLAlchemy URL, and brings its schema up to date."""
+        raise NotImplementedError
+
+    def close(self) -> None: ...
+    # runs
+    def create_run(self, new: NewRun, token: bytes) -> Run: ...  # id = plan name + "-" + token hex (4 random bytes)
+    def find_run(self, plan_sha256: str, seed: int) -> Run | None: ...  # the latest such run
+    def run(self, run: str) -> Run: ...  # by id or unique prefix
+    def runs(self) -> tuple[Run, ...]: ...
+    def set_state(self, run: str, state: RunState, reason: str = "") -> Run: ...
+    def set_wanted(self, run: str, wanted: WantedState) -> Run: ...
+    # institutions, rounds
+    def record_participants(self, participants: Sequence[Participant]) -> None: ...
+    def participants(self) -> tuple[Participant, ...]: ...
+    def record_round(self, run: str, finished: Round) -> Round: ...  # with its contributions and event, one transaction
+    def rounds(self, run: str) -> tuple[Round, ...]: ...
+    # models
+    def add_model_version(self, version: ModelVersion) -> ModelVersion: ...
+    def model_versions(self, run: str | None = None) -> tuple[ModelVersion, ...]: ...
+    # events
+    def append_event(self, kind: str, run: str | None, body: Mapping[str, Any]) -> ChainHead: ...
+    def head(self) -> ChainHead: ...
+    def events(self, run: str | None = None, after: int = 0) -> tuple[Event, ...]: ...
+    def verify_chain(self) -> ChainHead: ...  # raises ChainBroken naming the row
+    # lease: one job a run
+    def take_lease(self, name: str, owner: str, seconds: float, gone: Callable[[str], bool] = lambda owner: False) -> None: ...
+    def release_lease(self, name: str, owner: str) -> None: ...
