@@ -1,0 +1,215 @@
+"""Names and shapes of everything an adapter trains: the same at every party, computed without weights and without torch."""
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self, TypeAlias
+
+import numpy as np
+
+from model.config import ModelConfig
+from model.errors import ModelError
+
+Experts: TypeAlias = Mapping[int, tuple[int, ...]]
+
+_FIELDS = ("lora_rank", "lora_alpha", "targets", "rank_pattern", "expert_mode", "expert_rank", "mtp")
+
+
+class AdapterError(ModelError):
+    """What was asked for does not fit the network; the text says which target, expert or tensor."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterConfig:
+    """What is trained; the fields of the plan's ``[trainable]`` table that shape the tensors."""
+
+    lora_rank: int = 8
+    lora_alpha: float = 16.0
+    targets: tuple[str, ...] = ("attention", "shared_experts", "dense_mlp", "lm_head")
+    rank_pattern: Mapping[str, int] = field(default_factory=dict)
+    expert_mode: Literal["lora", "full"] = "lora"
+    expert_rank: int = 8
+    mtp: bool | Literal["auto"] = "auto"
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any]) -> Self:
+        """Reads the plan's ``[trainable]`` table; fields that do not shape tensors are ignored."""
+        known = {name: fields[name] for name in _FIELDS if name in fields}
+        return cls(**known | {"targets": tuple(known.get("targets", cls().targets))})
+
+    def rank_of(self, module: str) -> int:
+        """LoRA rank of a module: the first pattern that equals the end of its name (after a dot), as in peft."""
+        for pattern, rank in self.rank_pattern.items():
+            if _matches(pattern, module):
+                return rank
+        return self.lora_rank
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterTensor:
+    """One float32 tensor of an adapter. ``full`` tensors are differences to the base, so they start at zero."""
+
+    name: str
+    shape: tuple[int, ...]
+    kind: Literal["lora_A", "lora_B", "full"]
+    expert: tuple[int, int] | None = None  # (layer, expert); None outside routed experts
+
+
+@dataclass(frozen=True, slots=True)
+class _Module:
+    name: str
+    group: str
+    shape: tuple[int, ...]  # of its weight: [out, in] of a Linear
+    full: bool = False  # trained in full, never by LoRA
+
+
+def adapter_layout(config: ModelConfig, adapter: AdapterConfig, experts: Experts) -> tuple[AdapterTensor, ...]:
+    """All tensors of the adapter, sorted by name.
+
+    ``experts`` maps a layer to the experts adapted in it; a multi-token prediction module k is layer ``num_hidden_layers + k``.
+    Raises AdapterError for a target, rank pattern, layer or expert that the network does not have.
+    """
+    modules = _chosen_modules(config, adapter)
+    tensors = [tensor for module in modules for tensor in _module_tensors(module, adapter)]
+    for layer in sorted(experts):
+        tensors += _layer_expert_tensors(config, adapter, layer, experts[layer])
+    return tuple(sorted(tensors, key=lambda tensor: tensor.name))
+
+
+def initial_adapter(layout: tuple[AdapterTensor, ...], seed: int) -> dict[str, np.ndarray]:
+    """The public starting point: A uniform in ±1/sqrt(in) as peft draws it, B and full tensors zero; float32.
+
+    Each tensor has a Philox stream of its own, keyed by SHA-256 of seed and name, and uses its raw words: equal on every machine and numpy.
+    """
+    return {t.name: _uniform(t, seed) if t.kind == "lora_A" else np.zeros(t.shape, np.float32) for t in layout}
+
+
+def check_state(layout: tuple[AdapterTensor, ...], tensors: Mapping[str, np.ndarray]) -> None:
+    """Raises AdapterError unless ``tensors`` has exactly the names and shapes of ``layout``."""
+    expected = {t.name: t.shape for t in layout}
+    for name in sorted(expected.keys() ^ tensors.keys()):
+        raise AdapterError(f"Adapter tensor {name} is {'missing' if name in expected else 'unknown'}: it was made for another plan or base.")
+    for name, shape in expected.items():
+        if tensors[name].shape != shape:
+            raise AdapterError(f"Adapter tensor {name} has shape {tensors[name].shape}, but this plan and base need {shape}.")
+
+
+def expert_layers(config: ModelConfig, mtp: bool = True) -> tuple[int, ...]:
+    """Layers that hold routed experts; those of multi-token prediction modules come last."""
+    last = config.num_hidden_layers + (config.num_nextn_predict_layers if mtp else 0)
+    return tuple(range(min(config.first_k_dense_replace, config.num_hidden_layers), last))
+
+
+def _uniform(tensor: AdapterTensor, seed: int) -> np.ndarray:
+    key = hashlib.sha256(f"consortium initial adapter\0{seed}\0{tensor.name}".encode()).digest()[:16]
+    words = np.random.Philox(key=int.from_bytes(key, "little")).random_raw(int(np.prod(tensor.shape)))
+    unit = (words >> np.uint64(11)).astype(np.float64) * 2.0**-53  # [0, 1), 53 bits
+    bound = 1.0 / np.sqrt(tensor.shape[-1])
+    return ((2.0 * unit - 1.0) * bound).astype(np.float32).reshape(tensor.shape)
+
+
+def _chosen_modules(config: ModelConfig, adapter: AdapterConfig) -> list[_Module]:
+    if adapter.mtp is True and not config.num_nextn_predict_layers:
+        raise AdapterError("The plan adapts multi-token prediction (mtp = true), but the base has none: set mtp to auto or false.")
+    modules = list(_modules(config, mtp=adapter.mtp is not False))
+    for target in adapter.targets:
+        if not any(target in (module.group, module.name) for module in modules):
+            raise AdapterError(f'Target "{target}" names nothing in this network: use {_groups(modules)} or an exact module name.')
+    chosen = [module for module in modules if {module.group, module.name} & set(adapter.targets)]
+    for pattern in adapter.rank_pattern:
+        if not any(_matches(pattern, module.name) and not module.full for module in chosen):
+            raise AdapterError(f'Rank pattern "{pattern}" matches no module that the targets adapt by LoRA: correct or remove it.')
+    return chosen
+
+
+def _matches(pattern: str, module: str) -> bool:
+    try:
+        return re.fullmatch(rf"(.*\.)?({pattern})", module) is not None
+    except re.error as error:
+        raise AdapterError(f'Rank pattern "{pattern}" is not a regular expression ({error}): give a module name.') from None
+
+
+def _groups(modules: list[_Module]) -> str:
+    return ", ".join(dict.fromkeys(module.group for module in modules))
+
+
+def _modules(config: ModelConfig, mtp: bool) -> Iterator[_Module]:
+    hidden, layers = config.hidden_size, config.num_hidden_layers
+    yield _Module("model.embed_tokens", "embeddings", (config.vocab_size, hidden), full=True)
+    yield _Module("lm_head", "lm_head", (config.vocab_size, hidden))
+    yield _Module("model.norm", "norms", (hidden,), full=True)
+    for layer in range(layers + (config.num_nextn_predict_layers if mtp else 0)):
+        yield from _block_modules(config, layer)
+        if layer >= layers:
+            yield _Module(f"model.layers.{layer}.eh_proj", "attention", (hidden, 2 * hidden))
+            for norm in ("enorm", "hnorm", "shared_head.norm"):
+                yield _Module(f"model.layers.{layer}.{norm}", "norms", (hidden,), full=True)
+
+
+def _block_modules(config: ModelConfig, layer: int) -> Iterator[_Module]:
+    prefix = f"model.layers.{layer}"
+    for name, shape in _attention_shapes(config).items():
+        yield _Module(f"{prefix}.self_attn.{name}", "attention", shape)
+    for norm in ("input_layernorm", "post_attention_layernorm"):
+        yield _Module(f"{prefix}.{norm}", "norms", (config.hidden_size,), full=True)
+    if layer < config.first_k_dense_replace and layer < config.num_hidden_layers:
+        yield from _mlp_modules(f"{prefix}.mlp", "dense_mlp", config.hidden_size, config.intermediate_size)
+    elif config.n_shared_experts:
+        width = config.n_shared_experts * config.moe_intermediate_size
+        yield from _mlp_modules(f"{prefix}.mlp.shared_experts", "shared_experts", config.hidden_size, width)
+
+
+def _attention_shapes(config: ModelConfig) -> dict[str, tuple[int, int]]:
+    hidden, heads = config.hidden_size, config.num_attention_heads
+    queries = heads * (config.qk_nope_head_dim + config.qk_rope_head_dim)
+    rank = config.q_lora_rank
+    query: dict[str, tuple[int, int]] = {"q_a_proj": (rank, hidden), "q_b_proj": (queries, rank)} if rank else {"q_proj": (queries, hidden)}
+    return query | {
+        "kv_a_proj_with_mqa": (config.kv_lora_rank + config.qk_rope_head_dim, hidden),
+        "kv_b_proj": (heads * (config.qk_nope_head_dim + config.v_head_dim), config.kv_lora_rank),
+        "o_proj": (hidden, heads * config.v_head_dim),
+    }
+
+
+def _mlp_modules(prefix: str, group: str, hidden: int, width: int) -> Iterator[_Module]:
+    for name, shape in _mlp_shapes(hidden, width).items():
+        yield _Module(f"{prefix}.{name}", group, shape)
+
+
+def _mlp_shapes(hidden: int, width: int) -> dict[str, tuple[int, int]]:
+    return {"gate_proj": (width, hidden), "up_proj": (width, hidden), "down_proj": (hidden, width)}
+
+
+def _module_tensors(module: _Module, adapter: AdapterConfig) -> list[AdapterTensor]:
+    if module.full:
+        return [AdapterTensor(f"{module.name}.weight", module.shape, "full")]
+    return _lora_pair(module.name, module.shape, adapter.rank_of(module.name), None)
+
+
+def _lora_pair(name: str, shape: tuple[int, ...], rank: int, expert: tuple[int, int] | None) -> list[AdapterTensor]:
+    if rank < 1:
+        raise AdapterError(f"LoRA rank {rank} of {name} must be at least 1.")
+    return [
+        AdapterTensor(f"{name}.lora_A.weight", (rank, shape[1]), "lora_A", expert),
+        AdapterTensor(f"{name}.lora_B.weight", (shape[0], rank), "lora_B", expert),
+    ]
+
+
+def _layer_expert_tensors(config: ModelConfig, adapter: AdapterConfig, layer: int, chosen: tuple[int, ...]) -> list[AdapterTensor]:
+    if layer not in expert_layers(config, mtp=adapter.mtp is not False):
+        raise AdapterError(f"Layer {layer} has no routed experts that this plan adapts.")
+    if len(set(chosen)) != len(chosen) or not all(0 <= expert < config.n_routed_experts for expert in chosen):
+        raise AdapterError(f"Experts {list(chosen)} of layer {layer} must be different numbers below {config.n_routed_experts}.")
+    return [tensor for expert in chosen for tensor in _expert_tensors(config, adapter, layer, expert)]
+
+
+def _expert_tensors(config: ModelConfig, adapter: AdapterConfig, layer: int, expert: int) -> list[AdapterTensor]:
+    tensors: list[AdapterTensor] = []
+    for projection, shape in _mlp_shapes(config.hidden_size, config.moe_intermediate_size).items():
+        name = f"model.layers.{layer}.mlp.experts.{expert}.{projection}"
+        if adapter.expert_mode == "full":
+            tensors.append(AdapterTensor(f"{name}.weight", shape, "full", (layer, expert)))
+        else:
+            tensors += _lora_pair(name, shape, adapter.expert_rank, (layer, expert))
+    return tensors
