@@ -213,3 +213,25 @@ def _expert_tensors(config: ModelConfig, adapter: AdapterConfig, layer: int, exp
         else:
             tensors += _lora_pair(name, shape, adapter.expert_rank, (layer, expert))
     return tensors
+
+
+@dataclass(frozen=True, slots=True)
+class Adaptation:
+    """What a plan makes of one base: tensors and starting point for any choice of experts. Every party holds an equal one."""
+
+    config: ModelConfig
+    adapter: AdapterConfig
+    seed: int
+
+    @property
+    def expert_counts(self) -> dict[int, int]:
+        """Routed experts of each layer that the plan may adapt."""
+        return dict.fromkeys(expert_layers(self.config, mtp=self.adapter.mtp is not False), self.config.n_routed_experts)
+
+    def layout(self, experts: Experts) -> tuple[AdapterTensor, ...]:
+        """See `adapter_layout`."""
+        return adapter_layout(self.config, self.adapter, experts)
+
+    def initial(self, experts: Experts) -> dict[str, np.ndarray]:
+        """See `initial_adapter`."""
+        return initial_adapter(self.layout(experts), self.seed)

@@ -13,3 +13,15 @@ class PlanError(ConsortiumError):
 
 class PolicyError(ConsortiumError):
     """A plan or manifest that an institution's own policy does not allow."""
+
+
+class StateError(ConsortiumError):
+    """A federated state that cannot be read, or is not the one that was announced."""
+
+
+class UpdateError(ConsortiumError):
+    """A local update that does not fit the plan, or holds a number that is not finite."""
+
+
+class Refusal(ConsortiumError):
+    """A request that a node declines, with the reason that travels back to the coordinator."""

@@ -1,0 +1,1 @@
+"""One institution: its records, its part in every round, and its own ledger of both."""

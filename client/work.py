@@ -1,0 +1,53 @@
+"""What a node asks of the side that holds records and network."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocols.state import Experts, Tensors
+from protocols.update import Adaptation
+
+
+@dataclass(frozen=True, slots=True)
+class LocalUpdate:
+    """What one institution's training made of the round's starting point."""
+
+    delta: Tensors  # trained tensors alone: after minus before, float32
+    loss_sum: float  # over steps: the step's mean loss times its examples
+    examples: int  # over steps, repetitions included
+    tokens: int  # target tokens over steps, for weights = "tokens"
+    expert_tokens: Mapping[int, NDArray[np.int64]] = field(default_factory=dict)  # layer -> [E] tokens routed in training
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSums:
+    """The metric as a pair of sums: right records of records, or bits of bytes."""
+
+    numerator: float
+    denominator: int
+
+
+class Work(Protocol):
+    """Training and evaluation on one institution's records for one plan; deterministic in its arguments."""
+
+    @property
+    def base_sha256(self) -> str:
+        """Hash of the checkpoint that is really loaded."""
+
+    @property
+    def adaptation(self) -> Adaptation:
+        """`model.layout.Adaptation` of plan and base."""
+
+    def expert_affinity(self) -> Mapping[int, NDArray[np.float64]]:
+        """Layer -> [E]: how much each expert is used on the training records, by tokens or gate as the plan says."""
+
+    def train(self, round_number: int, tensors: Tensors, trained: Collection[str], experts: Experts) -> LocalUpdate:
+        """`local_steps` steps from `tensors` on the `trained` ones, at `protocols.schedule.learning_rate`."""
+
+    def evaluate(self, tensors: Tensors, experts: Experts) -> MetricSums:
+        """The plan's metric over this institution's test records."""

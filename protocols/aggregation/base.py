@@ -1,0 +1,65 @@
+"""What every aggregation rule shares: weighted deltas go in, their weighted mean comes out of the sum."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocols.aggregation.server_optimizer import ServerOptimizer
+from protocols.state import State
+
+Values = Mapping[str, NDArray[np.float64]]
+
+
+class Tensor(Protocol):
+    """One tensor of the adapter, as `model.layout` describes it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def expert(self) -> tuple[int, int] | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Weights of one institution, or their sums over institutions: one for shared tensors, one per adapted expert."""
+
+    shared: float
+    experts: Mapping[tuple[int, int], float]  # (layer, expert) -> weight
+
+    def of(self, tensor: Tensor) -> float:
+        return self.shared if tensor.expert is None else self.experts[tensor.expert]
+
+
+class Rule(ABC):
+    """An aggregation rule: which tensors a round trains, what an institution puts in, what the sum does to the state."""
+
+    @abstractmethod
+    def trained(self, round_number: int, layout: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The tensors that round trains and sums; all others stay as they are at every party."""
+
+    def contribution(self, delta: Values, weights: Weights, trained: Sequence[Tensor]) -> dict[str, NDArray[np.float64]]:
+        """One institution's summand of each trained tensor: weight times delta, float64."""
+        return {t.name: np.asarray(delta[t.name], np.float64) * weights.of(t) for t in trained}
+
+    def apply(self, state: State, total: Values, weights: Weights, trained: Sequence[Tensor], optimizer: ServerOptimizer) -> State:
+        """The next state. Element-wise float64 in a fixed order, so bit-equal everywhere; a tensor of total weight zero stays.
+
+        Deltas of experts are averaged by their own weights: no institution without tokens for an expert pulls it back.
+        """
+        tensors, momentum = dict(state.tensors), dict(state.momentum)
+        for tensor in trained:
+            weight = weights.of(tensor)
+            if weight > 0.0:
+                mean = total[tensor.name] / weight
+                tensors[tensor.name] = optimizer.step(tensor.name, tensors[tensor.name], mean, momentum)
+        return State(state.base_sha256, state.round + 1, tensors, state.experts, momentum)
