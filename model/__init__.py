@@ -1,0 +1,22 @@
+"""The DeepSeek-V3 network for fine-tuning: MLA, MoE, MTP. Exports lazily, so that `model.config` and `model.layout` need no torch."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_HOME = {
+    "load_checkpoint": "model.checkpoint",
+    "save_checkpoint": "model.checkpoint",
+    "checkpoint_sha256": "model.fingerprint",
+    "DeepseekV3": "model.transformer",
+    "ModelConfig": "model.config",
+}
+
+__all__ = ["DeepseekV3", "ModelConfig", "checkpoint_sha256", "load_checkpoint", "save_checkpoint"]  # noqa: F822
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'model' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)

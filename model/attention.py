@@ -1,0 +1,103 @@
+"""Multi-head latent attention (DeepSeek-V2, section 2.1): expanded for training and prefill, absorbed for decoding."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.cache import LatentCache
+from model.config import ModelConfig
+from model.layers import RMSNorm, Rotation, softmax_scale
+
+LATENT_EPS = 1e-6  # the latent norms ignore rms_norm_eps in every published checkpoint's own code
+
+
+class MultiHeadLatentAttention(nn.Module):
+    """One layer's attention over hidden states [b, t, hidden_size]."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.heads = config.num_attention_heads
+        self.nope, self.rope, self.value = config.qk_nope_head_dim, config.qk_rope_head_dim, config.v_head_dim
+        self.rank, self.scale = config.kv_lora_rank, softmax_scale(config)
+        hidden, queries = config.hidden_size, self.heads * config.qk_head_dim
+        if config.q_lora_rank is None:
+            self.q_proj = nn.Linear(hidden, queries, bias=False)
+        else:
+            self.q_a_proj = nn.Linear(hidden, config.q_lora_rank, bias=config.attention_bias)
+            self.q_a_layernorm = RMSNorm(config.q_lora_rank, LATENT_EPS)
+            self.q_b_proj = nn.Linear(config.q_lora_rank, queries, bias=False)
+        self.kv_a_proj_with_mqa = nn.Linear(hidden, self.rank + self.rope, bias=config.attention_bias)
+        self.kv_a_layernorm = RMSNorm(self.rank, LATENT_EPS)
+        self.kv_b_proj = nn.Linear(self.rank, self.heads * (self.nope + self.value), bias=False)
+        self.o_proj = nn.Linear(self.heads * self.value, hidden, bias=config.attention_bias)
+
+    def forward(self, x: Tensor, rotation: Rotation, mask: Tensor | None, cache: LatentCache | None = None) -> Tensor:
+        """x [b, t, hidden]; mask [b, 1, t, length] of what may be seen, or None for plain causal attention."""
+        q_nope, q_rope = self._queries(x, rotation)
+        latent, k_rope = self._keys(x, rotation)
+        past = cache.length if cache is not None else 0
+        if cache is not None:
+            latent, k_rope = cache.write(self.layer, latent, k_rope)
+        attend = self._absorbed if past else self._expanded
+        out: Tensor = self.o_proj(attend(q_nope, q_rope, latent, k_rope, mask).flatten(2))
+        return out
+
+    def _queries(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor]:
+        flat = self.q_proj(x) if hasattr(self, "q_proj") else self.q_b_proj(self.q_a_layernorm(self.q_a_proj(x)))
+        nope, rope = flat.unflatten(-1, (self.heads, -1)).split([self.nope, self.rope], -1)  # [b, t, heads, .]
+        return nope, rotation.apply(rope)
+
+    def _keys(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor]:
+        latent, rope = self.kv_a_proj_with_mqa(x).split([self.rank, self.rope], -1)  # [b, t, rank], [b, t, rope]
+        return self.kv_a_layernorm(latent), rotation.apply(rope)
+
+    def _expanded(self, q_nope: Tensor, q_rope: Tensor, latent: Tensor, k_rope: Tensor, mask: Tensor | None) -> Tensor:
+        kv = self.kv_b_proj(latent).unflatten(-1, (self.heads, -1))  # [b, t, heads, nope + value]
+        k_nope, value = kv.split([self.nope, self.value], -1)
+        query = torch.cat([q_nope, q_rope], -1).transpose(1, 2)  # [b, heads, t, nope + rope]
+        key = torch.cat([k_nope, k_rope[:, :, None].expand(-1, -1, self.heads, -1)], -1).transpose(1, 2)
+        # Equal widths let scaled_dot_product_attention take its fast path.
+        width = max(self.nope + self.rope, self.value)
+        query, key, value = (F.pad(part, (0, width - part.shape[-1])) for part in (query, key, value.transpose(1, 2)))
+        out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=mask is None, scale=self.scale)
+        return out[..., : self.value].transpose(1, 2)
+
+    def _absorbed(self, q_nope: Tensor, q_rope: Tensor, latent: Tensor, k_rope: Tensor, mask: Tensor | None) -> Tensor:
+        """Attention in latent space: kv_b_proj is folded into query and output, the cache is never expanded."""
+        weight = effective_weight(self.kv_b_proj).view(self.heads, self.nope + self.value, self.rank)
+        to_key, to_value = weight.split([self.nope, self.value], 1)
+        query = torch.einsum("bthn,hnr->bhtr", q_nope, to_key)
+        scores = query @ latent[:, None].transpose(-1, -2) + q_rope.transpose(1, 2) @ k_rope[:, None].transpose(-1, -2)
+        scores = scores * self.scale  # [b, heads, t, length]
+        if mask is not None:
+            scores = scores.masked_fill(~mask, float("-inf"))
+        mixed = scores.softmax(-1, dtype=torch.float32).to(latent.dtype) @ latent[:, None]  # [b, heads, t, rank]
+        return torch.einsum("bhtr,hvr->bthv", mixed, to_value)
+
+
+def effective_weight(linear: nn.Module) -> Tensor:
+    """A projection's weight [out, in] with the active LoRA deltas of peft, whose `.weight` is the base's alone."""
+    weight: Tensor = linear.weight  # type: ignore[assignment]
+    for name in getattr(linear, "active_adapters", ()):
+        if name in getattr(linear, "lora_A", {}) and not getattr(linear, "merged", False):
+            weight = weight + linear.get_delta_weight(name)  # type: ignore[operator]
+    return weight
+
+
+def causal_mask(length: int, past: int, attention_mask: Tensor | None, device: torch.device) -> Tensor | None:
+    """What each of `length` new tokens may see of `past + length`: [b or 1, 1, length, past + length], or None if plain causal.
+
+    attention_mask [b, past + length] is 0 at left padding. A padded query sees itself, so that no row is empty.
+    """
+    if attention_mask is None and (past == 0 or length == 1):
+        return None
+    total = past + length
+    rows = torch.arange(past, total, device=device)[:, None]
+    columns = torch.arange(total, device=device)[None]
+    mask = (columns <= rows)[None, None]
+    if attention_mask is not None:
+        mask = mask & (attention_mask[:, None, None, :].bool() | (columns == rows)[None, None])
+    return mask

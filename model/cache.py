@@ -1,0 +1,41 @@
+"""The latent cache of MLA: per token and layer one latent and one shared rotary key, nothing per head."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from model.config import ModelConfig
+
+
+class LatentCache:
+    """Latents [layers, b, max_length, kv_lora_rank] and rotary keys [layers, b, max_length, qk_rope_head_dim].
+
+    DeepSeek-V2 (2024), section 2.1: this is all that attention needs to see of the past.
+    """
+
+    def __init__(self, config: ModelConfig, batch_size: int, max_length: int, dtype: torch.dtype, device: torch.device) -> None:
+        shape = (config.num_hidden_layers, batch_size, max_length)
+        self._latents = torch.zeros(*shape, config.kv_lora_rank, dtype=dtype, device=device)
+        self._rope_keys = torch.zeros(*shape, config.qk_rope_head_dim, dtype=dtype, device=device)
+        self.length = 0
+
+    @property
+    def nbytes(self) -> int:
+        return self._latents.nbytes + self._rope_keys.nbytes
+
+    def write(self, layer: int, latent: Tensor, rope_key: Tensor) -> tuple[Tensor, Tensor]:
+        """Stores one layer's new entries [b, t, ...] behind the present length; returns all up to there, [b, length + t, ...]."""
+        end = self.length + latent.shape[1]
+        self._latents[layer, :, self.length : end] = latent
+        self._rope_keys[layer, :, self.length : end] = rope_key
+        return self._latents[layer, :, :end], self._rope_keys[layer, :, :end]
+
+    def advance(self, tokens: int) -> None:
+        """Counts `tokens` as past, once all layers have written them."""
+        self.length += tokens
+
+    def reorder(self, rows: Tensor) -> None:
+        """Keeps the batch rows named by `rows` [b'], in that order; a row may be repeated or left out."""
+        self._latents = self._latents.index_select(1, rows)
+        self._rope_keys = self._rope_keys.index_select(1, rows)

@@ -1,0 +1,15 @@
+"""Errors of the network; each text is one sentence that says what is wrong, where, and what to do."""
+
+from __future__ import annotations
+
+
+class ModelError(Exception):
+    """Base of every error that the model package raises for a user's mistake."""
+
+
+class ConfigError(ModelError):
+    """A configuration that is not DeepSeek-V3's, or asks for what is not supported."""
+
+
+class CheckpointError(ModelError):
+    """A checkpoint that does not fit: a missing, extra, misshapen or truncated tensor."""

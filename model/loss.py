@@ -1,0 +1,65 @@
+"""Cross entropy at the positions that have a target, in chunks: all logits of a batch never exist at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+IGNORED = -100
+CHUNK = 2048  # positions whose logits exist at the same time
+
+
+@dataclass(frozen=True, slots=True)
+class LogitAdjustment:
+    """Values [m] added in training to the logits of token `columns` [m] at target position `rows` [m] (ascending)."""
+
+    rows: Tensor
+    columns: Tensor
+    values: Tensor
+
+    def within(self, start: int, end: int) -> LogitAdjustment:
+        inside = (self.rows >= start) & (self.rows < end)
+        return LogitAdjustment(self.rows[inside] - start, self.columns[inside], self.values[inside])
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """One batch's loss. `main` and `mtp` are means over their target tokens; `expert_counts` are tokens per layer, [E] each."""
+
+    total: Tensor
+    main: Tensor
+    mtp: Tensor
+    balance: Tensor
+    expert_counts: dict[int, Tensor]
+    target_tokens: int
+
+
+def cross_entropy(hidden: Tensor, head: Callable[[Tensor], Tensor], targets: Tensor, adjustment: LogitAdjustment | None = None) -> Tensor:
+    """Summed cross entropy of hidden [n, H] against targets [n] in float32; `head` maps [m, H] to logits [m, vocab]."""
+    if len(targets) <= CHUNK:
+        return _chunk_loss(hidden, head, targets, adjustment)
+    total = hidden.new_zeros((), dtype=torch.float32)
+    for start in range(0, len(targets), CHUNK):
+        end = min(start + CHUNK, len(targets))
+        part = adjustment.within(start, end) if adjustment else None
+        total = total + checkpoint(_chunk_loss, hidden[start:end], head, targets[start:end], part, use_reentrant=False)
+    return total
+
+
+def _chunk_loss(hidden: Tensor, head: Callable[[Tensor], Tensor], targets: Tensor, adjustment: LogitAdjustment | None) -> Tensor:
+    logits = head(hidden).float()  # [m, vocab]
+    if adjustment is not None:
+        logits = logits.index_put((adjustment.rows, adjustment.columns), adjustment.values, accumulate=True)
+    return F.cross_entropy(logits, targets, reduction="sum")
+
+
+def select_targets(hidden: Tensor, targets: Tensor, ahead: int) -> tuple[Tensor, Tensor]:
+    """States that predict a target `ahead` tokens later: hidden [b, t', H], targets [b, t] (IGNORED where none) to [n, H] and [n]."""
+    shifted = targets[:, ahead : ahead + hidden.shape[1]]
+    wanted = shifted != IGNORED
+    return hidden[:, : shifted.shape[1]][wanted], shifted[wanted]
