@@ -1,0 +1,26 @@
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+
+help: ## Show the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+$(VENV)/ready: pyproject.toml
+	@command -v $(PYTHON) >/dev/null && $(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet torch==2.13.0
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch $@
+
+setup: $(VENV)/ready ## Make the virtual environment
+
+test: setup ## Tests (without the long ones), lint and types
+	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test-all: setup ## Everything, the long tests included
+	$(BIN)/python -m pytest -q
+
+.PHONY: help setup test test-all
