@@ -23,3 +23,11 @@ class ReleaseRefused(ConsortiumError):
 
 class SettingsError(ConsortiumError):
     """The coordinator's settings cannot be read."""
+
+
+class JobError(ConsortiumError):
+    """A running plan cannot go on; the registry records the same sentence."""
+
+
+class RunStopped(JobError):
+    """The operator stopped the run."""

@@ -1,0 +1,250 @@
+"""What a node has decided, on disk before it answers: SQLite, write-ahead log, `synchronous = FULL`, one writer.
+
+A repeated request gets the stored bytes. A different request under the same key is refused and both are kept as evidence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from protocols.errors import ConsortiumError, Refusal
+from protocols.files import write_file
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS runs (run TEXT PRIMARY KEY, plan BLOB NOT NULL, accepted_at TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, request BLOB NOT NULL, reply BLOB NOT NULL, arrays BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS evidence (id INTEGER PRIMARY KEY, key TEXT NOT NULL, request BLOB NOT NULL, at TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS epochs (run TEXT, epoch INTEGER, manifest BLOB NOT NULL, stage TEXT NOT NULL, state BLOB NOT NULL,
+  PRIMARY KEY (run, epoch)) STRICT;
+CREATE TABLE IF NOT EXISTS claims (claim TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS vectors (run TEXT, round INTEGER, sum TEXT, state_hash BLOB NOT NULL, sha256 BLOB NOT NULL,
+  PRIMARY KEY (run, round, sum)) STRICT;
+CREATE TABLE IF NOT EXISTS states (run TEXT PRIMARY KEY, state_hash BLOB NOT NULL, transcript BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS sums (run TEXT, round INTEGER, sum TEXT, transcript BLOB NOT NULL, state_hash BLOB NOT NULL,
+  institutions INTEGER NOT NULL, at TEXT NOT NULL, PRIMARY KEY (run, round, sum)) STRICT;
+"""
+
+
+class LedgerError(ConsortiumError):
+    """The ledger is damaged, or not the one that this institution used last."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredReply:
+    """An answer as it left: the signed envelope and, until the transcript is seen, its arrays."""
+
+    request: bytes
+    reply: bytes
+    arrays: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEpoch:
+    """How far an epoch's setup has come, with the secrets that stage needs."""
+
+    manifest: bytes
+    stage: str
+    state: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedSum:
+    """A sum that this institution was part of."""
+
+    run: str
+    round: int
+    sum: str
+    transcript: bytes
+    state_hash: bytes  # after the sum
+    institutions: int
+    at: str
+
+
+class Ledger:
+    """One institution's own record of every request, answer and decision."""
+
+    def __init__(self, home: Path, database: sqlite3.Connection, incarnation: int, clock: Callable[[], datetime]) -> None:
+        self.home = home
+        self.incarnation = incarnation
+        self._database = database
+        self._clock = clock
+        self._depth = 0
+
+    @classmethod
+    def open(cls, home: Path, clock: Callable[[], datetime]) -> Ledger:
+        """Opens or begins the ledger in `home`.
+
+        Raises:
+            LedgerError: the database is damaged, or is not the one that the file `incarnation` beside it belongs to.
+        """
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = home / "ledger.db"
+        try:
+            path.touch(mode=0o600)
+            database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            for pragma in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON", "busy_timeout = 10000"):
+                database.execute(f"PRAGMA {pragma}")
+            database.executescript(_TABLES)
+        except (OSError, sqlite3.DatabaseError) as error:
+            raise LedgerError(f"{path}: the ledger cannot be opened ({error}); check the disk, or restore the institution's home") from None
+        return cls(home, database, _incarnation(database, home), clock)
+
+    def close(self) -> None:
+        self._database.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All writes inside are committed together, or none; nested uses join the outer one."""
+        if self._depth == 0:
+            self._database.execute("BEGIN IMMEDIATE")
+        self._depth += 1
+        try:
+            yield
+        except BaseException:
+            self._depth -= 1
+            if self._depth == 0:
+                self._database.execute("ROLLBACK")
+            raise
+        self._depth -= 1
+        if self._depth == 0:
+            self._database.execute("COMMIT")
+
+    # Requests and answers.
+
+    def reply(self, key: str, request: bytes) -> StoredReply | None:
+        """The stored answer under `key`, if there is one.
+
+        Raises:
+            Refusal: another request was answered under this key; this one is kept beside it.
+        """
+        row = self._database.execute("SELECT request, reply, arrays FROM replies WHERE key = ?", (key,)).fetchone()
+        if row is None:
+            return None
+        if row[0] != request:
+            self._write("INSERT INTO evidence (key, request, at) VALUES (?, ?, ?)", key, request, self._now())
+            raise Refusal(f"another request was already answered as {key}; both are kept as evidence")
+        return StoredReply(*row)
+
+    def keep_reply(self, key: str, stored: StoredReply) -> None:
+        self._write("INSERT INTO replies VALUES (?, ?, ?, ?)", key, stored.request, stored.reply, stored.arrays)
+
+    def evidence(self) -> list[tuple[str, bytes]]:
+        """Requests that were refused because another one had been answered under their key."""
+        return list(self._database.execute("SELECT key, request FROM evidence ORDER BY id"))
+
+    # Runs and epochs.
+
+    def accept_run(self, run: str, plan: bytes) -> None:
+        """Raises Refusal when the run was accepted with another plan."""
+        stored = self.plan(run)
+        if stored is None:
+            self._write("INSERT INTO runs VALUES (?, ?, ?)", run, plan, self._now())
+        elif stored != plan:
+            raise Refusal(f"run {run} was accepted with another plan; submit the changed plan as a new run")
+
+    def plan(self, run: str) -> bytes | None:
+        """Canonical bytes of the plan that was accepted for a run."""
+        row = self._database.execute("SELECT plan FROM runs WHERE run = ?", (run,)).fetchone()
+        return bytes(row[0]) if row else None
+
+    def keep_epoch(self, run: str, epoch: int, stored: StoredEpoch) -> None:
+        """Replaces the former stage, so that what it held secret is gone."""
+        self._write("INSERT OR REPLACE INTO epochs VALUES (?, ?, ?, ?, ?)", run, epoch, stored.manifest, stored.stage, stored.state)
+
+    def epoch(self, run: str, epoch: int) -> StoredEpoch | None:
+        row = self._database.execute("SELECT manifest, stage, state FROM epochs WHERE run = ? AND epoch = ?", (run, epoch)).fetchone()
+        return StoredEpoch(*row) if row else None
+
+    # Promises that are made once.
+
+    def claim(self, claim: str, value: bytes, sentence: str) -> None:
+        """Binds `claim` to `value` for ever: slot to manifest, state and kind of sum to the set that was signed.
+
+        Raises:
+            Refusal: with `sentence`, when it is bound to another value.
+        """
+        row = self._database.execute("SELECT value FROM claims WHERE claim = ?", (claim,)).fetchone()
+        if row is None:
+            self._write("INSERT INTO claims VALUES (?, ?)", claim, value)
+        elif row[0] != value:
+            raise Refusal(sentence)
+
+    # Vectors and states: files, named by their rows.
+
+    def keep_vector(self, run: str, round_number: int, kind: str, state_hash: bytes, vector: bytes) -> None:
+        """The final vector of a sum, uint32 little-endian; a sum that is asked again sends this one."""
+        write_file(self._vector_path(run, round_number, kind), vector, mode=0o600)
+        row = (run, round_number, kind, state_hash, hashlib.sha256(vector).digest())
+        self._write("INSERT INTO vectors VALUES (?, ?, ?, ?, ?)", *row)
+
+    def vector(self, run: str, round_number: int, kind: str, state_hash: bytes) -> bytes | None:
+        """Raises Refusal if the sum's vector was made from another state, LedgerError if its file is damaged."""
+        query = "SELECT state_hash, sha256 FROM vectors WHERE run = ? AND round = ? AND sum = ?"
+        row = self._database.execute(query, (run, round_number, kind)).fetchone()
+        if row is None:
+            return None
+        if row[0] != state_hash:
+            raise Refusal(f"the {kind} sum of round {round_number} was already computed from another state")
+        path = self._vector_path(run, round_number, kind)
+        vector = path.read_bytes() if path.exists() else b""
+        if hashlib.sha256(vector).digest() != row[1]:
+            raise LedgerError(f"{path}: the stored vector is damaged; this institution cannot take part in the sum again")
+        return vector
+
+    def keep_state(self, run: str, state_hash: bytes, transcript: bytes) -> None:
+        """The run's current state (its file is `state_path`) and the hash of the last transcript."""
+        self._write("INSERT OR REPLACE INTO states VALUES (?, ?, ?)", run, state_hash, transcript)
+
+    def current_state(self, run: str) -> tuple[bytes, bytes] | None:
+        """State hash and transcript hash; None at the run's start."""
+        row = self._database.execute("SELECT state_hash, transcript FROM states WHERE run = ?", (run,)).fetchone()
+        return (bytes(row[0]), bytes(row[1])) if row else None
+
+    def state_path(self, run: str, state_hash: bytes) -> Path:
+        return self.home / "states" / run / f"{state_hash.hex()}.safetensors"
+
+    def finish_sum(self, finished: FinishedSum) -> None:
+        """Records the sum and erases what only it needed: vector, arrays of answers. Nothing is erased before the row is in place."""
+        with self.transaction():
+            fields = (finished.run, finished.round, finished.sum, finished.transcript, finished.state_hash, finished.institutions)
+            self._write("INSERT OR REPLACE INTO sums VALUES (?, ?, ?, ?, ?, ?, ?)", *fields, self._now())
+            self._write("DELETE FROM vectors WHERE run = ? AND round = ? AND sum = ?", finished.run, finished.round, finished.sum)
+            self._write("UPDATE replies SET arrays = x'' WHERE key LIKE ?", f"{finished.run}/{finished.round}/{finished.sum}/%")
+        self._vector_path(finished.run, finished.round, finished.sum).unlink(missing_ok=True)
+        self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def finished_sums(self, run: str | None = None) -> list[FinishedSum]:
+        """Every sum in the order in which it was finished, or those of one run."""
+        query = "SELECT * FROM sums WHERE ? IS NULL OR run = ? ORDER BY rowid"
+        return [FinishedSum(*row) for row in self._database.execute(query, (run, run))]
+
+    def _vector_path(self, run: str, round_number: int, kind: str) -> Path:
+        return self.home / "vectors" / run / f"{round_number}-{kind}.u32"
+
+    def _write(self, statement: str, *values: object) -> None:
+        with self.transaction():
+            self._database.execute(statement, values)
+
+    def _now(self) -> str:
+        return self._clock().isoformat(timespec="seconds")
+
+
+def _incarnation(database: sqlite3.Connection, home: Path) -> int:
+    """The ledger's incarnation, which a file outside the database must confirm: a copied or restored database is not taken for this one."""
+    outside = home / "incarnation"
+    rows = dict(database.execute("SELECT name, value FROM meta"))
+    if not rows and not outside.exists():
+        rows = {"identifier": secrets.token_hex(16), "incarnation": "1"}
+        write_file(outside, f"{rows['identifier']} {rows['incarnation']}\n".encode(), mode=0o600)
+        database.executemany("INSERT INTO meta VALUES (?, ?)", rows.items())
+    if not outside.exists() or outside.read_text().split() != [rows.get("identifier"), rows.get("incarnation")]:
+        raise LedgerError(f"{home}: ledger and incarnation file do not belong together; a restored ledger must not be used to answer")
+    return int(rows["incarnation"])

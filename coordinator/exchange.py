@@ -1,0 +1,137 @@
+"""Asking institutions over a Flower grid: requests go out together, answers are handed over one at a time as they arrive."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import cast
+
+from flwr.app import Context, Error, Message, Metadata, RecordDict
+from flwr.common.constant import ErrorCode
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+
+from protocols.wire import Parcel, WireError, deserialize, from_record, serialize, to_record
+
+App = Callable[[Message, Context], Message]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back for one request; `parcel` is None when the node failed, and `error` says how as far as is known."""
+
+    node: int
+    parcel: Parcel | None
+    error: str
+    bytes_up: int
+    bytes_down: int
+
+
+class Exchange:
+    """Sends parcels to nodes and yields their answers. At most one answer is held at a time, so memory does not grow with the cohort."""
+
+    def __init__(
+        self, grid: Grid, poll_seconds: float = 0.2, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self._grid = grid
+        self._poll_seconds = poll_seconds
+        self._clock = clock
+        self._sleep = sleep
+
+    def nodes(self) -> list[int]:
+        """Flower's ids of the nodes that are connected now; a hint for routing, no identity."""
+        return sorted(self._grid.get_node_ids())
+
+    def ask(self, stage: str, parcels: Iterable[tuple[int, Parcel]], group: str, deadline: float) -> Iterator[Answer]:
+        """Answers in the order of their arrival until all are there or `deadline` seconds have passed; who is missing is simply not among them.
+
+        Args:
+            stage: Flower's message type, such as "train.sum".
+            parcels: node and request. Messages are pushed one by one, so that large ones are not all in memory.
+            group: names the round in Flower's own listings.
+            deadline: seconds from now.
+        """
+        waiting: dict[str, tuple[int, int]] = {}
+        for node, parcel in parcels:
+            message = self._grid.create_message(to_record(parcel), stage, node, group, ttl=deadline)
+            size = len(serialize(message))
+            waiting.update((identifier, (node, size)) for identifier in self._grid.push_messages([message]) if identifier)
+        end = self._clock() + deadline
+        while waiting:
+            arrived = False
+            for identifier in list(waiting):
+                for reply in self._grid.pull_messages([identifier]):
+                    arrived = True
+                    yield _answer(reply, *waiting.pop(identifier))
+            if not arrived and not self._wait(end):
+                return
+
+    def _wait(self, end: float) -> bool:
+        if self._clock() >= end:
+            return False
+        self._sleep(self._poll_seconds)
+        return True
+
+
+def _answer(reply: Message, node: int, bytes_down: int) -> Answer:
+    if reply.has_error():
+        # The reason is Flower's own text of a crash on the other machine; it may quote anything, so it is not repeated.
+        return Answer(node, None, f"the node failed (Flower error {reply.error.code})", 0, bytes_down)
+    size = len(serialize(reply))
+    try:
+        return Answer(node, from_record(reply.content), "", size, bytes_down)
+    except WireError as error:
+        return Answer(node, None, str(error), size, bytes_down)
+
+
+class InProcessGrid(Grid):
+    """A grid whose nodes live in this process. Every message crosses as the bytes of Flower's protobuf, both ways."""
+
+    def __init__(self, apps: Mapping[int, App], contexts: Mapping[int, Context], run_id: int = 1) -> None:
+        self._apps = apps
+        self._contexts = contexts
+        self._run_id = run_id
+        self._identifiers = itertools.count(1)
+        self._requests: dict[str, bytes] = {}
+
+    def set_run(self, run: Run) -> None:
+        self._run_id = run.run_id
+
+    @property
+    def run(self) -> Run:
+        return Run.create_empty(self._run_id)
+
+    def create_message(self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None) -> Message:
+        # With explicit metadata: Message() alone reads the process-wide TaskIdentity, which only Flower's own runtimes set.
+        metadata = Metadata(self._run_id, "", 1, dst_node_id, "", group_id, time.time(), ttl or 3600.0, message_type)
+        return Message(content=content, metadata=metadata)
+
+    def get_node_ids(self) -> list[int]:
+        return list(self._apps)
+
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        pushed = []
+        for message in messages:
+            identifier = f"message-{next(self._identifiers)}"
+            self._requests[identifier] = serialize(message)
+            pushed.append(identifier)
+        return pushed
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        """Runs the handlers of these messages now, one after the other."""
+        return [self._deliver(identifier) for identifier in message_ids if identifier in self._requests]
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
+        return self.pull_messages(self.push_messages(messages))
+
+    def _deliver(self, identifier: str) -> Message:
+        message = deserialize(self._requests.pop(identifier))
+        node = message.metadata.dst_node_id
+        try:
+            reply = self._apps[node](message, self._contexts[node])
+        except Exception as error:
+            # What stock Flower answers for an app that crashes; the text stays on the node's machine there, and out of messages here.
+            reply = Message(error=Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, type(error).__name__), reply_to=message)
+        return cast(Message, deserialize(serialize(reply)))

@@ -1,0 +1,82 @@
+"""What a run leaves on the coordinator's disk between two steps: states, and a journal of sums. No vector of an institution, ever."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from coordinator.errors import JobError
+from protocols.files import write_file
+from protocols.state import State, load_state, save_state, state_hash
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One institution's traffic in the round so far; `missing_from` names the first stage that it did not answer."""
+
+    bytes_up: int = 0
+    bytes_down: int = 0
+    missing_from: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """Where a run stands. `done` counts finished sums of the plan's list; what belongs to the round under way is kept until its row is written."""
+
+    done: int = 0
+    state_sha256: str = ""
+    transcript: str = ""  # hash of the last sum's transcript, hexadecimal
+    epoch: int = 0  # number of the last epoch that was begun
+    attempt: int = 0  # attempts begun at the next sum
+    survivors: tuple[str, ...] = ()  # the set that was proposed for the next sum; once signed it is the only one
+    transcripts: dict[str, str] = field(default_factory=dict)  # of the round under way
+    figures: dict[str, float] = field(default_factory=dict)
+    parts: dict[str, Part] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+class RunStore:
+    """A run's directory. Every step is one atomic replacement of the journal, after the files it names are there."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    @property
+    def journal(self) -> Journal:
+        """Raises JobError if the journal is damaged."""
+        path = self.directory / "journal.json"
+        if not path.exists():
+            return Journal()
+        try:
+            fields: dict[str, Any] = json.loads(path.read_text())
+            parts = {name: Part(**part) for name, part in fields.pop("parts").items()}
+            return Journal(**fields | {"parts": parts, "survivors": tuple(fields["survivors"])})
+        except (OSError, ValueError, KeyError, TypeError):
+            raise JobError(f"{path}: the run's journal is damaged; start the plan again in a new directory") from None
+
+    def write(self, journal: Journal) -> None:
+        write_file(self.directory / "journal.json", json.dumps(asdict(journal), indent=1, sort_keys=True).encode())
+
+    def update(self, **changes: Any) -> Journal:
+        """Replaces fields of the journal."""
+        journal = replace(self.journal, **changes)
+        self.write(journal)
+        return journal
+
+    def keep_state(self, state: State) -> str:
+        """Writes the state's file, which no journal names yet, and returns the state's hash."""
+        digest = state_hash(state).hex()
+        save_state(state, self.state_path(digest))
+        return digest
+
+    def state(self, digest: str) -> State:
+        """Raises JobError if the file is not that state."""
+        state = load_state(self.state_path(digest))
+        if state_hash(state).hex() != digest:
+            raise JobError(f"{self.state_path(digest)}: not the state that its name says; start the plan again in a new directory")
+        return state
+
+    def state_path(self, digest: str) -> Path:
+        return self.directory / "states" / f"{digest}.safetensors"
