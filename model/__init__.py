@@ -13,7 +13,7 @@ _HOME = {
     "ModelConfig": "model.config",
 }
 
-__all__ = ["DeepseekV3", "ModelConfig", "checkpoint_sha256", "load_checkpoint", "save_checkpoint"]  # noqa: F822
+__all__ = ["DeepseekV3", "ModelConfig", "checkpoint_sha256", "load_checkpoint", "save_checkpoint"]
 
 
 def __getattr__(name: str) -> Any:

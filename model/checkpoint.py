@@ -128,7 +128,8 @@ def _count_mtp(config: ModelConfig, stored: dict[str, Tensor]) -> int:
 
 def _to_memory(net: DeepseekV3, stored: dict[str, Tensor], dtype: torch.dtype | None) -> dict[str, Tensor]:
     """Moves `stored` into the network's state dict, checking every name and shape."""
-    layers, state = net.config.num_hidden_layers, {}
+    layers = net.config.num_hidden_layers
+    state: dict[str, Tensor] = {}
     for name, wanted in net.state_dict().items():
         disk = _disk_name(name, layers)
         if name == "lm_head.weight" and net.config.tie_word_embeddings:

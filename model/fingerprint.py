@@ -34,10 +34,9 @@ def checkpoint_sha256(directory: Path) -> str:
 def tensor_files(directory: Path) -> list[Path]:
     """The safetensors files of a checkpoint, by its index where there is one."""
     index = directory / "model.safetensors.index.json"
+    names = ["model.safetensors"]
     if index.exists():
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    else:
-        names = ["model.safetensors"]
     for name in names:
         if not (directory / name).is_file():
             raise CheckpointError(f"{directory / name} is missing: fetch the checkpoint again")

@@ -69,7 +69,7 @@ def softmax_scale(config: ModelConfig) -> float:
     scale = config.qk_head_dim**-0.5
     if config.yarn and config.yarn.mscale_all_dim:
         scale *= _magnitude(config.yarn.factor, config.yarn.mscale_all_dim) ** 2
-    return scale
+    return float(scale)
 
 
 def _magnitude(factor: float, mscale: float = 1.0) -> float:

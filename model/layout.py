@@ -89,7 +89,8 @@ def check_state(layout: tuple[AdapterTensor, ...], tensors: Mapping[str, np.ndar
     """Raises AdapterError unless ``tensors`` has exactly the names and shapes of ``layout``."""
     expected = {t.name: t.shape for t in layout}
     for name in sorted(expected.keys() ^ tensors.keys()):
-        raise AdapterError(f"Adapter tensor {name} is {'missing' if name in expected else 'unknown'}: it was made for another plan or base.")
+        fault = "missing" if name in expected else "unknown"
+        raise AdapterError(f"Adapter tensor {name} is {fault}: it was made for another plan or base.")
     for name, shape in expected.items():
         if tensors[name].shape != shape:
             raise AdapterError(f"Adapter tensor {name} has shape {tensors[name].shape}, but this plan and base need {shape}.")
@@ -106,7 +107,8 @@ def _uniform(tensor: AdapterTensor, seed: int) -> np.ndarray:
     words = np.random.Philox(key=int.from_bytes(key, "little")).random_raw(int(np.prod(tensor.shape)))
     unit = (words >> np.uint64(11)).astype(np.float64) * 2.0**-53  # [0, 1), 53 bits
     bound = 1.0 / np.sqrt(tensor.shape[-1])
-    return ((2.0 * unit - 1.0) * bound).astype(np.float32).reshape(tensor.shape)
+    values: np.ndarray = ((2.0 * unit - 1.0) * bound).astype(np.float32)
+    return values.reshape(tensor.shape)
 
 
 def _chosen_modules(config: ModelConfig, adapter: AdapterConfig) -> list[_Module]:

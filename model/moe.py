@@ -40,6 +40,7 @@ class Router(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        self.e_score_correction_bias: Tensor
         self.weight = nn.Parameter(torch.zeros(config.n_routed_experts, config.hidden_size))
         self.register_buffer("e_score_correction_bias", torch.zeros(config.n_routed_experts))
         self.top_k, self.groups, self.kept_groups = config.num_experts_per_tok, config.n_group, config.topk_group
@@ -115,7 +116,7 @@ def grouped_linear(x: Tensor, weight: Tensor, counts: list[int]) -> Tensor:
 def update_bias(router: Router, counts: Tensor, rate: float) -> None:
     """Auxiliary-loss-free balancing (Wang et al. 2024): b += rate * sign(mean load - load); counts [E] of the whole batch."""
     load = counts.float()
-    router.e_score_correction_bias.add_(rate * torch.sign(load.mean() - load))  # type: ignore[operator]
+    router.e_score_correction_bias.add_(rate * torch.sign(load.mean() - load))
 
 
 def balance_loss(routing: Routing, sequences: int) -> Tensor:

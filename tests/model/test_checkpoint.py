@@ -40,7 +40,8 @@ def test_a_sharded_checkpoint_is_the_same_checkpoint(saved: Path, tmp_path: Path
     sharded = tmp_path / "sharded"
     sharded.mkdir()
     tensors = load_file(saved / "model.safetensors")
-    names, weight_map = sorted(tensors), {}
+    names = sorted(tensors)
+    weight_map: dict[str, str] = {}
     for shard, part in enumerate((names[::2], names[1::2])):
         save_file({name: tensors[name] for name in part}, sharded / f"model-{shard}.safetensors")
         weight_map |= dict.fromkeys(part, f"model-{shard}.safetensors")

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from model.layers import rotation
+from model.mtp import MTPModule
 from tests.model.configurations import random_network, random_tokens, relative_error
 
 
@@ -13,6 +14,7 @@ def test_each_depth_follows_its_definition() -> None:
     net, tokens = random_network(num_nextn_predict_layers=2), random_tokens(6, 2, 12)
     hidden = net.hidden(tokens).main
     for depth, module in enumerate(net.mtp, start=1):
+        assert isinstance(module, MTPModule)
         rows = []
         for i in range(12 - depth):
             pair = torch.cat([module.enorm(net.model.embed_tokens(tokens[:, i + depth])), module.hnorm(hidden[:, i])], -1)
