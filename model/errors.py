@@ -13,3 +13,15 @@ class ConfigError(ModelError):
 
 class CheckpointError(ModelError):
     """A checkpoint that does not fit: a missing, extra, misshapen or truncated tensor."""
+
+
+class TokenizerError(ModelError):
+    """A tokenizer that cannot be read or does not belong to the checkpoint."""
+
+
+class BaseError(ModelError):
+    """A bundled base that does not exist."""
+
+
+class RecipeError(ModelError):
+    """A pretraining recipe that cannot be followed: a field, its data or its result is not what it says."""

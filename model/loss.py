@@ -22,6 +22,12 @@ class LogitAdjustment:
     columns: Tensor
     values: Tensor
 
+    def subset(self, keep: Tensor) -> LogitAdjustment:
+        """The adjustment of those target positions that `keep` [n] names, renumbered."""
+        inside = keep[self.rows]
+        renumbered = keep.cumsum(0) - 1
+        return LogitAdjustment(renumbered[self.rows[inside]], self.columns[inside], self.values[inside])
+
     def within(self, start: int, end: int) -> LogitAdjustment:
         inside = (self.rows >= start) & (self.rows < end)
         return LogitAdjustment(self.rows[inside] - start, self.columns[inside], self.values[inside])

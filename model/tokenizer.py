@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -59,3 +60,14 @@ def load_tokenizer(directory: str | Path) -> Tokenizer:
     except Exception as error:  # tokenizers raises bare Exception
         raise TokenizerError(f"{path} cannot be read ({error}): fetch it again") from None
     return Tokenizer(encoder, _end_token(Path(directory)))
+
+
+def _end_token(directory: Path) -> str:
+    path = directory / "tokenizer_config.json"
+    if not path.is_file():
+        return END
+    try:
+        token = json.loads(path.read_text(encoding="utf-8")).get("eos_token", END)
+    except ValueError:
+        raise TokenizerError(f"{path} is not JSON: fetch the checkpoint again") from None
+    return str(token["content"] if isinstance(token, dict) else token)

@@ -12,7 +12,7 @@ from model.cache import LatentCache
 from model.config import ModelConfig
 from model.generation import Sampling, generate
 from model.layers import MLP, RMSNorm, Rotation, rotation
-from model.loss import LogitAdjustment, Loss, cross_entropy, select_targets
+from model.loss import IGNORED, LogitAdjustment, Loss, cross_entropy, select_targets
 from model.moe import MoE, Routing, balance_loss
 from model.mtp import MTPModule
 
@@ -146,7 +146,7 @@ class DeepseekV3(nn.Module):
         states, wanted = select_targets(hidden.main, targets, 1)
         main = cross_entropy(states, self.lm_head, wanted, adjustment) / max(len(wanted), 1)
         zero = main.new_zeros(())
-        ahead = [self._mtp_loss(states, targets, depth) for depth, states in enumerate(hidden.mtp, start=1)]
+        ahead = [self._mtp_loss(states, targets, depth, adjustment) for depth, states in enumerate(hidden.mtp, start=1)]
         mtp = torch.stack(ahead).mean() if ahead else zero
         balance = torch.stack([self._balance(r, len(input_ids)) for r in hidden.routings.values()]).sum() if balance_weight else zero
         return Loss(
@@ -158,9 +158,12 @@ class DeepseekV3(nn.Module):
             target_tokens=len(wanted),
         )
 
-    def _mtp_loss(self, states: Tensor, targets: Tensor, depth: int) -> Tensor:
+    def _mtp_loss(self, states: Tensor, targets: Tensor, depth: int, adjustment: LogitAdjustment | None) -> Tensor:
         selected, wanted = select_targets(states, targets, depth + 1)
-        return cross_entropy(selected, self.lm_head, wanted) / max(len(wanted), 1)
+        if adjustment is not None:
+            positions = (targets[:, 1:] != IGNORED).nonzero()[:, 1] + 1  # of the main loss's targets, in its order
+            adjustment = adjustment.subset(positions > depth)
+        return cross_entropy(selected, self.lm_head, wanted, adjustment) / max(len(wanted), 1)
 
     @staticmethod
     def _balance(routing: Routing, sequences: int) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from model.layers import rotation
+from model.loss import LogitAdjustment
 from model.mtp import MTPModule
 from tests.model.configurations import random_network, random_tokens, relative_error
 
@@ -41,3 +42,15 @@ def test_every_module_gets_a_gradient() -> None:
     net, tokens = random_network(num_nextn_predict_layers=2), random_tokens(8, 2, 12)
     net.loss(tokens, tokens).total.backward()
     assert all(parameter.grad is not None for parameter in net.parameters())
+
+
+def test_an_adjustment_follows_its_targets_to_every_depth() -> None:
+    net, tokens = random_network(num_nextn_predict_layers=1), random_tokens(9, 2, 6)
+    targets = torch.full_like(tokens, -100)
+    targets[0, 1], targets[0, 4], targets[1, 3] = tokens[0, 1], tokens[0, 4], tokens[1, 3]
+    adjustment = LogitAdjustment(torch.tensor([0, 1, 2]), torch.tensor([5, 6, 7]), torch.tensor([9.0, 3.0, 4.0]))
+    logits = net(tokens).mtp_logits[0].clone()  # entry i predicts token i + 2, so the target at position 1 has no state
+    logits[0, 2, 6] += 3.0
+    logits[1, 1, 7] += 4.0
+    expected = F.cross_entropy(torch.stack([logits[0, 2], logits[1, 1]]), torch.stack([tokens[0, 4], tokens[1, 3]]))
+    assert torch.allclose(net.loss(tokens, targets, adjustment=adjustment).mtp, expected, atol=1e-5)
