@@ -1,0 +1,13 @@
+"""What goes wrong at an institution; each text is one sentence that says where and what to do."""
+
+from __future__ import annotations
+
+from protocols.errors import ConsortiumError
+
+
+class SettingsError(ConsortiumError):
+    """An `institution.toml` that cannot be read, or asks for what cannot be honoured."""
+
+
+class RecordError(ConsortiumError):
+    """Records, or templates for them, that cannot be used. No value of a record is ever part of the text."""

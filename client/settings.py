@@ -1,0 +1,142 @@
+"""`institution.toml`: where one institution's records, bases and own files are."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from client.errors import SettingsError
+from protocols.files import write_file
+from protocols.validation import first_problem
+
+
+class _Table(BaseModel):
+    """A TOML table in which an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RecordSettings(_Table):
+    """Where the records are and how they are divided."""
+
+    source: str = Field(min_length=1, description="JSONL, CSV or Parquet; a path relative to this file, * and ? allowed")
+    id: str = Field("", description="column that names a record")
+    group: str = Field("", description="column that is never divided between training and test, say the patient")
+    split: str = Field("", description="column holding train or test; records with anything else are not read")
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] | None = Field(None, description="instead of split: share of test records, chosen by hash")
+    fields: dict[str, str | dict[str, str]] = Field(
+        default_factory=dict, description="plan's field = own column; a table named like a plan holds for that plan alone"
+    )
+
+    @model_validator(mode="after")
+    def _one_division(self) -> Self:
+        if bool(self.split) == (self.test_fraction is not None):
+            raise ValueError("give either split or test_fraction")
+        return self
+
+    def column(self, field: str, plan_name: str) -> str:
+        """The own column that the plan's field means; its own name where nothing else is said."""
+        override = self.fields.get(plan_name)
+        if isinstance(override, Mapping) and field in override:
+            return override[field]
+        general = self.fields.get(field, field)
+        return general if isinstance(general, str) else field
+
+
+class HardwareSettings(_Table):
+    """What the network runs on."""
+
+    device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$", description="cpu, cuda or cuda:N")
+    base_precision: Literal["stored", "fp32", "bf16"] = Field("fp32", description="how the base's frozen weights are held")
+
+
+class StorageSettings(_Table):
+    """Where the node keeps its ledger and state."""
+
+    home: str = Field("node", description="directory; a path relative to this file")
+
+
+class InstitutionSettings(_Table):
+    """The whole file. Paths are absolute once `load_settings` has read it."""
+
+    records: RecordSettings
+    bases: dict[str, str] = Field(default_factory=dict, description="base's name in plans = directory of the checkpoint")
+    hardware: HardwareSettings = HardwareSettings()
+    storage: StorageSettings = StorageSettings()
+
+    def base_directory(self, name: str) -> Path:
+        """The checkpoint that a plan's base name is bound to.
+
+        Raises:
+            SettingsError: the name is not bound.
+        """
+        if name not in self.bases:
+            raise SettingsError(f'[bases] of institution.toml binds no directory to "{name}"; add the line {json.dumps(name)} = "DIRECTORY"')
+        return Path(self.bases[name])
+
+
+def load_settings(path: Path) -> InstitutionSettings:
+    """Reads an institution's settings.
+
+    Raises:
+        SettingsError: the file cannot be read, is not TOML, or has an unknown or wrong key.
+    """
+    try:
+        settings = InstitutionSettings.model_validate(_read_toml(path))
+    except ValidationError as error:
+        raise SettingsError(f"{path}: {first_problem(error, InstitutionSettings)}") from None
+    here = path.resolve().parent
+    return settings.model_copy(
+        update={
+            "records": settings.records.model_copy(update={"source": str(here / settings.records.source)}),
+            "bases": {name: str(here / directory) for name, directory in settings.bases.items()},
+            "storage": StorageSettings(home=str(here / settings.storage.home)),
+        }
+    )
+
+
+def write_settings(path: Path, settings: InstitutionSettings) -> None:
+    """Writes the file with a comment on every key, so that it can be read and changed by hand."""
+    records, tables = settings.records, ["# One institution of a consortium. Paths are relative to this file; nothing here leaves the institution."]
+    tables.append(_written("records", records, skip=("fields",)))
+    plain = {field: column for field, column in records.fields.items() if isinstance(column, str)}
+    tables.append(_mapping("records.fields", plain, RecordSettings.model_fields["fields"].description or ""))
+    tables += [_mapping(f"records.fields.{_quoted(p)}", table, "") for p, table in records.fields.items() if not isinstance(table, str)]
+    tables.append(_mapping("bases", settings.bases, InstitutionSettings.model_fields["bases"].description or ""))
+    tables += [_written("hardware", settings.hardware), _written("storage", settings.storage)]
+    write_file(path, "\n\n".join(tables).encode() + b"\n")
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise SettingsError(f"{path}: there is no readable file at this path; consortium client init writes one") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{path}: the settings are not UTF-8 text; save the file as UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{path}: not valid TOML: {error}") from None
+
+
+def _written(name: str, table: _Table, skip: tuple[str, ...] = ()) -> str:
+    lines = [f"[{name}]"]
+    for key, field in type(table).model_fields.items():
+        value = getattr(table, key)
+        if key not in skip:
+            # An unset key is shown as a comment, so that the reader sees what there is.
+            line = f"{key} = {_quoted(value)}" if value not in ("", None) else f"# {key} ="
+            lines.append(f"{line}  # {field.description}" if value not in ("", None) else f"{line}    {field.description}")
+    return "\n".join(lines)
+
+
+def _mapping(name: str, mapping: Mapping[str, str], description: str) -> str:
+    return "\n".join([f"[{name}]" + (f"  # {description}" if description else ""), *(f"{_quoted(k)} = {_quoted(v)}" for k, v in mapping.items())])
+
+
+def _quoted(value: str | float) -> str:
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
