@@ -34,8 +34,8 @@ def test_the_loss_of_a_depth_is_on_the_token_further_ahead() -> None:
     logits = net(tokens).mtp_logits[0][:, :-1]  # entry i predicts token i + 2
     expected = F.cross_entropy(logits.flatten(0, 1), targets[:, 2:].flatten(), ignore_index=-100)
     loss = net.loss(tokens, targets, mtp_weight=0.5)
-    assert abs(float(loss.mtp) - float(expected)) < 1e-5
-    assert abs(float(loss.total) - float(loss.main) - 0.5 * float(expected)) < 1e-5
+    assert torch.allclose(loss.mtp, expected, atol=1e-5)
+    assert torch.allclose(loss.total, loss.main + 0.5 * expected, atol=1e-5)
 
 
 def test_every_module_gets_a_gradient() -> None:
