@@ -171,11 +171,16 @@ class Ledger:
         Raises:
             Refusal: with `sentence`, when it is bound to another value.
         """
-        row = self._database.execute("SELECT value FROM claims WHERE claim = ?", (claim,)).fetchone()
-        if row is None:
+        bound = self.claimed(claim)
+        if bound is None:
             self._write("INSERT INTO claims VALUES (?, ?)", claim, value)
-        elif row[0] != value:
+        elif bound != value:
             raise Refusal(sentence)
+
+    def claimed(self, claim: str) -> bytes | None:
+        """What `claim` is bound to."""
+        row = self._database.execute("SELECT value FROM claims WHERE claim = ?", (claim,)).fetchone()
+        return bytes(row[0]) if row else None
 
     # Vectors and states: files, named by their rows.
 

@@ -1,0 +1,110 @@
+"""From a parcel to the parcel that answers it: envelope checked, handler chosen, answer stored before it leaves."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from client.epochs import announce_keys, confirm, share_secrets
+from client.ledger import StoredReply
+from client.node import Arrays, Node, Request, Result, logger
+from client.states import adopt_state, follow_transcript, hello
+from client.sums import open_set, send_masked_input, sign_set
+from protocols.errors import ConsortiumError, Refusal
+from protocols.identity import Envelope, open_envelope_of, seal_envelope
+from protocols.pack import pack, unpack
+from protocols.wire import Parcel
+
+Handler = Callable[[Node, Request], Result]
+
+# Answered once: the stored bytes go out again, and a different request under the same key is refused.
+ONCE: Mapping[str, Handler] = {
+    "query.epoch_keys": announce_keys,
+    "query.epoch_shares": share_secrets,
+    "query.epoch_confirm": confirm,
+    "train.sum": send_masked_input,
+    "evaluate.sum": send_masked_input,
+    "query.survivors": sign_set,
+    "query.unmask": open_set,
+}
+# Harmless to repeat: they say or move to what the node computes itself.
+REPEATABLE: Mapping[str, Handler] = {
+    "query.hello": hello,
+    "query.transcript": follow_transcript,
+    "query.state": adopt_state,
+}
+MESSAGE_TYPES = tuple(sorted({**ONCE, **REPEATABLE}))
+
+
+def answer(node: Node, message_type: str, parcel: Parcel) -> Parcel:
+    """The signed answer to a signed request; what the node declines is answered with a signed refusal of one sentence.
+
+    Raises:
+        Refusal: the request is not from this node's coordinator, or not for this node; it gets no signature.
+    """
+    envelope = open_envelope_of(parcel.envelope, node.coordinator_key)
+    about, _, stage = envelope.stage.partition("/")
+    if stage != message_type or envelope.recipient not in ("", node.name):
+        raise Refusal(f"a request for {envelope.recipient or 'everyone'} as {envelope.stage} came to {node.name} as {message_type}")
+    try:
+        request = Request(envelope.run, envelope.round, about, envelope.attempt, message_type, unpack(envelope.payload), parcel.arrays)
+        return _answer_once(node, envelope, request, parcel) if message_type in ONCE else _fresh(node, envelope, request)
+    except ConsortiumError as error:
+        return _sealed(node, envelope, Result({"refused": str(error).encode()}))
+    except Exception as error:
+        # The text of an unexpected error may quote a record, so it stays in the institution's own log.
+        logger.exception("request %s failed", envelope.stage)
+        reason = f"{node.name} could not answer {message_type} ({type(error).__name__}); its own log says why"
+        return _sealed(node, envelope, Result({"refused": reason.encode()}))
+
+
+def _answer_once(node: Node, envelope: Envelope, request: Request, parcel: Parcel) -> Parcel:
+    stored = node.ledger.reply(request.key, parcel.envelope)
+    if stored is not None:
+        return Parcel(stored.reply, _arrays_from_bytes(stored.arrays))
+    if request.message_type.endswith(".sum"):
+        result = ONCE[request.message_type](node, request)  # commits its own steps: training may take hours
+        return _kept(node, envelope, request, parcel, result)
+    with node.ledger.transaction():
+        return _kept(node, envelope, request, parcel, ONCE[request.message_type](node, request))
+
+
+def _kept(node: Node, envelope: Envelope, request: Request, parcel: Parcel, result: Result) -> Parcel:
+    reply = _sealed(node, envelope, result)
+    node.ledger.keep_reply(request.key, StoredReply(parcel.envelope, reply.envelope, _arrays_to_bytes(result.arrays)))
+    return reply
+
+
+def _fresh(node: Node, envelope: Envelope, request: Request) -> Parcel:
+    return _sealed(node, envelope, REPEATABLE[request.message_type](node, request))
+
+
+def _sealed(node: Node, request: Envelope, result: Result) -> Parcel:
+    reply = Envelope(
+        sender=node.name,
+        recipient=request.sender,
+        run=request.run,
+        round=request.round,
+        attempt=request.attempt,
+        stage=request.stage,
+        manifest_hash=request.manifest_hash,
+        incarnation=node.ledger.incarnation,
+        payload=pack(result.parts),
+    )
+    return Parcel(seal_envelope(node.identity, reply), result.arrays)
+
+
+def _arrays_to_bytes(arrays: Arrays) -> bytes:
+    buffer = io.BytesIO()
+    if arrays:
+        np.savez(buffer, **{name: np.asarray(values) for name, values in arrays.items()})
+    return buffer.getvalue()
+
+
+def _arrays_from_bytes(data: bytes) -> Arrays:
+    if not data:
+        return {}
+    with np.load(io.BytesIO(data), allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}

@@ -1,0 +1,130 @@
+"""One institution in the federation: checks what is asked, does it, and answers once, with what it decided already on disk."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
+
+from client.ledger import Ledger
+from client.work import Work
+from protocols.errors import PolicyError, Refusal
+from protocols.identity import Identity
+from protocols.plan import Plan, plan_from_canonical
+from protocols.policy import Policy, check_plan
+from protocols.roster import Roster
+from protocols.schedule import PlannedSum, planned_sums
+from protocols.state import State, load_state, state_hash
+from protocols.update import Terms
+
+Arrays = Mapping[str, NDArray[Any]]
+logger = logging.getLogger("consortium.client")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the coordinator asks, after its signature was checked."""
+
+    run: str
+    round: int
+    about: str  # "update", "experts", "evaluate", "epoch" or "run"
+    attempt: int
+    message_type: str
+    parts: Mapping[str, bytes]
+    arrays: Arrays
+
+    @property
+    def key(self) -> str:
+        """Under this key the node answers once."""
+        return f"{self.run}/{self.round}/{self.about}/{self.attempt}/{self.message_type}"
+
+    def part(self, name: str) -> bytes:
+        if name not in self.parts:
+            raise Refusal(f"the request {self.key} has no {name}; both sides must run the same version")
+        return self.parts[name]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a handler answers."""
+
+    parts: Mapping[str, bytes]
+    arrays: Arrays = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """Everything that is one institution's own."""
+
+    identity: Identity
+    roster: Roster
+    coordinator_key: bytes  # Ed25519, pinned when the institution joined
+    policy: Policy
+    ledger: Ledger
+    open_work: Callable[[Plan], Work]  # its holder keeps it warm
+    randomness: Callable[[int], bytes]
+    rounding_seed: bytes | None = None  # None outside of simulation and tests: rounding is then nobody's to predict
+
+    @property
+    def name(self) -> str:
+        return self.identity.name
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A node's view of one run: the plan that it accepted, and where it stands."""
+
+    plan: Plan
+    work: Work
+    terms: Terms
+    state: State
+    transcript: bytes  # hash of the last one seen; zeros at the start
+
+    @property
+    def state_hash(self) -> bytes:
+        return state_hash(self.state)
+
+
+def accept_plan(node: Node, run: str, canonical: bytes) -> Plan:
+    """Checks a plan against the policy and binds the run to it.
+
+    Raises:
+        PolicyError, PlanError, Refusal: the node takes no part.
+    """
+    plan = plan_from_canonical(canonical)
+    check_plan(node.policy, plan)
+    if not plan.base.sha256:
+        raise PolicyError("the plan names no base hash; the operator fills in base.sha256 and submits it again")
+    node.ledger.accept_run(run, canonical)
+    return plan
+
+
+def open_session(node: Node, run: str) -> Session:
+    """The run as this node knows it; its state is computed here or read from its own disk, never taken from a request.
+
+    Raises:
+        Refusal: the run is unknown, or the base on disk is not the plan's.
+    """
+    canonical = node.ledger.plan(run)
+    if canonical is None:
+        raise Refusal(f"run {run} was never announced to {node.name}; greet it with the plan first")
+    plan = plan_from_canonical(canonical)
+    work = node.open_work(plan)
+    if work.base_sha256 != plan.base.sha256:
+        raise Refusal(f"the base {plan.base.name} on the disk of {node.name} is not the plan's; install the checkpoint with the plan's hash")
+    terms = Terms(plan, work.adaptation)
+    current = node.ledger.current_state(run)
+    if current is None:
+        return Session(plan, work, terms, terms.start(), bytes(32))
+    return Session(plan, work, terms, load_state(node.ledger.state_path(run, current[0])), current[1])
+
+
+def find_sum(session: Session, request: Request) -> PlannedSum:
+    """The plan's entry for the sum that a request is about."""
+    for planned in planned_sums(session.plan):
+        if (planned.round, planned.kind) == (request.round, request.about):
+            return planned
+    raise Refusal(f"the plan has no {request.about} sum in round {request.round}")

@@ -1,0 +1,228 @@
+"""A running plan: one secure sum after the other until the plan is done, the same in `simulate` and in a deployment.
+
+Each sum ends in this order: state file, journal, transcript to the institutions, registry row. A process that dies in between
+goes on from the journal; the institutions send their stored vectors again, so the result has the same bits.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from coordinator.errors import JobError, RunStopped
+from coordinator.events import Event, ExpertsChosen, RoundFinished, RunFailed, RunFinished, RunStarted
+from coordinator.exchange import Exchange
+from coordinator.link import Link
+from coordinator.registry.records import Contribution, NewRun, Participant, Round, Run
+from coordinator.registry.registry import Registry
+from coordinator.registry.states import RunState, WantedState
+from coordinator.rounds import RoundEngine
+from coordinator.store import Journal, Part, RunStore
+from protocols.errors import ConsortiumError
+from protocols.identity import Identity
+from protocols.plan import Plan
+from protocols.roster import Roster
+from protocols.schedule import PlannedSum, planned_sums
+from protocols.state import State
+from protocols.update import Adaptation, Terms
+
+PAUSE_SECONDS = 1.0
+LEASE_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """The coordinator's own means: its key, the roster that it offers, and the edges of the process."""
+
+    identity: Identity
+    roster: Roster
+    randomness: Callable[[int], bytes]
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """A finished run."""
+
+    run: str
+    state: State
+    state_path: Path
+    transcript_sha256: str
+    test_records: int  # or bytes, for bits_per_byte: the denominator of the last evaluation
+    threshold: int
+    colluding: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    run: str
+    terms: Terms
+    registry: Registry
+    store: RunStore
+    engine: RoundEngine
+    operator: Operator
+    on_event: Callable[[Event], None]
+
+    @property
+    def plan(self) -> Plan:
+        return self.terms.plan
+
+
+def run_plan(
+    plan: Plan,
+    exchange: Exchange,
+    registry: Registry,
+    *,
+    adaptation: Adaptation,
+    operator: Operator,
+    directory: Path,
+    on_event: Callable[[Event], None] = lambda event: None,
+) -> RunResult:
+    """Runs a plan to its end, or goes on with the unfinished run of the same plan and seed.
+
+    Args:
+        plan: with `base.sha256` filled in.
+        adaptation: `model.layout.Adaptation` of plan and base; the coordinator needs neither weights nor torch.
+        directory: states and journal of runs, one folder each.
+
+    Raises:
+        ConsortiumError: the run failed or was stopped; the registry says so with the same sentence.
+    """
+    if not plan.base.sha256:
+        raise JobError("base.sha256 of the plan is empty; fill in the checkpoint's hash, so that every institution trains the same base")
+    run = _find_or_create(plan, registry, operator)
+    terms, store = Terms(plan, adaptation), RunStore(directory / run.run)
+    link = Link(exchange, operator.identity, operator.roster, run.run, plan.participation.deadline_seconds)
+    engine = RoundEngine(terms, link, store, operator.randomness, registry.head, on_event)
+    job = _Job(run.run, terms, registry, store, engine, operator, on_event)
+    try:
+        return _drive(job, run)
+    except RunStopped as stopped:
+        registry.set_state(run.run, RunState.STOPPED, str(stopped))
+        raise
+    except Exception as error:
+        reason = str(error) if isinstance(error, ConsortiumError) else f"an unexpected {type(error).__name__} stopped the job; see its log"
+        registry.set_state(run.run, RunState.FAILED, reason)
+        on_event(RunFailed(run.run, reason))
+        raise
+
+
+def _find_or_create(plan: Plan, registry: Registry, operator: Operator) -> Run:
+    found = registry.find_run(plan.sha256, plan.seed)
+    if found is not None and not found.state.ended:
+        return found
+    metric = plan.evaluation
+    new = NewRun(
+        plan.name, plan.sha256, plan.canonical().decode(), plan.base.sha256, plan.seed, plan.rounds, plan.terms_sha256,
+        metric.metric, metric.higher_is_better,
+    )  # fmt: skip
+    return registry.create_run(new, operator.randomness(4))
+
+
+def _drive(job: _Job, run: Run) -> RunResult:
+    planned = planned_sums(job.plan)
+    _begin(job, run)
+    _record_round(job, planned)
+    while (done := job.store.journal.done) < len(planned):
+        _obey_operator(job)
+        _advance(job, planned[done])
+        _record_round(job, planned)
+    job.registry.set_state(job.run, RunState.FINISHED)
+    job.on_event(RunFinished(job.run))
+    return _result(job)
+
+
+def _begin(job: _Job, run: Run) -> None:
+    job.registry.record_participants([Participant(entry.name, entry.public_key.hex()) for entry in job.operator.roster.entries])
+    for state in (RunState.ACCEPTING, RunState.RUNNING):
+        if run.state in (RunState.SUBMITTED, RunState.ACCEPTING) and run.state != state:
+            run = job.registry.set_state(job.run, state)
+    rounds = job.registry.rounds(job.run)
+    job.on_event(RunStarted(job.run, job.plan.rounds, rounds[-1].number if rounds else None))
+
+
+def _obey_operator(job: _Job) -> None:
+    """Stops or waits when the operator wants it so; asked between sums, so that no opened sum is left half-way."""
+    while (run := job.registry.run(job.run)).wanted is not WantedState.RUNNING:
+        if run.wanted is WantedState.STOPPED:
+            raise RunStopped(f"run {job.run} was stopped by the operator; submit the plan again to start anew")
+        if run.state is RunState.RUNNING:
+            job.registry.set_state(job.run, RunState.PAUSED)
+        job.operator.sleep(PAUSE_SECONDS)
+    if run.state is RunState.PAUSED:
+        job.registry.set_state(job.run, RunState.RUNNING)
+
+
+def _advance(job: _Job, planned: PlannedSum) -> None:
+    """One sum: open its total, apply it, keep what came out, tell the institutions."""
+    started = job.operator.clock()
+    state = current_state(job.terms, job.store)
+    finished = job.engine.run_sum(planned, state)
+    digest = job.store.keep_state(finished.state)
+    journal = job.store.journal
+    if planned.kind == "experts":
+        job.on_event(ExpertsChosen(finished.state.experts))
+    figures = {name: value for name, value in finished.figures.items() if value is not None}
+    job.store.write(
+        replace(
+            journal,
+            done=journal.done + 1,
+            state_sha256=digest,
+            transcript=finished.transcript.hex(),
+            attempt=0,
+            survivors=(),
+            transcripts=journal.transcripts | {planned.kind: finished.transcript.hex()},
+            figures=journal.figures | figures,
+            seconds=journal.seconds + job.operator.clock() - started,
+        )
+    )
+    job.engine.publish(finished)
+    journal = job.store.journal
+    job.store.update(parts=_merged(journal.parts, job.engine.link.take_traffic(), finished.survivors, planned))
+
+
+def current_state(terms: Terms, store: RunStore) -> State:
+    """The state that the next sum starts from."""
+    digest = store.journal.state_sha256
+    return store.state(digest) if digest else terms.start()
+
+
+def _merged(parts: Mapping[str, Part], traffic: Mapping[str, Part], survivors: tuple[str, ...], planned: PlannedSum) -> dict[str, Part]:
+    merged = dict(parts)
+    for name, now in traffic.items():
+        before = merged.get(name, Part())
+        missing = before.missing_from if name in survivors else before.missing_from or now.missing_from or f"{planned.kind} sum"
+        merged[name] = Part(before.bytes_up + now.bytes_up, before.bytes_down + now.bytes_down, missing)
+    return merged
+
+
+def _record_round(job: _Job, planned: tuple[PlannedSum, ...]) -> None:
+    """Writes the registry row of a round whose last sum is in the journal, unless an earlier process did; then clears the journal for the next."""
+    journal = job.store.journal
+    last = planned[journal.done - 1] if journal.done else None
+    if last is None or not last.last_of_round or not journal.transcripts:
+        return
+    if last.round not in {finished.number for finished in job.registry.rounds(job.run)}:
+        row = job.registry.record_round(job.run, _round_row(last.round, journal, current_state(job.terms, job.store)))
+        figures = (row.loss, row.metric, row.seconds, row.bytes_up, row.bytes_down)
+        job.on_event(RoundFinished(row.number, row.institutions, row.missing, *figures))
+    job.store.update(transcripts={}, figures={}, parts={}, seconds=0.0)
+
+
+def _round_row(number: int, journal: Journal, state: State) -> Round:
+    parts = tuple(Contribution(name, p.bytes_up, p.bytes_down, p.missing_from) for name, p in sorted(journal.parts.items()))
+    figures, experts = journal.figures, state.experts if number == 0 else None
+    return Round(
+        number, journal.state_sha256, journal.transcripts, parts, journal.seconds, figures.get("loss"), figures.get("metric"), experts
+    )
+
+
+def _result(job: _Job) -> RunResult:
+    journal = job.store.journal
+    state = current_state(job.terms, job.store)
+    path = job.store.state_path(journal.state_sha256)
+    sums = job.plan.secure_aggregation
+    return RunResult(job.run, state, path, journal.transcript, journal.test_records, journal.threshold, sums.colluding)

@@ -1,0 +1,143 @@
+"""The coordinator's side of every conversation: signs requests, checks answers, and keeps count of bytes and of who is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
+
+from coordinator.exchange import Answer, Exchange
+from coordinator.store import Part
+from protocols.errors import ConsortiumError
+from protocols.identity import Envelope, Identity, open_envelope, seal_envelope
+from protocols.pack import unpack
+from protocols.roster import Roster
+from protocols.wire import Parcel
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a conversation is about; with the stage it is the key under which a node answers once."""
+
+    round: int
+    about: str  # "update", "experts", "evaluate", "epoch" or "run"
+    attempt: int
+
+    def stage(self, message_type: str) -> str:
+        return f"{self.about}/{message_type}"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A verified answer."""
+
+    institution: str
+    parts: Mapping[str, bytes]
+    arrays: Arrays
+    incarnation: int
+
+
+@dataclass(slots=True)
+class _Traffic:
+    parts: dict[str, Part] = field(default_factory=dict)
+
+    def add(self, name: str, answer: Answer) -> None:
+        before = self.parts.get(name, Part())
+        self.parts[name] = Part(before.bytes_up + answer.bytes_up, before.bytes_down + answer.bytes_down, before.missing_from)
+
+    def miss(self, name: str, stage: str) -> None:
+        before = self.parts.get(name, Part())
+        self.parts[name] = Part(before.bytes_up, before.bytes_down, before.missing_from or stage)
+
+
+class Link:
+    """Asks institutions by name. Names are found by greeting every node; only signatures decide who someone is."""
+
+    def __init__(self, exchange: Exchange, identity: Identity, roster: Roster, run: str, deadline: float) -> None:
+        self.identity = identity
+        self.roster = roster
+        self.run = run
+        self.missing: dict[str, str] = {}  # institution -> why it did not answer the last question
+        self._exchange = exchange
+        self._deadline = deadline
+        self._nodes: dict[str, int] = {}
+        self._traffic = _Traffic()
+
+    def greet(self, plan: bytes) -> dict[str, Reply]:
+        """Greets every connected node with the plan and learns which institution it is; replaces the former directory."""
+        subject, nodes = Subject(0, "run", 0), self._exchange.nodes()
+        parcel = self._sealed(subject, "query.hello", "", plan, {})
+        greetings: dict[str, Reply] = {}
+        self.missing, self._nodes = {}, {}
+        for answer in self._exchange.ask("query.hello", [(node, parcel) for node in nodes], self.run, self._deadline):
+            reply = self._opened(answer, subject, "query.hello", None)
+            if reply is not None and reply.institution not in greetings:
+                greetings[reply.institution] = reply
+                self._nodes[reply.institution] = answer.node
+        for name in sorted(entry.name for entry in self.roster.entries):
+            if name not in greetings:
+                self._miss(name, "query.hello", self.missing.get(name, "it is not connected"))
+        return greetings
+
+    def ask(self, subject: Subject, message_type: str, payloads: Mapping[str, bytes], arrays: Arrays | None = None) -> Iterator[Reply]:
+        """Yields verified answers as they arrive; afterwards `missing` says who did not give one and why."""
+        self.missing = {name: "it is not connected" for name in payloads if name not in self._nodes}
+        names = {self._nodes[name]: name for name in payloads if name in self._nodes}
+        parcels = (
+            (node, self._sealed(subject, message_type, name, payloads[name], arrays or {})) for node, name in sorted(names.items())
+        )
+        silent = set(names.values())
+        for answer in self._exchange.ask(message_type, parcels, f"{self.run}/{subject.round}", self._deadline):
+            name = names[answer.node]
+            silent.discard(name)
+            reply = self._opened(answer, subject, message_type, name)
+            if reply is None:
+                self._miss(name, message_type, self.missing[name])
+            else:
+                yield reply
+        for name in sorted(silent):
+            self._miss(name, message_type, "it did not answer in time")
+
+    def exclude(self, name: str, message_type: str, reason: str) -> None:
+        """Counts an institution as missing whose answer was signed but wrong."""
+        self._miss(name, message_type, reason)
+
+    def take_traffic(self) -> dict[str, Part]:
+        """Bytes and first missed stage by institution since the last call."""
+        parts, self._traffic = self._traffic.parts, _Traffic()
+        return parts
+
+    def _sealed(self, subject: Subject, message_type: str, recipient: str, payload: bytes, arrays: Arrays) -> Parcel:
+        stage = subject.stage(message_type)
+        envelope = Envelope(self.identity.name, recipient, self.run, subject.round, subject.attempt, stage, b"", 0, payload)
+        return Parcel(seal_envelope(self.identity, envelope), arrays)
+
+    def _opened(self, answer: Answer, subject: Subject, message_type: str, expected: str | None) -> Reply | None:
+        """The answer's content, or None with a reason in `missing`."""
+        if answer.parcel is None:
+            self.missing[expected or f"node {answer.node}"] = answer.error
+            return None
+        name = expected
+        try:
+            envelope = open_envelope(answer.parcel.envelope, self.roster)
+            name = expected or envelope.sender
+            self._traffic.add(name, answer)
+            meant = (name, self.identity.name, self.run, subject.round, subject.attempt, subject.stage(message_type))
+            if meant != (envelope.sender, envelope.recipient, envelope.run, envelope.round, envelope.attempt, envelope.stage):
+                raise ConsortiumError("it answered with an envelope for another request")
+            parts = unpack(envelope.payload)
+        except ConsortiumError as error:
+            self.missing[name or f"node {answer.node}"] = str(error)
+            return None
+        if "refused" in parts:
+            self.missing[name] = parts["refused"].decode(errors="replace")
+            return None
+        return Reply(name, parts, answer.parcel.arrays, envelope.incarnation)
+
+    def _miss(self, name: str, message_type: str, reason: str) -> None:
+        self.missing[name] = reason
+        self._traffic.miss(name, message_type)

@@ -1,0 +1,197 @@
+"""One secure sum after PROTOCOL: manifest, masked inputs added as they arrive, one set, one opening, and the transcript."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coordinator.cohort import Cohort, Epoch
+from coordinator.errors import JobError
+from coordinator.events import Event, StageFinished, SumFinished
+from coordinator.link import Link, Subject
+from coordinator.registry.records import ChainHead
+from coordinator.store import RunStore
+from protocols.encoding import LaneLayout, decode
+from protocols.errors import ConsortiumError
+from protocols.pack import pack
+from protocols.schedule import PlannedSum
+from protocols.secagg import Accumulator, MaskedInput, SumManifest, SurvivorCertificate, UnmaskAnswer, certify, propose_survivors, unmask_sum
+from protocols.state import State, state_hash
+from protocols.update import Terms
+
+
+class AttemptFailed(JobError):
+    """Too few institutions answered a stage; another attempt may succeed."""
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedSum:
+    """An opened and applied sum."""
+
+    planned: PlannedSum
+    state: State  # after the sum
+    figures: Mapping[str, float | None]
+    survivors: tuple[str, ...]
+    transcript: bytes  # its hash
+    notice: Mapping[str, bytes]  # what the institutions are told
+    total: NDArray[np.uint32]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sum:
+    """One attempt at a sum."""
+
+    subject: Subject
+    epoch: Epoch
+    manifest: SumManifest
+    lanes: LaneLayout
+
+    @property
+    def parts(self) -> dict[str, bytes]:
+        return {"manifest": self.manifest.to_bytes(), "epoch": self.epoch.certificate.to_bytes()}
+
+
+class RoundEngine:
+    """Runs a plan's sums over one link; keeps the epoch between them and nothing else."""
+
+    def __init__(
+        self,
+        terms: Terms,
+        link: Link,
+        store: RunStore,
+        chain_head: Callable[[], ChainHead],
+        on_event: Callable[[Event], None],
+    ) -> None:
+        self.link = link
+        self._terms = terms
+        self._store = store
+        self._chain_head = chain_head
+        self._on_event = on_event
+        self._cohort = Cohort(terms, link, store, on_event)
+        self._epoch: Epoch | None = None
+
+    def run_sum(self, planned: PlannedSum, state: State) -> FinishedSum:
+        """Attempts a sum until it is opened.
+
+        Raises:
+            JobError: every attempt failed; the sentence names the institutions that were missing last.
+        """
+        attempts = 1 + self._terms.plan.participation.retries
+        for left in reversed(range(attempts)):
+            try:
+                return self._attempt(planned, state)
+            except JobError as failure:
+                self._epoch = None
+                if left == 0:
+                    raise JobError(f"round {planned.round}, {planned.kind}: {failure} (after {attempts} attempts)") from None
+        raise AssertionError("unreachable")
+
+    def publish(self, finished: FinishedSum) -> None:
+        """Tells every member of the epoch the total; each applies it by itself and must reach the announced state."""
+        if self._epoch is None:
+            return
+        subject = Subject(finished.planned.round, finished.planned.kind, 0)
+        payload = pack(finished.notice)
+        payloads = dict.fromkeys(self._epoch.manifest.members, payload)
+        agreed = {r.institution for r in self.link.ask(subject, "query.transcript", payloads, {"total": finished.total})}
+        self._report(subject, "query.transcript", agreed)
+        if len(self._epoch.members) < len(self._epoch.manifest.members) or not agreed >= set(self._epoch.members):
+            self._epoch = None
+
+    def _attempt(self, planned: PlannedSum, state: State) -> FinishedSum:
+        journal = self._store.journal
+        journal = self._store.update(attempt=journal.attempt + 1)
+        if self._epoch is None or self._epoch.used_up or (journal.survivors and journal.survivors != self._epoch.members):
+            self._epoch = self._cohort.begin_epoch(state, journal.survivors)
+        lanes = self._terms.lanes(state, planned)
+        subject = Subject(planned.round, planned.kind, journal.attempt)
+        one = _Sum(subject, self._epoch, self._manifest(planned, state, subject, self._epoch, lanes), lanes)
+        accumulator = self._collect(one, planned)
+        certificate = self._certificate(one, accumulator)
+        total = self._open(one, accumulator, certificate)
+        return self._applied(one, planned, state, certificate, total)
+
+    def _manifest(self, planned: PlannedSum, state: State, subject: Subject, epoch: Epoch, lanes: LaneLayout) -> SumManifest:
+        head, journal = self._chain_head(), self._store.journal
+        return SumManifest(
+            run=self.link.run,
+            round=planned.round,
+            sum=planned.kind,
+            attempt=subject.attempt,
+            slot=epoch.take_slot(),
+            plan_hash=bytes.fromhex(self._terms.plan.sha256),
+            epoch_hash=epoch.manifest.hash,
+            state_hash=state_hash(state),
+            layout_hash=lanes.hash,
+            size=lanes.size,
+            previous_transcript=bytes.fromhex(journal.transcript) or bytes(32),
+            chain_head=head.hash,
+            chain_length=head.length,
+        )
+
+    def _collect(self, one: _Sum, planned: PlannedSum) -> Accumulator:
+        """Adds masked inputs as they arrive: one accumulator and one input in memory, however many institutions there are."""
+        accumulator = Accumulator(one.manifest, self.link.roster)
+        message_type = "evaluate.sum" if planned.kind == "evaluate" else "train.sum"
+        for reply in self.link.ask(one.subject, message_type, dict.fromkeys(one.epoch.members, pack(one.parts))):
+            try:
+                accumulator.add(MaskedInput(reply.institution, reply.arrays["masked"], reply.parts["root"], reply.parts["signature"]))
+            except (ConsortiumError, KeyError) as error:
+                self.link.exclude(reply.institution, message_type, str(error))
+        self._report(one.subject, message_type, set(accumulator.roots))
+        self._enough(one, len(accumulator.roots), message_type)
+        return accumulator
+
+    def _certificate(self, one: _Sum, accumulator: Accumulator) -> SurvivorCertificate:
+        """Freezes the set on disk before anyone is asked to sign it: once signed there is no other."""
+        proposal = propose_survivors(accumulator)
+        self._store.update(survivors=tuple(sorted(proposal.members)))
+        payload = pack(one.parts | {"proposal": proposal.to_bytes()})
+        replies = self.link.ask(one.subject, "query.survivors", dict.fromkeys(proposal.members, payload))
+        signatures = {reply.institution: reply.parts["signature"] for reply in replies if "signature" in reply.parts}
+        self._report(one.subject, "query.survivors", set(signatures))
+        self._enough(one, len(signatures), "query.survivors", one.epoch.manifest.threshold)
+        return certify(one.manifest, one.epoch.manifest, self.link.roster, proposal, signatures)
+
+    def _open(self, one: _Sum, accumulator: Accumulator, certificate: SurvivorCertificate) -> NDArray[np.uint32]:
+        payload = pack(one.parts | {"certificate": certificate.to_bytes()})
+        replies = self.link.ask(one.subject, "query.unmask", dict.fromkeys(certificate.proposal.members, payload))
+        answers = {r.institution: UnmaskAnswer.from_bytes(r.parts["answer"]) for r in replies if "answer" in r.parts}
+        self._report(one.subject, "query.unmask", set(answers))
+        self._enough(one, len(answers), "query.unmask", one.epoch.manifest.threshold)
+        return unmask_sum(accumulator, one.manifest, one.epoch.certificate, certificate, answers)
+
+    def _applied(
+        self, one: _Sum, planned: PlannedSum, state: State, certificate: SurvivorCertificate, total: NDArray[np.uint32]
+    ) -> FinishedSum:
+        values = decode(total, one.lanes, len(self.link.roster.entries))
+        after, figures = self._terms.apply(state, planned, values)
+        members = tuple(sorted(certificate.proposal.members))
+        content = {
+            "before": state_hash(state),
+            "after": state_hash(after),
+            "total": hashlib.sha256(total.tobytes()).digest(),
+            "survivors": "\n".join(members).encode(),
+            "manifest": one.manifest.hash,
+            "certificate": hashlib.sha256(certificate.to_bytes()).digest(),
+        }
+        transcript = hashlib.sha256(b"consortium transcript\0" + pack(content)).digest()
+        self._on_event(SumFinished(planned.round, planned.kind, members))
+        fields = {"loss": figures.loss, "metric": figures.metric, "denominator": figures.denominator}
+        return FinishedSum(planned, after, fields, members, transcript, content | {"transcript": transcript}, total)
+
+    def _enough(self, one: _Sum, count: int, stage: str, needed: int | None = None) -> None:
+        needed = needed or max(one.epoch.manifest.threshold, self._terms.plan.participation.quorum)
+        if count < needed:
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in sorted(self.link.missing.items()))
+            raise AttemptFailed(f"{count} institutions answered {stage} and {needed} are needed ({reasons})")
+
+    def _report(self, subject: Subject, stage: str, answered: set[str]) -> None:
+        missing = tuple(sorted(self.link.missing.items()))
+        self._on_event(StageFinished(subject.round, subject.about, subject.attempt, stage, tuple(sorted(answered)), missing))
+        if self._epoch is not None:
+            self._epoch.without(set(self.link.missing))
