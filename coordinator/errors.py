@@ -17,6 +17,10 @@ class LeaseHeld(RegistryError):
     """Another process drives this run."""
 
 
+class ChainBroken(RegistryError):
+    """The event chain is not as it was written; the text names the event."""
+
+
 class ReleaseRefused(ConsortiumError):
     """A model version does not meet the plan's requirements, or cannot be written."""
 

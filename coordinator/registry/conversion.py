@@ -1,0 +1,68 @@
+"""Rows of the database as the frozen records that callers see."""
+
+from __future__ import annotations
+
+from coordinator.registry.records import Contribution, Event, ModelVersion, Participant, Round, Run
+from coordinator.registry.tables import ContributionRow, EventRow, ModelVersionRow, ParticipantRow, RoundRow, RunRow
+
+
+def run_of(row: RunRow) -> Run:
+    return Run(
+        run=row.run,
+        plan_name=row.plan_name,
+        plan_sha256=row.plan_sha256,
+        plan=row.plan,
+        base_sha256=row.base_sha256,
+        terms_sha256=row.terms_sha256,
+        seed=row.seed,
+        rounds=row.rounds,
+        metric=row.metric,
+        higher_is_better=row.higher_is_better,
+        state=row.state,
+        wanted=row.wanted,
+        reason=row.reason,
+        created_at=row.created_at,
+        ended_at=row.ended_at,
+    )
+
+
+def round_of(row: RoundRow) -> Round:
+    experts = row.experts
+    return Round(
+        number=row.number,
+        state_sha256=row.state_sha256,
+        transcripts=dict(row.transcripts),
+        contributions=tuple(_contribution_of(part) for part in row.contributions),
+        seconds=row.seconds,
+        loss=row.loss,
+        metric=row.metric,
+        experts=None if experts is None else {int(layer): tuple(chosen) for layer, chosen in experts.items()},
+        finished_at=row.finished_at,
+    )
+
+
+def participant_of(row: ParticipantRow) -> Participant:
+    return Participant(row.name, row.public_key, row.joined_at)
+
+
+def model_version_of(row: ModelVersionRow) -> ModelVersion:
+    return ModelVersion(
+        name=row.name,
+        version=row.version,
+        run=row.run.run,
+        path=row.path,
+        manifest_sha256=row.manifest_sha256,
+        transcript_sha256=row.transcript_sha256,
+        signer=row.signer,
+        metric=row.metric,
+        released_at=row.released_at,
+    )
+
+
+def event_of(row: EventRow) -> Event:
+    hashes = bytes.fromhex(row.previous_hash), bytes.fromhex(row.hash)
+    return Event(row.sequence, row.kind, row.run, row.at, row.body, *hashes)
+
+
+def _contribution_of(row: ContributionRow) -> Contribution:
+    return Contribution(row.participant.name, row.bytes_up, row.bytes_down, row.missing_from)
