@@ -13,7 +13,7 @@ from model.config import ModelConfig
 from model.generation import Sampling, generate
 from model.layers import MLP, RMSNorm, Rotation, rotation
 from model.loss import IGNORED, LogitAdjustment, Loss, cross_entropy, select_targets
-from model.moe import MoE, Routing, balance_loss
+from model.moe import MoE, Router, Routing, balance_loss
 from model.mtp import MTPModule
 
 
@@ -67,11 +67,17 @@ class DeepseekV3(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        self.attached: object | None = None  # what model.adapters put on
         self.model = Decoder(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         layers = range(config.num_hidden_layers, config.num_hidden_layers + config.num_nextn_predict_layers)
         self.mtp = nn.ModuleList(MTPModule(config, layer) for layer in layers)
         self.tie_weights()
+
+    def routers(self) -> dict[int, Router]:
+        """Layer -> router; MTP module k is layer num_hidden_layers + k."""
+        blocks = enumerate([*self.model.layers, *self.mtp])
+        return {layer: block.mlp.gate for layer, block in blocks if isinstance(block.mlp, MoE)}
 
     def tie_weights(self) -> None:
         """Makes the output head the embedding itself where the configuration says so."""
@@ -148,13 +154,13 @@ class DeepseekV3(nn.Module):
         zero = main.new_zeros(())
         ahead = [self._mtp_loss(states, targets, depth, adjustment) for depth, states in enumerate(hidden.mtp, start=1)]
         mtp = torch.stack(ahead).mean() if ahead else zero
-        balance = torch.stack([self._balance(r, len(input_ids)) for r in hidden.routings.values()]).sum() if balance_weight else zero
+        balance = torch.stack([balance_loss(r, len(input_ids)) for r in hidden.routings.values()]).sum() if balance_weight else zero
         return Loss(
             total=main + mtp_weight * mtp + balance_weight * balance,
             main=main,
             mtp=mtp,
             balance=balance,
-            expert_counts=expert_counts(hidden.routings, valid, input_ids.shape[1]),
+            expert_counts=expert_counts(hidden.routings, valid),
             target_tokens=len(wanted),
         )
 
@@ -164,10 +170,6 @@ class DeepseekV3(nn.Module):
             positions = (targets[:, 1:] != IGNORED).nonzero()[:, 1] + 1  # of the main loss's targets, in its order
             adjustment = adjustment.subset(positions > depth)
         return cross_entropy(selected, self.lm_head, wanted, adjustment) / max(len(wanted), 1)
-
-    @staticmethod
-    def _balance(routing: Routing, sequences: int) -> Tensor:
-        return balance_loss(routing, sequences)
 
     def new_cache(self, batch_size: int, max_length: int) -> LatentCache:
         """An empty latent cache of the network's type and device."""
@@ -200,16 +202,15 @@ class DeepseekV3(nn.Module):
                 parameter.normal_(0.0, self.config.initializer_range, generator=generator)
 
 
-def expert_counts(routings: dict[int, Routing], valid: Tensor | None, length: int) -> dict[int, Tensor]:
-    """Tokens that each expert of each layer got, [E] int64; `valid` [b, length] leaves out padding."""
-    counts = {}
-    for layer, routing in routings.items():
-        if valid is None:
-            counts[layer] = routing.counts(None)
-            continue
-        covered = routing.scores.shape[0] // valid.shape[0]  # an MTP depth sees fewer tokens
-        counts[layer] = routing.counts(valid[:, length - covered :].flatten())
-    return counts
+def expert_counts(routings: dict[int, Routing], valid: Tensor | None) -> dict[int, Tensor]:
+    """Tokens that each expert of each layer got, [E] int64; `valid` [b, t] leaves out padding."""
+    return {layer: r.counts(None if valid is None else routed_tokens(r, valid)) for layer, r in routings.items()}
+
+
+def routed_tokens(routing: Routing, valid: Tensor) -> Tensor:
+    """Which of the n routed tokens are not padding, [n]; an MTP depth routes the later tokens of `valid` [b, t] only."""
+    covered = len(routing.scores) // len(valid)
+    return valid[:, valid.shape[1] - covered :].flatten()
 
 
 def _positions(past: int, length: int, attention_mask: Tensor | None, device: torch.device) -> Tensor:

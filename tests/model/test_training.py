@@ -1,0 +1,62 @@
+"""The loop's optimiser steps, its balancing, and the affinity that chooses experts."""
+
+from __future__ import annotations
+
+import torch
+
+from model.experts import gate_affinity, token_affinity
+from model.training import Batch, LossTerms, train
+from tests.model.configurations import random_network, random_tokens
+
+
+def batch(seed: int, padded: int = 0) -> Batch:
+    tokens = random_tokens(seed, 4, 12)
+    valid = torch.ones_like(tokens, dtype=torch.bool)
+    if padded:
+        valid[:, -padded:] = False
+    return Batch(tokens, tokens.masked_fill(~valid, -100), valid)
+
+
+def test_the_loss_falls_and_equal_batches_give_equal_bits() -> None:
+    runs = []
+    for _ in range(2):
+        net, losses = random_network(), []
+        train(net, [batch(1)] * 8, learning_rate=5e-3, on_step=lambda step, loss, seen=losses: seen.append(float(loss.main.detach())))
+        runs.append((losses, net.lm_head.weight.detach()))
+    assert runs[0][0][-1] < 0.9 * runs[0][0][0]
+    assert runs[0][0] == runs[1][0]
+    assert torch.equal(runs[0][1], runs[1][1])
+
+
+def test_the_first_step_is_adamw_s() -> None:
+    net = random_network()
+    before = net.model.norm.weight.detach().clone()
+    train(net, [batch(2)], learning_rate=1e-3, weight_decay=0.9)
+    assert torch.allclose((net.model.norm.weight.detach() - before).abs(), torch.tensor(1e-3), rtol=1e-2)  # a vector is not decayed
+
+
+def test_the_proximal_term_holds_back() -> None:
+    moved = []
+    for proximal in (0.0, 100.0):
+        net = random_network()
+        before = net.lm_head.weight.detach().clone()
+        train(net, [batch(3), batch(4), batch(5), batch(6)], learning_rate=1e-2, proximal=proximal)
+        moved.append(float((net.lm_head.weight.detach() - before).norm()))
+    assert moved[1] < 0.8 * moved[0]
+
+
+def test_balancing_moves_the_bias_only_when_asked() -> None:
+    net = random_network()
+    before = net.routers()[1].e_score_correction_bias.clone()
+    train(net, [batch(7)], learning_rate=1e-3)
+    assert torch.equal(net.routers()[1].e_score_correction_bias, before)
+    train(net, [batch(7)], learning_rate=1e-3, terms=LossTerms(bias_update_speed=0.01))
+    assert not torch.equal(net.routers()[1].e_score_correction_bias, before)
+
+
+def test_affinity_counts_real_tokens_and_gate_weight() -> None:
+    net = random_network(num_nextn_predict_layers=1)
+    tokens, gates = token_affinity(net, [batch(8, padded=3)]), gate_affinity(net, [batch(8, padded=3)])
+    assert tokens.keys() == {1, 2, 3}
+    assert float(tokens[1].sum()) == 4 * 9 * 2
+    assert torch.allclose(gates[1].sum(), torch.tensor(36.0, dtype=torch.float64))
