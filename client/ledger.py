@@ -204,6 +204,13 @@ class Ledger:
             raise LedgerError(f"{path}: the stored vector is damaged; this institution cannot take part in the sum again")
         return vector
 
+    def drop_vectors(self, run: str) -> None:
+        """Erases what was computed for sums that went on without this institution."""
+        rows = self._database.execute("SELECT round, sum FROM vectors WHERE run = ?", (run,)).fetchall()
+        self._write("DELETE FROM vectors WHERE run = ?", run)
+        for round_number, kind in rows:
+            self._vector_path(run, round_number, kind).unlink(missing_ok=True)
+
     def keep_state(self, run: str, state_hash: bytes, transcript: bytes) -> None:
         """The run's current state (its file is `state_path`) and the hash of the last transcript."""
         self._write("INSERT OR REPLACE INTO states VALUES (?, ?, ?)", run, state_hash, transcript)

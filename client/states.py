@@ -16,7 +16,8 @@ from protocols.state import State, save_state, state_from_arrays, state_hash
 def hello(node: Node, request: Request) -> Result:
     """Accepts the plan or refuses it, and says which state this node is at."""
     accept_plan(node, request.run, request.part("plan"))
-    return Result({"state": open_session(node, request.run).state_hash})
+    session = open_session(node, request.run)
+    return Result({"state": session.state_hash, "transcript": session.transcript})
 
 
 def follow_transcript(node: Node, request: Request) -> Result:
@@ -52,6 +53,7 @@ def adopt_state(node: Node, request: Request) -> Result:
     if shapes != {name: values.shape for name, values in state.tensors.items()} or not shapes.keys() >= state.momentum.keys():
         raise Refusal("the state that was sent does not have the tensors of plan and base")
     _keep(node, request, state, request.part("transcript"))
+    node.ledger.drop_vectors(request.run)
     return Result({"state": state_hash(state)})
 
 

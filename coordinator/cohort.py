@@ -66,19 +66,22 @@ class Cohort:
                 return epoch
 
     def _present(self, state: State, only: tuple[str, ...]) -> tuple[str, ...]:
-        current = state_hash(state)
+        current = (state_hash(state), self._last_transcript())
         greetings = self.link.greet(pack({"plan": self.terms.plan.canonical()}))
         wanted = {name: reply for name, reply in greetings.items() if not only or name in only}
-        behind = [name for name, reply in wanted.items() if reply.parts.get("state") != current]
+        behind = [name for name, reply in wanted.items() if (reply.parts.get("state"), reply.parts.get("transcript")) != current]
         caught_up = self._bring_up_to_date(behind, state) if behind else set()
         return tuple(sorted(name for name in wanted if name not in behind or name in caught_up))
 
     def _bring_up_to_date(self, behind: list[str], state: State) -> set[str]:
-        digest, transcript = state_hash(state), bytes.fromhex(self.store.journal.transcript) or bytes(32)
+        digest, transcript = state_hash(state), self._last_transcript()
         payload = pack({"header": state_header(state), "state": digest, "transcript": transcript})
         subject = Subject(state.round, "run", 0)
         replies = self.link.ask(subject, "query.state", dict.fromkeys(behind, payload), state_arrays(state))
         return {reply.institution for reply in replies if reply.parts.get("state") == digest}
+
+    def _last_transcript(self) -> bytes:
+        return bytes.fromhex(self.store.journal.transcript) or bytes(32)
 
     def _check_size(self, members: tuple[str, ...], only: tuple[str, ...]) -> None:
         plan = self.terms.plan
@@ -86,7 +89,9 @@ class Cohort:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in sorted(self.link.missing.items()))
         if only and set(members) != set(only):
             lost = ", ".join(sorted(set(only) - set(members)))
-            raise JobError(f"{lost} signed for an unfinished sum and did not come back, so it cannot be opened ({reasons or 'no reason given'})")
+            raise JobError(
+                f"{lost} signed for an unfinished sum and did not come back, so it cannot be opened ({reasons or 'no reason given'})"
+            )
         if len(members) < needed:
             raise JobError(f"{len(members)} institutions take part and the plan needs {needed} ({reasons or 'none is connected'})")
 

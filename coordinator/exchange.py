@@ -33,7 +33,11 @@ class Exchange:
     """Sends parcels to nodes and yields their answers. At most one answer is held at a time, so memory does not grow with the cohort."""
 
     def __init__(
-        self, grid: Grid, poll_seconds: float = 0.2, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
+        self,
+        grid: Grid,
+        poll_seconds: float = 0.2,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._grid = grid
         self._poll_seconds = poll_seconds

@@ -7,7 +7,7 @@ goes on from the journal; the institutions send their stored vectors again, so t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from coordinator.link import Link
 from coordinator.registry.records import Contribution, NewRun, Participant, Round, Run
 from coordinator.registry.registry import Registry
 from coordinator.registry.states import RunState, WantedState
-from coordinator.rounds import RoundEngine
+from coordinator.rounds import FinishedSum, RoundEngine
 from coordinator.store import Journal, Part, RunStore
 from protocols.errors import ConsortiumError
 from protocols.identity import Identity
@@ -96,7 +96,7 @@ def run_plan(
     run = _find_or_create(plan, registry, operator)
     terms, store = Terms(plan, adaptation), RunStore(directory / run.run)
     link = Link(exchange, operator.identity, operator.roster, run.run, plan.participation.deadline_seconds)
-    engine = RoundEngine(terms, link, store, operator.randomness, registry.head, on_event)
+    engine = RoundEngine(terms, link, store, registry.head, on_event)
     job = _Job(run.run, terms, registry, store, engine, operator, on_event)
     try:
         return _drive(job, run)
@@ -161,27 +161,34 @@ def _advance(job: _Job, planned: PlannedSum) -> None:
     started = job.operator.clock()
     state = current_state(job.terms, job.store)
     finished = job.engine.run_sum(planned, state)
-    digest = job.store.keep_state(finished.state)
-    journal = job.store.journal
+    _journal(job, finished, job.operator.clock() - started)
     if planned.kind == "experts":
         job.on_event(ExpertsChosen(finished.state.experts))
-    figures = {name: value for name, value in finished.figures.items() if value is not None}
+    job.engine.publish(finished)
+    parts = _merged(job, finished)
+    job.store.update(parts=parts)
+
+
+def _journal(job: _Job, finished: FinishedSum, seconds: float) -> None:
+    """The sum's outcome: its state's file first, then one replacement of the journal."""
+    digest, journal, kind = job.store.keep_state(finished.state), job.store.journal, finished.planned.kind
+    figures, transcript = finished.figures, finished.transcript.hex()
+    known = {name: value for name, value in (("loss", figures.loss), ("metric", figures.metric)) if value is not None}
     job.store.write(
         replace(
             journal,
             done=journal.done + 1,
             state_sha256=digest,
-            transcript=finished.transcript.hex(),
+            transcript=transcript,
             attempt=0,
             survivors=(),
-            transcripts=journal.transcripts | {planned.kind: finished.transcript.hex()},
-            figures=journal.figures | figures,
-            seconds=journal.seconds + job.operator.clock() - started,
+            transcripts=journal.transcripts | {kind: transcript},
+            figures=journal.figures | known,
+            parts=_merged(job, finished),
+            seconds=journal.seconds + seconds,
+            test_records=figures.denominator or journal.test_records,
         )
     )
-    job.engine.publish(finished)
-    journal = job.store.journal
-    job.store.update(parts=_merged(journal.parts, job.engine.link.take_traffic(), finished.survivors, planned))
 
 
 def current_state(terms: Terms, store: RunStore) -> State:
@@ -190,11 +197,15 @@ def current_state(terms: Terms, store: RunStore) -> State:
     return store.state(digest) if digest else terms.start()
 
 
-def _merged(parts: Mapping[str, Part], traffic: Mapping[str, Part], survivors: tuple[str, ...], planned: PlannedSum) -> dict[str, Part]:
-    merged = dict(parts)
-    for name, now in traffic.items():
-        before = merged.get(name, Part())
-        missing = before.missing_from if name in survivors else before.missing_from or now.missing_from or f"{planned.kind} sum"
+def _merged(job: _Job, finished: FinishedSum) -> dict[str, Part]:
+    """The round's parts with the traffic since the last call; every institution of the roster that is not in the set is missing."""
+    parts, traffic = job.store.journal.parts, job.engine.link.take_traffic()
+    merged: dict[str, Part] = {}
+    for name in sorted(entry.name for entry in job.operator.roster.entries):
+        before, now = parts.get(name, Part()), traffic.get(name, Part())
+        missing = before.missing_from
+        if name not in finished.survivors:
+            missing = missing or now.missing_from or f"{finished.planned.kind} sum"
         merged[name] = Part(before.bytes_up + now.bytes_up, before.bytes_down + now.bytes_down, missing)
     return merged
 

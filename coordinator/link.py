@@ -87,9 +87,7 @@ class Link:
         """Yields verified answers as they arrive; afterwards `missing` says who did not give one and why."""
         self.missing = {name: "it is not connected" for name in payloads if name not in self._nodes}
         names = {self._nodes[name]: name for name in payloads if name in self._nodes}
-        parcels = (
-            (node, self._sealed(subject, message_type, name, payloads[name], arrays or {})) for node, name in sorted(names.items())
-        )
+        parcels = ((node, self._sealed(subject, message_type, name, payloads[name], arrays or {})) for node, name in sorted(names.items()))
         silent = set(names.values())
         for answer in self._exchange.ask(message_type, parcels, f"{self.run}/{subject.round}", self._deadline):
             name = names[answer.node]

@@ -19,9 +19,18 @@ from protocols.encoding import LaneLayout, decode
 from protocols.errors import ConsortiumError
 from protocols.pack import pack
 from protocols.schedule import PlannedSum
-from protocols.secagg import Accumulator, MaskedInput, SumManifest, SurvivorCertificate, UnmaskAnswer, certify, propose_survivors, unmask_sum
+from protocols.secagg import (
+    Accumulator,
+    MaskedInput,
+    SumManifest,
+    SurvivorCertificate,
+    UnmaskAnswer,
+    certify,
+    propose_survivors,
+    unmask_sum,
+)
 from protocols.state import State, state_hash
-from protocols.update import Terms
+from protocols.update import Figures, Terms
 
 
 class AttemptFailed(JobError):
@@ -34,7 +43,7 @@ class FinishedSum:
 
     planned: PlannedSum
     state: State  # after the sum
-    figures: Mapping[str, float | None]
+    figures: Figures
     survivors: tuple[str, ...]
     transcript: bytes  # its hash
     notice: Mapping[str, bytes]  # what the institutions are told
@@ -99,8 +108,10 @@ class RoundEngine:
         payloads = dict.fromkeys(self._epoch.manifest.members, payload)
         agreed = {r.institution for r in self.link.ask(subject, "query.transcript", payloads, {"total": finished.total})}
         self._report(subject, "query.transcript", agreed)
-        if len(self._epoch.members) < len(self._epoch.manifest.members) or not agreed >= set(self._epoch.members):
-            self._epoch = None
+        dropped = set(self._epoch.manifest.members) - set(self._epoch.members) or set(self._epoch.members) - agreed
+        absent = len(self._epoch.members) < len(self.link.roster.entries)
+        if dropped or (absent and finished.planned.last_of_round):
+            self._epoch = None  # who is back takes part from the next epoch on
 
     def _attempt(self, planned: PlannedSum, state: State) -> FinishedSum:
         journal = self._store.journal
@@ -181,8 +192,7 @@ class RoundEngine:
         }
         transcript = hashlib.sha256(b"consortium transcript\0" + pack(content)).digest()
         self._on_event(SumFinished(planned.round, planned.kind, members))
-        fields = {"loss": figures.loss, "metric": figures.metric, "denominator": figures.denominator}
-        return FinishedSum(planned, after, fields, members, transcript, content | {"transcript": transcript}, total)
+        return FinishedSum(planned, after, figures, members, transcript, content | {"transcript": transcript}, total)
 
     def _enough(self, one: _Sum, count: int, stage: str, needed: int | None = None) -> None:
         needed = needed or max(one.epoch.manifest.threshold, self._terms.plan.participation.quorum)

@@ -1,0 +1,156 @@
+"""A whole federation in memory: real nodes, ledgers, registry and Flower messages; only the training is a formula."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flwr.app import Context, Message, RecordDict
+from numpy.typing import NDArray
+
+from client.client_app import make_client_app
+from client.ledger import Ledger
+from client.node import Node
+from client.work import LocalUpdate, MetricSums
+from coordinator.events import Event
+from coordinator.exchange import Exchange, InProcessGrid
+from coordinator.job import Operator, RunResult, run_plan
+from coordinator.registry.registry import Registry
+from model.config import ModelConfig
+from model.layout import AdapterConfig, Adaptation
+from protocols.identity import Identity
+from protocols.plan import Plan, parse_plan
+from protocols.policy import Policy
+from protocols.roster import Roster, RosterEntry
+from protocols.schedule import learning_rate
+from protocols.state import Experts, Tensors
+
+CONFIG = ModelConfig(
+    vocab_size=32, hidden_size=8, intermediate_size=12, moe_intermediate_size=6, num_hidden_layers=2, num_attention_heads=2,
+    n_routed_experts=4, num_experts_per_tok=2, kv_lora_rank=4, qk_nope_head_dim=4, qk_rope_head_dim=2, v_head_dim=4,
+)  # fmt: skip
+BASE = "ab" * 32
+NAMES = ("ada", "bea", "cyd", "dov")
+
+
+def make_plan(**tables: dict[str, Any]) -> Plan:
+    """A small plan; keyword arguments are tables or top-level values that replace its own."""
+    content: dict[str, Any] = {
+        "name": "triage",
+        "base": {"name": "tiny", "sha256": BASE},
+        "rounds": 2,
+        "records": {"prompt": "{note}", "target": "{code}", "max_tokens": 16},
+        "trainable": {"lora_rank": 2, "expert_rank": 2, "targets": ["attention", "lm_head"]},
+        "training": {"local_steps": 4, "batch_size": 2, "learning_rate": 0.01},
+        "participation": {"quorum": 3, "deadline": "5s", "retries": 1},
+    }
+    return parse_plan({**content, **tables}, "test plan")
+
+
+@dataclass
+class FormulaWork:
+    """A deterministic update in place of training: a pull towards a target of its own plus a draw from name, round and tensor."""
+
+    name: str
+    plan: Plan
+    adaptation: Adaptation
+    base_sha256: str = BASE
+    trainings: list[int] = field(default_factory=list)
+
+    def expert_affinity(self) -> Mapping[int, NDArray[np.float64]]:
+        return {layer: self._draw("affinity", layer, shape=(count,)) + 0.5 for layer, count in self.adaptation.expert_counts.items()}
+
+    def train(self, round_number: int, tensors: Tensors, trained: Collection[str], experts: Experts) -> LocalUpdate:
+        self.trainings.append(round_number)
+        step = learning_rate(self.plan, round_number) * self.plan.training.local_steps
+        delta = {
+            name: (step * (self._draw(round_number, name, shape=tensors[name].shape) - 0.5 * np.tanh(tensors[name]))).astype(np.float32)
+            for name in sorted(trained)
+        }
+        counts = {layer: np.array([3, 0, 7, len(self.name) + ord(self.name[0]) % 5]) for layer in self.adaptation.expert_counts}
+        return LocalUpdate(delta, loss_sum=8.0 * (2.0 + self._draw("loss", shape=(1,))[0]), examples=8, tokens=24, expert_tokens=counts)
+
+    def evaluate(self, tensors: Tensors, experts: Experts) -> MetricSums:
+        return MetricSums(float(3 + len(experts) + ord(self.name[0]) % 3), 10)
+
+    def _draw(self, *key: object, shape: tuple[int, ...]) -> NDArray[np.float64]:
+        digest = hashlib.sha256(repr((self.name, *key)).encode()).digest()
+        return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little"))).uniform(-0.5, 0.5, shape)
+
+
+class Crash(BaseException):
+    """The process dies here."""
+
+
+@dataclass
+class Federation:
+    """Institutions by name under one directory; opened again, it goes on from what is on disk there."""
+
+    directory: Path
+    plan: Plan
+    names: Sequence[str] = NAMES
+    fails: Callable[[str, str], bool] = lambda name, message_type: False  # (institution, message type) -> does not answer
+    events: list[Event] = field(default_factory=list)
+    messages: list[tuple[str, Message]] = field(default_factory=list)  # requests as they reached institutions
+
+    def __post_init__(self) -> None:
+        self.adaptation = Adaptation(CONFIG, AdapterConfig.from_fields(self.plan.trainable.model_dump()), self.plan.seed)
+        self.operator_identity = _identity("operator")
+        identities = {name: _identity(name) for name in self.names}
+        self.roster = Roster(tuple(RosterEntry(name, identities[name].public_key) for name in sorted(self.names)))
+        self.works = {name: FormulaWork(name, self.plan, self.adaptation) for name in self.names}
+        self.nodes = {name: self._node(name, identities[name]) for name in self.names}
+        self.apps = {name: make_client_app(lambda context, name=name: self.nodes[name]) for name in self.names}
+        self.registry = Registry.open(str(self.directory / "registry.db"), _now)
+
+    def run(self, on_event: Callable[[Event], None] = lambda event: None) -> RunResult:
+        numbers = {number: name for number, name in enumerate(self.names, 11)}
+        contexts = {n: Context(run_id=1, node_id=n, node_config={}, state=RecordDict(), run_config={}) for n in numbers}
+        self.grid = InProcessGrid({n: self._app(name) for n, name in numbers.items()}, contexts)
+
+        def notice(event: Event) -> None:
+            self.events.append(event)
+            on_event(event)
+
+        operator = Operator(self.operator_identity, self.roster, np.random.default_rng().bytes)
+        exchange = Exchange(self.grid, poll_seconds=0.0)
+        return run_plan(
+            self.plan, exchange, self.registry, adaptation=self.adaptation, operator=operator, directory=self.directory / "runs", on_event=notice
+        )
+
+    def close(self) -> None:
+        self.registry.close()
+        for node in self.nodes.values():
+            node.ledger.close()
+
+    def of(self, kind: type) -> list[Any]:
+        """The events of one type so far."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def _app(self, name: str) -> Callable[[Message, Context], Message]:
+        def app(message: Message, context: Context) -> Message:
+            self.messages.append((name, message))
+            if self.fails(name, message.metadata.message_type):
+                raise ConnectionError(name)
+            return self.apps[name](message, context)
+
+        return app
+
+    def _node(self, name: str, identity: Identity) -> Node:
+        ledger = Ledger.open(self.directory / "institutions" / name, _now)
+        work = self.works[name]
+        random = np.random.default_rng().bytes
+        return Node(identity, self.roster, self.operator_identity.public_key, Policy(), ledger, lambda plan: work, random, b"seed")
+
+
+def _identity(name: str) -> Identity:
+    return Identity.generate(name, lambda size: hashlib.shake_256(name.encode()).digest(size))
+
+
+def _now() -> datetime:
+    return datetime(2030, 1, 1, tzinfo=UTC)

@@ -1,0 +1,160 @@
+"""Whole runs: sums equal the plain weighted mean, dropouts are left out, killed runs go on with the same bits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from client.contribution import local_weights
+from coordinator.errors import JobError
+from coordinator.events import RoundFinished, RunFailed, StageFinished, SumFinished
+from coordinator.registry.states import RunState
+from protocols.aggregation import ServerOptimizer, Weights
+from protocols.schedule import planned_sums
+from protocols.selection import normalized_affinities, select_experts
+from protocols.state import State, state_hash
+from protocols.update import Terms
+from tests.federation.federation import NAMES, Crash, Federation, make_plan
+
+
+@pytest.fixture
+def federation(tmp_path: Path) -> Iterator[Federation]:
+    made = Federation(tmp_path, make_plan())
+    yield made
+    made.close()
+
+
+def plain_run(federation: Federation, names: Sequence[str]) -> State:
+    """The same plan with the vectors summed in the open, in float64."""
+    terms, works = Terms(federation.plan, federation.adaptation), [federation.works[name] for name in names]
+    affinities = [normalized_affinities(work.expert_affinity()) for work in works]
+    summed = {layer: sum(a[layer] for a in affinities) for layer in affinities[0]}
+    experts = select_experts(summed, federation.plan.trainable.expert_top_p)
+    state = State(terms.start().base_sha256, 0, federation.adaptation.initial(experts), experts)
+    for planned in planned_sums(federation.plan):
+        if planned.kind == "update":
+            state = _plain_update(terms, state, planned, works)
+    return state
+
+
+def _plain_update(terms, state, planned, works) -> State:
+    trained = terms.trained(state, planned)
+    names = [tensor.name for tensor in trained]
+    updates = [work.train(planned.round, state.tensors, names, state.experts) for work in works]
+    weights = [local_weights(update, terms, state) for update in updates]
+    parts = [terms.rule.contribution(update.delta, weight, trained) for update, weight in zip(updates, weights, strict=True)]
+    total = {name: sum(part[name] for part in parts) for name in names}
+    experts = {key: sum(weight.experts[key] for weight in weights) for key in weights[0].experts}
+    summed = Weights(sum(weight.shared for weight in weights), experts)
+    return terms.rule.apply(state, total, summed, trained, ServerOptimizer.from_plan(terms.plan.aggregation))
+
+
+def assert_close(state: State, expected: State) -> None:
+    assert state.experts == expected.experts and state.round == expected.round and state.tensors.keys() == expected.tensors.keys()
+    for name, values in expected.tensors.items():
+        np.testing.assert_allclose(state.tensors[name], values, atol=2e-5)
+    moved = [name for name, values in expected.tensors.items() if np.abs(values - _start(expected, name)).max() > 1e-3]
+    assert moved
+
+
+def _start(expected: State, name: str) -> float:
+    return 0.0 if "lora_B" in name else np.inf
+
+
+def test_run_equals_plain_weighted_mean(federation: Federation) -> None:
+    result = federation.run()
+    assert_close(result.state, plain_run(federation, NAMES))
+    assert result.threshold == 3 and result.colluding == 1
+    assert {node.ledger.current_state(result.run)[0] for node in federation.nodes.values()} == {state_hash(result.state)}
+
+
+@pytest.mark.parametrize("aggregation", [{"rule": "fedavg"}, {"server_optimizer": "nesterov"}, {"weights": "tokens"}], ids=str)
+def test_every_rule_equals_its_plain_mean(tmp_path: Path, aggregation: dict) -> None:
+    federation = Federation(tmp_path, make_plan(aggregation=aggregation))
+    assert_close(federation.run().state, plain_run(federation, NAMES))
+    federation.close()
+
+
+def test_registry_and_events_tell_the_same(federation: Federation) -> None:
+    result = federation.run()
+    rows, events = federation.registry.rounds(result.run), federation.of(RoundFinished)
+    assert federation.registry.run(result.run).state is RunState.FINISHED
+    assert [row.number for row in rows] == [0, 1, 2] == [event.round for event in events]
+    assert [(row.loss, row.metric, row.bytes_up) for row in rows] == [(event.loss, event.metric, event.bytes_up) for event in events]
+    assert rows[0].loss is None and rows[1].loss == pytest.approx(2.0, abs=0.5)
+    assert rows[0].metric == pytest.approx(sum(3 + ord(name[0]) % 3 for name in NAMES) / 40)
+    assert rows[0].experts == result.state.experts and all(row.institutions == 4 for row in rows)
+    assert rows[2].state_sha256 == state_hash(result.state).hex()
+
+
+@pytest.mark.parametrize("stage", ["query.hello", "query.epoch_keys", "query.epoch_shares", "query.epoch_confirm", "train.sum"])
+def test_institution_that_fails_before_its_upload_is_left_out(tmp_path: Path, stage: str) -> None:
+    federation = Federation(tmp_path, make_plan(), fails=lambda name, message_type: name == "bea" and message_type == stage)
+    result = federation.run()
+    assert_close(result.state, plain_run(federation, ["ada", "cyd", "dov"]))
+    assert "bea" in federation.registry.rounds(result.run)[1].missing
+    federation.close()
+
+
+@pytest.mark.parametrize("stage", ["query.survivors", "query.unmask", "query.transcript"])
+def test_institution_that_fails_after_its_upload_is_counted(tmp_path: Path, stage: str) -> None:
+    federation = Federation(tmp_path, make_plan(), fails=lambda name, message_type: name == "bea" and message_type == stage)
+    result = federation.run()
+    assert_close(result.state, plain_run(federation, NAMES))
+    federation.close()
+
+
+def test_institution_that_missed_a_round_catches_up(tmp_path: Path) -> None:
+    federation = Federation(tmp_path, make_plan(rounds=3))
+    federation.fails = lambda name, message_type: name == "dov" and len(federation.of(RoundFinished)) == 1
+    result = federation.run()
+    rounds = federation.registry.rounds(result.run)
+    assert [row.missing for row in rounds] == [(), ("dov",), (), ()]
+    assert federation.nodes["dov"].ledger.current_state(result.run)[0] == state_hash(result.state)
+    federation.close()
+
+
+def test_too_few_institutions_fail_the_run_and_the_registry_says_why(tmp_path: Path) -> None:
+    federation = Federation(tmp_path, make_plan(), fails=lambda name, message_type: name in ("bea", "cyd") and message_type == "train.sum")
+    with pytest.raises(JobError, match="round 0, experts"):
+        federation.run()
+    (run,) = federation.registry.runs()
+    assert run.state is RunState.FAILED and run.reason == federation.of(RunFailed)[0].reason and "bea" in run.reason
+    federation.close()
+
+
+@pytest.mark.parametrize("stage", ["train.sum", "query.survivors", "query.unmask", "query.transcript", "sum", "round"])
+def test_killed_run_goes_on_with_the_same_bits(tmp_path: Path, stage: str) -> None:
+    undisturbed = Federation(tmp_path / "a", make_plan())
+    expected = state_hash(undisturbed.run().state)
+    undisturbed.close()
+    first = Federation(tmp_path / "b", make_plan())
+    with pytest.raises(Crash):
+        first.run(lambda event: _die(event, stage))
+    first.close()
+    second = Federation(tmp_path / "b", make_plan())
+    result = second.run()
+    assert state_hash(result.state) == expected
+    assert len(second.registry.runs()) == 1 and [row.number for row in second.registry.rounds(result.run)] == [0, 1, 2]
+    assert all(len(set(first.works[n].trainings + second.works[n].trainings)) == 2 for n in NAMES)
+    assert all(len(first.works[n].trainings + second.works[n].trainings) == 2 for n in NAMES), "a stored vector was computed again"
+    second.close()
+
+
+def _die(event: object, stage: str) -> None:
+    if isinstance(event, StageFinished) and (event.round, event.kind, event.stage) == (1, "update", stage):
+        raise Crash
+    if stage == "sum" and isinstance(event, SumFinished) and (event.round, event.kind) == (1, "update"):
+        raise Crash
+    if stage == "round" and isinstance(event, RoundFinished) and event.round == 1:
+        raise Crash
+
+
+def test_finished_run_is_not_run_again_by_the_same_directory(federation: Federation) -> None:
+    first = federation.run()
+    assert federation.registry.run(first.run).state is RunState.FINISHED
+    second = federation.run()
+    assert second.run != first.run and state_hash(second.state) == state_hash(first.state)
