@@ -70,7 +70,7 @@ def _split_by_column(rows: Sequence[Row], settings: RecordSettings) -> list[str]
         for row, split in zip(rows, splits, strict=True):
             other, earlier = first.setdefault(_text(row, settings.group), (split, row))
             if {split, other} == {"train", "test"}:
-                raise RecordError(f"{row.place}: {split} record of a group with a {other} record at {earlier.place}; put the group on one side")
+                raise RecordError(f"{row.place}: a {split} record whose group has a {other} one at {earlier.place}; put both on one side")
     return splits
 
 
@@ -95,5 +95,5 @@ def _text(row: Row, column: str) -> str:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        raise RecordError(f"{row.place}: field {column} holds half of a surrogate pair, which is no character; export the records again") from None
+        raise RecordError(f"{row.place}: field {column} holds half a surrogate pair, no character; export the records again") from None
     return text

@@ -28,7 +28,7 @@ class RecordSettings(_Table):
     id: str = Field("", description="column that names a record")
     group: str = Field("", description="column that is never divided between training and test, say the patient")
     split: str = Field("", description="column holding train or test; records with anything else are not read")
-    test_fraction: Annotated[float, Field(gt=0, lt=1)] | None = Field(None, description="instead of split: share of test records, chosen by hash")
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] | None = Field(None, description="instead of split: share that is test, by hash")
     fields: dict[str, str | dict[str, str]] = Field(
         default_factory=dict, description="plan's field = own column; a table named like a plan holds for that plan alone"
     )
@@ -76,7 +76,7 @@ class InstitutionSettings(_Table):
             SettingsError: the name is not bound.
         """
         if name not in self.bases:
-            raise SettingsError(f'[bases] of institution.toml binds no directory to "{name}"; add the line {json.dumps(name)} = "DIRECTORY"')
+            raise SettingsError(f'institution.toml binds no directory to base "{name}"; add {json.dumps(name)} = "DIRECTORY" to [bases]')
         return Path(self.bases[name])
 
 
@@ -102,7 +102,7 @@ def load_settings(path: Path) -> InstitutionSettings:
 
 def write_settings(path: Path, settings: InstitutionSettings) -> None:
     """Writes the file with a comment on every key, so that it can be read and changed by hand."""
-    records, tables = settings.records, ["# One institution of a consortium. Paths are relative to this file; nothing here leaves the institution."]
+    records, tables = settings.records, ["# One institution of a consortium. Paths are relative to this file; nothing here leaves it."]
     tables.append(_written("records", records, skip=("fields",)))
     plain = {field: column for field, column in records.fields.items() if isinstance(column, str)}
     tables.append(_mapping("records.fields", plain, RecordSettings.model_fields["fields"].description or ""))
@@ -135,7 +135,8 @@ def _written(name: str, table: _Table, skip: tuple[str, ...] = ()) -> str:
 
 
 def _mapping(name: str, mapping: Mapping[str, str], description: str) -> str:
-    return "\n".join([f"[{name}]" + (f"  # {description}" if description else ""), *(f"{_quoted(k)} = {_quoted(v)}" for k, v in mapping.items())])
+    heading = f"[{name}]  # {description}" if description else f"[{name}]"
+    return "\n".join([heading, *(f"{_quoted(key)} = {_quoted(value)}" for key, value in mapping.items())])
 
 
 def _quoted(value: str | float) -> str:

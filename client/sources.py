@@ -29,8 +29,10 @@ def read_rows(source: str) -> list[Row]:
         RecordError: no file, an empty one, an unknown format, a wrong encoding or a broken line.
     """
     if "://" in source:
-        raise RecordError(f"{source.partition('://')[0]}:// sources are not read in this version; export the records to JSONL, CSV or Parquet")
-    paths = [Path(source)] if Path(source).is_file() else [Path(path) for path in sorted(glob.glob(source, recursive=True))]
+        scheme = source.partition("://")[0]
+        raise RecordError(f"{scheme}:// sources are not read in this version; export the records to JSONL, CSV or Parquet")
+    found = [source] if Path(source).is_file() else sorted(glob.glob(source, recursive=True))  # noqa: PTH207 (the pattern is absolute)
+    paths = [Path(path) for path in found]
     if not paths:
         raise RecordError(f"{source}: there is no file at this path; correct records.source")
     return [row for path in paths for row in _read_file(path)]
@@ -75,11 +77,11 @@ def _csv(path: Path) -> Iterator[Row]:
         for cells in reader:
             place = f"{path}, line {reader.line_num}"
             if cells and len(cells) != len(header):
-                raise RecordError(f"{place}: {len(cells)} cells, but the header has {len(header)}; quote cells that contain commas or line ends")
+                raise RecordError(f"{place}: {len(cells)} cells, but the header has {len(header)}; quote cells with commas or line ends")
             if cells:
                 yield Row(dict(zip(header, cells, strict=True)), place)
     except csv.Error as error:
-        raise RecordError(f"{path}, line {reader.line_num}: not valid CSV ({error}); quote cells that contain quotes or line ends") from None
+        raise RecordError(f"{path}, line {reader.line_num}: not valid CSV ({error}); quote cells with quotes or line ends") from None
 
 
 def _check_header(header: list[str], path: Path) -> None:

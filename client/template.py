@@ -48,5 +48,5 @@ def parse_template(text: str, where: str) -> Template:
 
 def _checked(name: str, where: str) -> str:
     if not _FIELD.fullmatch(name):
-        raise RecordError(f"{where} asks for {{{name}}}, but only the name of a field may stand between braces; nothing can be looked up or formatted")
+        raise RecordError(f"{where} asks for {{{name}}}, but only a field's name may stand between braces; nothing more is done")
     return name

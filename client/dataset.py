@@ -1,0 +1,158 @@
+"""Records as token sequences: which tokens are given, which are learnt, and what the right answer is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.errors import RecordError
+from client.records import Record
+from client.template import Template, parse_template
+from model.tokenizer import Tokenizer
+from protocols.plan import RecordTemplates
+
+Part = tuple[str, bool]  # text, and whether it is learnt
+_ROLES = {"system": "", "user": "User: ", "assistant": "Assistant:"}
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One record as tokens [t]; `learnt` [t] marks the target and its end token (in a chat, every assistant turn's)."""
+
+    tokens: NDArray[np.int32]
+    learnt: NDArray[np.bool_]
+    prompt_length: int  # tokens before the last learnt stretch
+    target: str  # text of the last learnt stretch
+    target_bytes: int  # UTF-8 bytes of all learnt text
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """The examples of one split, with counts of what was too long."""
+
+    examples: tuple[Example, ...]
+    truncated: int
+    dropped: int
+
+
+def build_dataset(records: Sequence[Record], templates: RecordTemplates, tokenizer: Tokenizer) -> Dataset:
+    """Renders and tokenises records; prompt and target are tokenised apart, so a target's tokens do not depend on its prompt.
+
+    Raises:
+        RecordError: a record is too long and the plan says so, a prompt or target is empty, or a chat is malformed.
+    """
+    render = _chat_renderer(templates.messages) if templates.messages else _template_renderer(templates)
+    encoded = _encode_all([render(record.values, record.place) for record in records], tokenizer)
+    examples, truncated, dropped = [], 0, 0
+    for record, example in zip(records, encoded, strict=True):
+        too_long = len(example.tokens) > templates.max_tokens
+        if too_long and templates.too_long == "drop":
+            dropped += 1
+            continue
+        examples.append(_shortened(record, templates, tokenizer, len(example.tokens)) if too_long else example)
+        truncated += too_long
+        if examples[-1].learnt[0]:
+            raise RecordError(f"{record.place}: the record's prompt is empty; give the plan's template some text of its own")
+    return Dataset(tuple(examples), truncated, dropped)
+
+
+def _encode_all(rendered: Sequence[Sequence[Part]], tokenizer: Tokenizer) -> list[Example]:
+    ids = iter(tokenizer.encode_all([text for parts in rendered for text, _ in parts]))
+    return [_example([(text, learnt, next(ids)) for text, learnt in parts], tokenizer.eos_token_id) for parts in rendered]
+
+
+def _example(parts: Sequence[tuple[str, bool, list[int]]], end: int) -> Example:
+    ids = [[*tokens, end] if learnt else tokens for _, learnt, tokens in parts]
+    learnt = np.repeat([learnt for _, learnt, _ in parts], [len(tokens) for tokens in ids])
+    targets = [text for text, is_learnt, _ in parts if is_learnt]
+    last = max(index for index, (_, is_learnt, _) in enumerate(parts) if is_learnt)
+    return Example(
+        tokens=np.array([token for tokens in ids for token in tokens], np.int32),
+        learnt=learnt,
+        prompt_length=sum(len(tokens) for tokens in ids[:last]),
+        target=targets[-1],
+        target_bytes=sum(len(text.encode()) for text in targets),
+    )
+
+
+def _template_renderer(templates: RecordTemplates) -> Callable[[Any, str], list[Part]]:
+    prompt, target = parse_template(templates.prompt, "records.prompt"), parse_template(templates.target, "records.target")
+
+    def render(values: dict[str, str], place: str) -> list[Part]:
+        text = target.render(values)
+        if not text:
+            raise RecordError(f"{place}: the record's target is empty; leave the record out, or fill the fields of the plan's target")
+        return [(prompt.render(values), False), (text, True)]
+
+    return render
+
+
+def _shortened(record: Record, templates: RecordTemplates, tokenizer: Tokenizer, length: int) -> Example:
+    """Cuts the longest prompt field from its end until the record fits."""
+    if templates.too_long == "error" or templates.messages:
+        raise RecordError(
+            f"{record.place}: the record has {length} tokens, more than records.max_tokens = {templates.max_tokens}; raise it, "
+            f"or set too_long to {'drop' if templates.messages else 'truncate or drop'}"
+        )
+    render = _template_renderer(templates)
+    fields = _cuttable(templates)
+    values = dict(record.values)
+    while length > templates.max_tokens:
+        longest = max(fields, key=lambda field: len(values[field]), default=None)
+        if longest is None or not values[longest]:
+            raise RecordError(f"{record.place}: longer than records.max_tokens even without its prompt's fields; raise max_tokens")
+        values[longest] = _cut(values[longest], length - templates.max_tokens, tokenizer)
+        [example] = _encode_all([render(values, record.place)], tokenizer)
+        length = len(example.tokens)
+    return example
+
+
+def _cuttable(templates: RecordTemplates) -> list[str]:
+    """The prompt's fields that the target does not use."""
+    prompt: Template = parse_template(templates.prompt, "records.prompt")
+    target = parse_template(templates.target, "records.target")
+    return [field for field in dict.fromkeys(prompt.fields) if field not in target.fields]
+
+
+def _cut(value: str, excess: int, tokenizer: Tokenizer) -> str:
+    """`value` without about its last `excess` tokens, at least one character shorter."""
+    ids = tokenizer.encode(value)
+    kept = tokenizer.decode(ids[: max(len(ids) - excess, 0)]).rstrip("\ufffd")
+    return value[: min(len(kept), len(value) - 1)]
+
+
+def _chat_renderer(field: str) -> Callable[[Any, str], list[Part]]:
+    return lambda values, place: _chat_parts(_turns(values[field], field, place))
+
+
+def _chat_parts(turns: Sequence[tuple[str, str]]) -> list[Part]:
+    """DeepSeek's chat form: "User: ...", blank line, "Assistant: ..." and the end token; assistant turns are learnt."""
+    parts: list[Part] = []
+    given = ""
+    for role, content in turns:
+        given += _ROLES[role]
+        if role == "assistant":
+            parts += [(given, False), (f" {content}", True)]
+            given = ""
+        else:
+            given += f"{content}\n\n"
+    return parts
+
+
+def _turns(text: str, field: str, place: str) -> list[tuple[str, str]]:
+    shape = '{"role": system, user or assistant, "content": text}'
+    wrong = RecordError(f"{place}: field {field} is not a chat; it must be a list of {shape} that ends with an assistant turn")
+    try:
+        messages = json.loads(text)
+        turns = [(message["role"], message["content"]) for message in messages]
+    except (ValueError, TypeError, KeyError):
+        raise wrong from None
+    good = all(isinstance(role, str) and role in _ROLES and isinstance(content, str) for role, content in turns)
+    if not good or not turns or turns[-1][0] != "assistant" or not turns[-1][1]:
+        raise wrong
+    return turns

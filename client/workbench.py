@@ -1,0 +1,149 @@
+"""One institution's network and records for one plan: everything that a node asks of the side that holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from client.choices import LabelPrior, build_trie
+from client.dataset import Dataset, Example, build_dataset
+from client.errors import RecordError
+from client.evaluation import Choices, accuracy, bits_per_byte, exact_match
+from client.order import generator
+from client.records import read_records
+from client.settings import HardwareSettings, InstitutionSettings
+from client.training import TrainingSet, train_locally
+from client.work import LocalUpdate, MetricSums
+from model.adapters import attach_adapters, detach_adapters, load_adapter
+from model.checkpoint import load_checkpoint
+from model.fingerprint import checkpoint_sha256
+from model.layout import Adaptation, AdapterConfig
+from model.tokenizer import Tokenizer, load_tokenizer
+from model.transformer import DeepseekV3
+from protocols.plan import Plan
+from protocols.schedule import learning_rate
+from protocols.state import Experts, Tensors
+
+_PRECISION = {"stored": None, "fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+class Base:
+    """A checkpoint in memory with the adapters attached at present. Workbenches of one process may share it, one call at a time."""
+
+    def __init__(self, net: DeepseekV3, tokenizer: Tokenizer, sha256: str) -> None:
+        self.net, self.tokenizer, self.sha256 = net, tokenizer, sha256
+        self._attached: tuple[AdapterConfig, Experts] | None = None
+
+    def adapted(self, adapter: AdapterConfig, experts: Experts, tensors: Tensors) -> DeepseekV3:
+        """The network with exactly these adapter tensors."""
+        if self._attached != (adapter, experts):
+            if self._attached is not None:
+                detach_adapters(self.net)
+            attach_adapters(self.net, adapter, experts)
+            self._attached = (adapter, dict(experts))
+        load_adapter(self.net, tensors)
+        return self.net
+
+    def bare(self) -> DeepseekV3:
+        """The network as the checkpoint has it."""
+        if self._attached is not None:
+            detach_adapters(self.net)
+            self._attached = None
+        return self.net
+
+
+def load_base(directory: Path, hardware: HardwareSettings) -> Base:
+    """Reads network, tokenizer and hash of a checkpoint directory.
+
+    Raises:
+        ModelError: one of them is missing or does not fit.
+    """
+    net = load_checkpoint(directory, _PRECISION[hardware.base_precision], hardware.device)
+    return Base(net, load_tokenizer(directory), checkpoint_sha256(directory))
+
+
+def open_workbench(plan: Plan, settings: InstitutionSettings, base: Base | None = None) -> Workbench:
+    """Reads an institution's records and, unless it is given, the base that the plan names.
+
+    Raises:
+        SettingsError, RecordError, ModelError: what is missing or does not fit, in one sentence.
+    """
+    records = read_records(settings.records, plan)
+    base = base or load_base(settings.base_directory(plan.base.name), settings.hardware)
+    train = build_dataset(records.train, plan.records, base.tokenizer)
+    test = build_dataset(records.test, plan.records, base.tokenizer)
+    for name, dataset in (("training", train), ("test", test)):
+        if not dataset.examples:
+            raise RecordError(f"{settings.records.source}: every {name} record is longer than records.max_tokens; raise it or truncate")
+    return Workbench(plan, base, train, test)
+
+
+class Workbench:
+    """Satisfies `client.work.Work`; results depend on plan, records and arguments alone."""
+
+    def __init__(self, plan: Plan, base: Base, train: Dataset, test: Dataset) -> None:
+        self.plan, self.base, self.train_set, self.test_set = plan, base, train, test
+        self._adapter = AdapterConfig.from_fields(plan.trainable.model_dump())
+        self._choices = _choices(plan, base.tokenizer)
+        self._data = TrainingSet(train.examples, plan.seed, self._label_prior(train.examples))
+        order = generator(plan.seed, "order of test records").permutation(len(test.examples))[: plan.evaluation.max_records]
+        self._measured = [test.examples[index] for index in np.sort(order)]
+
+    @property
+    def base_sha256(self) -> str:
+        return self.base.sha256
+
+    @property
+    def adaptation(self) -> Adaptation:
+        return Adaptation(self.base.net.config, self._adapter, self.plan.seed)
+
+    def expert_affinity(self) -> Mapping[int, NDArray[np.float64]]:
+        """Layer -> [E]: routed tokens, or gate weight, of each expert of the base on the training records."""
+        raise NotImplementedError
+
+    def train(
+        self, round_number: int, tensors: Tensors, trained: Collection[str], experts: Experts, steps: int | None = None
+    ) -> LocalUpdate:
+        """The plan's local steps (or `steps`) from `tensors`, at the round's learning rate, on the records that are next in the order."""
+        steps = steps or self.plan.training.local_steps
+        net = self.base.adapted(self._adapter, experts, tensors)
+        with self._precision():
+            return train_locally(
+                net,
+                self._data,
+                self.plan.training,
+                trained,
+                first_step=(round_number - 1) * steps,
+                steps=steps,
+                learning_rate=learning_rate(self.plan, round_number),
+            )
+
+    def evaluate(self, tensors: Tensors, experts: Experts) -> MetricSums:
+        """The plan's metric over the first `evaluation.max_records` test records of a fixed order."""
+        net = self.base.adapted(self._adapter, experts, tensors)
+        if self._choices is not None:
+            return accuracy(net, self._measured, self._choices)
+        if self.plan.evaluation.metric == "exact_match":
+            return exact_match(net, self._measured, self.base.tokenizer)
+        return bits_per_byte(net, self._measured)
+
+    def _label_prior(self, examples: Sequence[Example]) -> LabelPrior | None:
+        if self.plan.training.label_prior == "none" or self._choices is None:
+            return None
+        return LabelPrior(self._choices.trie, [example.tokens[example.prompt_length :].tolist() for example in examples])
+
+    def _precision(self) -> torch.autocast:
+        device = self.base.net.model.embed_tokens.weight.device.type
+        wanted = self.plan.training.precision
+        return torch.autocast(device, torch.bfloat16, enabled=wanted == "bf16" or (wanted == "auto" and device != "cpu"))
+
+
+def _choices(plan: Plan, tokenizer: Tokenizer) -> Choices | None:
+    if plan.evaluation.metric != "accuracy":
+        return None
+    sequences = [[*ids, tokenizer.eos_token_id] for ids in tokenizer.encode_all(plan.evaluation.choices)]
+    return Choices(plan.evaluation.choices, build_trie(sequences))

@@ -1,0 +1,82 @@
+from pathlib import Path
+
+import pytest
+
+from client.errors import SettingsError
+from client.settings import InstitutionSettings, RecordSettings, load_settings, write_settings
+
+MINIMAL = '[records]\nsource = "records/*.csv"\nsplit = "part"\n'
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "institution.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    settings = load_settings(written(tmp_path, MINIMAL + '[bases]\ntiny = "../tiny"\nlarge = "/models/large"\n'))
+    assert settings.records.source == str(tmp_path / "records/*.csv")
+    assert settings.base_directory("tiny") == tmp_path / "../tiny"
+    assert settings.base_directory("large") == Path("/models/large")
+    assert settings.storage.home == str(tmp_path / "node")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (MINIMAL + 'sorce = "x"\n', "records.sorce is not a known key; did you mean source"),
+        (MINIMAL + "[hardware]\ngpus = 4\n", "hardware.gpus is not a known key"),
+        (MINIMAL + '[hardware]\ndevice = "tpu"\n', "hardware.device"),
+        (MINIMAL + "test_fraction = 0.5\n", "give either split or test_fraction"),
+        ('[records]\nsource = "x.csv"\n', "give either split or test_fraction"),
+        ('[records]\nsource = "x.csv"\ntest_fraction = 1.5\n', "records.test_fraction"),
+        ("[records\n", "not valid TOML"),
+    ],
+)
+def test_mistake_is_one_sentence_naming_file_and_key(tmp_path: Path, text: str, sentence: str) -> None:
+    path = written(tmp_path, text)
+    with pytest.raises(SettingsError) as caught:
+        load_settings(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_file_and_wrong_encoding_are_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="no readable file"):
+        load_settings(tmp_path / "absent.toml")
+    (tmp_path / "latin.toml").write_bytes('name = "Zürich"'.encode("latin-1"))
+    with pytest.raises(SettingsError, match="not UTF-8"):
+        load_settings(tmp_path / "latin.toml")
+
+
+def test_base_that_is_not_bound_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match='binds no directory to base "tiny"'):
+        load_settings(written(tmp_path, MINIMAL)).base_directory("tiny")
+
+
+def test_column_prefers_the_plans_own_mapping() -> None:
+    fields: dict[str, str | dict[str, str]] = {"note": "text", "triage": {"note": "summary"}}
+    records = RecordSettings(source="x.csv", split="s", fields=fields)
+    assert [records.column("note", "triage"), records.column("note", "other"), records.column("code", "triage")] == [
+        "summary",
+        "text",
+        "code",
+    ]
+
+
+def test_written_settings_are_commented_and_read_back(tmp_path: Path) -> None:
+    fields: dict[str, str | dict[str, str]] = {"note": 'the "note" \\ # column', "triage": {"note": "Text ü"}}
+    settings = InstitutionSettings.model_validate(
+        {
+            "records": {"source": "/data/records.jsonl", "test_fraction": 0.25, "group": "patient", "fields": fields},
+            "bases": {"tiny": "/models/tiny", "./my base": "/models/my base"},
+            "hardware": {"device": "cuda:1", "base_precision": "bf16"},
+            "storage": {"home": "/var/lib/node"},
+        }
+    )
+    path = tmp_path / "institution.toml"
+    write_settings(path, settings)
+    assert load_settings(path) == settings
+    assert "never divided between training and test" in path.read_text(encoding="utf-8")
