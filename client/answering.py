@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping
 
 import numpy as np
+from protocols.identity import Envelope, open_envelope_of, seal_envelope
+from safetensors.numpy import load, save
 
 from client.epochs import announce_keys, confirm, share_secrets
 from client.ledger import StoredReply
 from client.node import Arrays, Node, Request, Result, logger
 from client.states import adopt_state, follow_transcript, hello
 from client.sums import open_set, send_masked_input, sign_set
+from model.errors import ModelError
 from protocols.errors import ConsortiumError, Refusal
-from protocols.identity import Envelope, open_envelope_of, seal_envelope
 from protocols.pack import pack, unpack
 from protocols.wire import Parcel
 
@@ -51,7 +52,7 @@ def answer(node: Node, message_type: str, parcel: Parcel) -> Parcel:
     try:
         request = Request(envelope.run, envelope.round, about, envelope.attempt, message_type, unpack(envelope.payload), parcel.arrays)
         return _answer_once(node, envelope, request, parcel) if message_type in ONCE else _fresh(node, envelope, request)
-    except ConsortiumError as error:
+    except (ConsortiumError, ModelError) as error:
         return _sealed(node, envelope, Result({"refused": str(error).encode()}))
     except Exception as error:
         # The text of an unexpected error may quote a record, so it stays in the institution's own log.
@@ -97,14 +98,8 @@ def _sealed(node: Node, request: Envelope, result: Result) -> Parcel:
 
 
 def _arrays_to_bytes(arrays: Arrays) -> bytes:
-    buffer = io.BytesIO()
-    if arrays:
-        np.savez(buffer, **{name: np.asarray(values) for name, values in arrays.items()})
-    return buffer.getvalue()
+    return save({name: np.ascontiguousarray(values) for name, values in arrays.items()}) if arrays else b""
 
 
 def _arrays_from_bytes(data: bytes) -> Arrays:
-    if not data:
-        return {}
-    with np.load(io.BytesIO(data), allow_pickle=False) as stored:
-        return {name: stored[name] for name in stored.files}
+    return load(data) if data else {}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from client.ledger import StoredEpoch
-from client.node import Node, Request, Result
 from protocols.epoch import (
     EpochManifest,
     KeysMessage,
@@ -14,6 +12,9 @@ from protocols.epoch import (
     confirm_epoch,
     deal_shares,
 )
+
+from client.ledger import StoredEpoch
+from client.node import Node, Request, Result
 from protocols.errors import PolicyError, Refusal
 from protocols.pack import unpack
 
@@ -59,9 +60,13 @@ def _check_terms(node: Node, request: Request, manifest: EpochManifest) -> None:
     if manifest.roster_hash != node.roster.roster_hash:
         raise Refusal(f"the roster of {node.name} differs from the coordinator's; compare both with `consortium client roster`")
     if len(manifest.members) < node.policy.min_institutions:
-        raise PolicyError(f"the cohort has {len(manifest.members)} members and the policy of {node.name} asks for {node.policy.min_institutions}")
+        raise PolicyError(
+            f"the cohort has {len(manifest.members)} members and the policy of {node.name} asks for {node.policy.min_institutions}"
+        )
     if manifest.colluding < node.policy.colluding:
-        raise PolicyError(f"the cohort allows for {manifest.colluding} colluding members and the policy of {node.name} for {node.policy.colluding}")
+        raise PolicyError(
+            f"the cohort allows for {manifest.colluding} colluding members and the policy of {node.name} for {node.policy.colluding}"
+        )
 
 
 def _keep(node: Node, request: Request, manifest: EpochManifest, stage: str, state: bytes) -> None:

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
+from protocols.identity import Identity
+from protocols.roster import Roster
 
 from client.ledger import Ledger
 from client.work import Work
 from protocols.errors import PolicyError, Refusal
-from protocols.identity import Identity
 from protocols.plan import Plan, plan_from_canonical
 from protocols.policy import Policy, check_plan
-from protocols.roster import Roster
 from protocols.schedule import PlannedSum, planned_sums
 from protocols.state import State, load_state, state_hash
 from protocols.update import Terms
@@ -114,7 +114,9 @@ def open_session(node: Node, run: str) -> Session:
     plan = plan_from_canonical(canonical)
     work = node.open_work(plan)
     if work.base_sha256 != plan.base.sha256:
-        raise Refusal(f"the base {plan.base.name} on the disk of {node.name} is not the plan's; install the checkpoint with the plan's hash")
+        raise Refusal(
+            f"the base {plan.base.name} on the disk of {node.name} is not the plan's; install the checkpoint with the plan's hash"
+        )
     terms = Terms(plan, work.adaptation)
     current = node.ledger.current_state(run)
     if current is None:

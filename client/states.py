@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
+from protocols.encoding import decode
 
 from client.ledger import FinishedSum
 from client.node import Node, Request, Result, accept_plan, find_sum, open_session
-from protocols.encoding import decode
 from protocols.errors import Refusal
 from protocols.state import State, save_state, state_from_arrays, state_hash
 
@@ -42,7 +42,7 @@ def follow_transcript(node: Node, request: Request) -> Result:
 
 
 def adopt_state(node: Node, request: Request) -> Result:
-    """Takes the published state after an absence. Others train from their own copies, so a false one only keeps this node's masks from cancelling."""
+    """Takes the published state after an absence; a false one only keeps this node's masks from cancelling with the others'."""
     session = open_session(node, request.run)
     state = state_from_arrays(request.part("header"), request.arrays)
     if state_hash(state) != request.part("state"):

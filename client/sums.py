@@ -6,20 +6,20 @@ import hashlib
 
 import numpy as np
 from numpy.typing import NDArray
+from protocols.encoding import LaneLayout, encode
+from protocols.epoch import EpochCertificate, EpochManifest, EpochState, verify_epoch
+from protocols.secagg import SumManifest, SurvivorCertificate, SurvivorProposal, mask_input, sign_survivors, unmask
 
 from client.contribution import contribute
 from client.node import Node, Request, Result, Session, find_sum, open_session
-from protocols.encoding import LaneLayout, encode
-from protocols.epoch import EpochCertificate, EpochManifest, EpochState, verify_epoch
 from protocols.errors import Refusal
 from protocols.schedule import PlannedSum
-from protocols.secagg import SumManifest, SurvivorCertificate, SurvivorProposal, mask_input, sign_survivors, unmask
 
 
 def send_masked_input(node: Node, request: Request) -> Result:
     """Trains or measures, unless that was done before, and masks the stored vector for this manifest alone."""
     session = open_session(node, request.run)
-    planned, manifest = find_sum(session, request), checked_manifest(node, request)
+    planned, manifest = find_sum(session, request), checked_manifest(request)
     epoch = _epoch(node, request, manifest)
     lanes = session.terms.lanes(session.state, planned)
     _check_manifest(node, session, planned, manifest, lanes)
@@ -33,7 +33,7 @@ def send_masked_input(node: Node, request: Request) -> Result:
 
 def sign_set(node: Node, request: Request) -> Result:
     """Signs a proposed set: once for this slot, and once for this state and kind of sum in whatever attempt or run."""
-    manifest, proposal = checked_manifest(node, request), SurvivorProposal.from_bytes(request.part("proposal"))
+    manifest, proposal = checked_manifest(request), SurvivorProposal.from_bytes(request.part("proposal"))
     epoch = _epoch(node, request, manifest)
     root = node.ledger.claimed(_own_root(manifest))
     if root is None:
@@ -48,14 +48,14 @@ def sign_set(node: Node, request: Request) -> Result:
 
 def open_set(node: Node, request: Request) -> Result:
     """Answers a survivor certificate once; what is opened follows from the certificate alone."""
-    manifest, certificate = checked_manifest(node, request), SurvivorCertificate.from_bytes(request.part("certificate"))
+    manifest, certificate = checked_manifest(request), SurvivorCertificate.from_bytes(request.part("certificate"))
     epoch = _epoch(node, request, manifest)
     sentence = f"{node.name} has already opened another set for this slot"
     node.ledger.claim(f"opened/{manifest.hash.hex()}", hashlib.sha256(certificate.proposal.to_bytes()).digest(), sentence)
     return Result({"answer": unmask(epoch, manifest, certificate, node.roster, node.identity).to_bytes()})
 
 
-def checked_manifest(node: Node, request: Request) -> SumManifest:
+def checked_manifest(request: Request) -> SumManifest:
     """The request's manifest, signed by the coordinator and about the sum that the envelope names."""
     manifest = SumManifest.from_bytes(request.part("manifest"))
     named = (manifest.run, manifest.round, manifest.sum, manifest.attempt)

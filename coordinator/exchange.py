@@ -49,7 +49,7 @@ class Exchange:
         return sorted(self._grid.get_node_ids())
 
     def ask(self, stage: str, parcels: Iterable[tuple[int, Parcel]], group: str, deadline: float) -> Iterator[Answer]:
-        """Answers in the order of their arrival until all are there or `deadline` seconds have passed; who is missing is simply not among them.
+        """Answers in the order of their arrival, until all are there or `deadline` seconds have passed.
 
         Args:
             stage: Flower's message type, such as "train.sum".

@@ -11,6 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from protocols.identity import Identity
+from protocols.roster import Roster
+
 from coordinator.errors import JobError, RunStopped
 from coordinator.events import Event, ExpertsChosen, RoundFinished, RunFailed, RunFinished, RunStarted
 from coordinator.exchange import Exchange
@@ -21,9 +24,7 @@ from coordinator.registry.states import RunState, WantedState
 from coordinator.rounds import FinishedSum, RoundEngine
 from coordinator.store import Journal, Part, RunStore
 from protocols.errors import ConsortiumError
-from protocols.identity import Identity
 from protocols.plan import Plan
-from protocols.roster import Roster
 from protocols.schedule import PlannedSum, planned_sums
 from protocols.state import State
 from protocols.update import Adaptation, Terms
@@ -79,7 +80,7 @@ def run_plan(
     adaptation: Adaptation,
     operator: Operator,
     directory: Path,
-    on_event: Callable[[Event], None] = lambda event: None,
+    on_event: Callable[[Event], None],
 ) -> RunResult:
     """Runs a plan to its end, or goes on with the unfinished run of the same plan and seed.
 
@@ -211,7 +212,7 @@ def _merged(job: _Job, finished: FinishedSum) -> dict[str, Part]:
 
 
 def _record_round(job: _Job, planned: tuple[PlannedSum, ...]) -> None:
-    """Writes the registry row of a round whose last sum is in the journal, unless an earlier process did; then clears the journal for the next."""
+    """Writes the row of a round whose last sum is in the journal, unless an earlier process did; then makes room for the next."""
     journal = job.store.journal
     last = planned[journal.done - 1] if journal.done else None
     if last is None or not last.last_of_round or not journal.transcripts:

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
+from protocols.identity import Envelope, Identity, open_envelope, seal_envelope
+from protocols.roster import Roster
 
 from coordinator.exchange import Answer, Exchange
 from coordinator.store import Part
 from protocols.errors import ConsortiumError
-from protocols.identity import Envelope, Identity, open_envelope, seal_envelope
 from protocols.pack import unpack
-from protocols.roster import Roster
 from protocols.wire import Parcel
 
 Arrays = Mapping[str, NDArray[Any]]

@@ -8,17 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
-from coordinator.cohort import Cohort, Epoch
-from coordinator.errors import JobError
-from coordinator.events import Event, StageFinished, SumFinished
-from coordinator.link import Link, Subject
-from coordinator.registry.records import ChainHead
-from coordinator.store import RunStore
 from protocols.encoding import LaneLayout, decode
-from protocols.errors import ConsortiumError
-from protocols.pack import pack
-from protocols.schedule import PlannedSum
 from protocols.secagg import (
     Accumulator,
     MaskedInput,
@@ -29,6 +19,16 @@ from protocols.secagg import (
     propose_survivors,
     unmask_sum,
 )
+
+from coordinator.cohort import Cohort, Epoch
+from coordinator.errors import JobError
+from coordinator.events import Event, StageFinished, SumFinished
+from coordinator.link import Link, Subject
+from coordinator.registry.records import ChainHead
+from coordinator.store import RunStore
+from protocols.errors import ConsortiumError
+from protocols.pack import pack
+from protocols.schedule import PlannedSum
 from protocols.state import State, state_hash
 from protocols.update import Figures, Terms
 

@@ -23,7 +23,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """Where a run stands. `done` counts finished sums of the plan's list; what belongs to the round under way is kept until its row is written."""
+    """Where a run stands. `done` counts finished sums of the plan; what the round under way brought is kept until its row is written."""
 
     done: int = 0
     state_sha256: str = ""

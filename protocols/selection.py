@@ -18,7 +18,7 @@ def normalized_affinities(affinities: Affinities) -> dict[int, NDArray[np.float6
 
 
 def select_experts(affinities: Affinities, top_p: float) -> dict[int, tuple[int, ...]]:
-    """In each layer the smallest set of experts whose share of the affinity reaches `top_p`, most used first on the way, ties to the lower number."""
+    """In each layer the smallest set of experts whose share of the affinity reaches `top_p`; ties go to the lower number."""
     return {layer: _smallest_cover(np.asarray(values, np.float64), top_p) for layer, values in sorted(affinities.items())}
 
 

@@ -66,7 +66,8 @@ def load_state(path: Path) -> State:
 
 def state_to_bytes(state: State) -> bytes:
     """The content of a state file."""
-    return save(state_arrays(state), metadata={"state": _header(state).decode()})
+    content: bytes = save(state_arrays(state), metadata={"state": _header(state).decode()})
+    return content
 
 
 def state_arrays(state: State) -> dict[str, NDArray[np.float32]]:
@@ -103,6 +104,6 @@ def _header(state: State) -> bytes:
     return json.dumps({"base_sha256": state.base_sha256, "round": state.round, "experts": experts}, sort_keys=True).encode()
 
 
-def _update(digest: "hashlib._Hash", part: bytes | memoryview) -> None:
+def _update(digest: hashlib._Hash, part: bytes | memoryview) -> None:
     digest.update(len(part).to_bytes(8, "little"))
     digest.update(part)

@@ -49,7 +49,8 @@ def from_record(record: RecordDict) -> Parcel:
 
 def serialize(message: Message) -> bytes:
     """The message as Flower's protobuf."""
-    return message_to_proto(message).SerializeToString()
+    data: bytes = message_to_proto(message).SerializeToString()
+    return data
 
 
 def deserialize(data: bytes) -> Message:

@@ -47,7 +47,9 @@ class Rule(ABC):
     def trained(self, round_number: int, layout: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """The tensors that round trains and sums; all others stay as they are at every party."""
 
-    def contribution(self, delta: Values, weights: Weights, trained: Sequence[Tensor]) -> dict[str, NDArray[np.float64]]:
+    def contribution(
+        self, delta: Mapping[str, NDArray[np.float32]], weights: Weights, trained: Sequence[Tensor]
+    ) -> dict[str, NDArray[np.float64]]:
         """One institution's summand of each trained tensor: weight times delta, float64."""
         return {t.name: np.asarray(delta[t.name], np.float64) * weights.of(t) for t in trained}
 

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from flwr.app import Context, Message, RecordDict
 from numpy.typing import NDArray
+from protocols.identity import Identity
+from protocols.roster import Roster, RosterEntry
 
 from client.client_app import make_client_app
 from client.ledger import Ledger
@@ -22,11 +24,9 @@ from coordinator.exchange import Exchange, InProcessGrid
 from coordinator.job import Operator, RunResult, run_plan
 from coordinator.registry.registry import Registry
 from model.config import ModelConfig
-from model.layout import AdapterConfig, Adaptation
-from protocols.identity import Identity
+from model.layout import Adaptation, AdapterConfig
 from protocols.plan import Plan, parse_plan
 from protocols.policy import Policy
-from protocols.roster import Roster, RosterEntry
 from protocols.schedule import learning_rate
 from protocols.state import Experts, Tensors
 
@@ -94,7 +94,7 @@ class Federation:
     directory: Path
     plan: Plan
     names: Sequence[str] = NAMES
-    fails: Callable[[str, str], bool] = lambda name, message_type: False  # (institution, message type) -> does not answer
+    fails: Callable[[str, str], bool] = lambda *_: False  # (institution, message type) -> does not answer
     events: list[Event] = field(default_factory=list)
     messages: list[tuple[str, Message]] = field(default_factory=list)  # requests as they reached institutions
 
@@ -105,11 +105,11 @@ class Federation:
         self.roster = Roster(tuple(RosterEntry(name, identities[name].public_key) for name in sorted(self.names)))
         self.works = {name: FormulaWork(name, self.plan, self.adaptation) for name in self.names}
         self.nodes = {name: self._node(name, identities[name]) for name in self.names}
-        self.apps = {name: make_client_app(lambda context, name=name: self.nodes[name]) for name in self.names}
+        self.apps = {name: make_client_app(lambda _, name=name: self.nodes[name]) for name in self.names}
         self.registry = Registry.open(str(self.directory / "registry.db"), _now)
 
-    def run(self, on_event: Callable[[Event], None] = lambda event: None) -> RunResult:
-        numbers = {number: name for number, name in enumerate(self.names, 11)}
+    def run(self, on_event: Callable[[Event], None] = lambda _: None) -> RunResult:
+        numbers = dict(enumerate(self.names, 11))
         contexts = {n: Context(run_id=1, node_id=n, node_config={}, state=RecordDict(), run_config={}) for n in numbers}
         self.grid = InProcessGrid({n: self._app(name) for n, name in numbers.items()}, contexts)
 
@@ -120,7 +120,13 @@ class Federation:
         operator = Operator(self.operator_identity, self.roster, np.random.default_rng().bytes)
         exchange = Exchange(self.grid, poll_seconds=0.0)
         return run_plan(
-            self.plan, exchange, self.registry, adaptation=self.adaptation, operator=operator, directory=self.directory / "runs", on_event=notice
+            self.plan,
+            exchange,
+            self.registry,
+            adaptation=self.adaptation,
+            operator=operator,
+            directory=self.directory / "runs",
+            on_event=notice,
         )
 
     def close(self) -> None:
@@ -145,7 +151,7 @@ class Federation:
         ledger = Ledger.open(self.directory / "institutions" / name, _now)
         work = self.works[name]
         random = np.random.default_rng().bytes
-        return Node(identity, self.roster, self.operator_identity.public_key, Policy(), ledger, lambda plan: work, random, b"seed")
+        return Node(identity, self.roster, self.operator_identity.public_key, Policy(), ledger, lambda _: work, random, b"seed")
 
 
 def _identity(name: str) -> Identity:

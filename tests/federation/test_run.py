@@ -109,7 +109,7 @@ def test_institution_that_fails_after_its_upload_is_counted(tmp_path: Path, stag
 
 def test_institution_that_missed_a_round_catches_up(tmp_path: Path) -> None:
     federation = Federation(tmp_path, make_plan(rounds=3))
-    federation.fails = lambda name, message_type: name == "dov" and len(federation.of(RoundFinished)) == 1
+    federation.fails = lambda name, _: name == "dov" and len(federation.of(RoundFinished)) == 1
     result = federation.run()
     rounds = federation.registry.rounds(result.run)
     assert [row.missing for row in rounds] == [(), ("dov",), (), ()]
