@@ -181,7 +181,7 @@ class Registry:
         """
         return event_chain.check(self.events())
 
-    def take_lease(self, name: str, owner: str, seconds: float, gone: Callable[[str], bool] = lambda owner: False) -> None:
+    def take_lease(self, name: str, owner: str, seconds: float, gone: Callable[[str], bool] | None = None) -> None:
         """Takes or renews the lease on a run; `gone` says whether an owner is known to have ended without giving it back.
 
         Raises:
@@ -190,7 +190,8 @@ class Registry:
         now = self._clock()
         with self._writing() as session:
             row = session.get(LeaseRow, name)
-            if row is not None and row.owner != owner and row.expires_at > now and not gone(row.owner):
+            held = row is not None and row.owner != owner and row.expires_at > now
+            if row is not None and held and not (gone and gone(row.owner)):
                 until = row.expires_at.isoformat(timespec="seconds")
                 raise LeaseHeld(f"{name} is driven by {row.owner} until {until}; stop that process, or wait until then")
             session.merge(LeaseRow(name=name, owner=owner, expires_at=now + timedelta(seconds=seconds)))

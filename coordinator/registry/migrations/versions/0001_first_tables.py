@@ -15,17 +15,16 @@ WANTED_STATES = ("running", "paused", "stopped")
 TABLES = ("privacy_spend", "contributions", "model_versions", "rounds", "runs", "participants", "leases", "events")
 
 # A replaced row would pass the triggers on update and delete (INSERT OR REPLACE deletes silently), hence the one on insert.
-SQLITE_TRIGGERS = (
-    "CREATE TRIGGER events_no_update BEFORE UPDATE ON events BEGIN SELECT RAISE(ABORT, 'events are append-only'); END",
-    "CREATE TRIGGER events_no_delete BEFORE DELETE ON events BEGIN SELECT RAISE(ABORT, 'events are append-only'); END",
-    "CREATE TRIGGER events_in_order BEFORE INSERT ON events "
-    "WHEN NEW.sequence <> (SELECT COALESCE(MAX(sequence), 0) + 1 FROM events) BEGIN SELECT RAISE(ABORT, 'events are append-only'); END",
-)
-POSTGRESQL_TRIGGERS = (
-    "CREATE FUNCTION refuse_event_change() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'events are append-only'; END $$",
-    "CREATE TRIGGER events_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON events "
-    "FOR EACH STATEMENT EXECUTE FUNCTION refuse_event_change()",
-)
+SQLITE_TRIGGERS = """
+CREATE TRIGGER events_no_update BEFORE UPDATE ON events BEGIN SELECT RAISE(ABORT, 'events are append-only'); END
+CREATE TRIGGER events_no_delete BEFORE DELETE ON events BEGIN SELECT RAISE(ABORT, 'events are append-only'); END
+CREATE TRIGGER events_in_order BEFORE INSERT ON events WHEN NEW.sequence <> (SELECT COALESCE(MAX(sequence), 0) + 1 FROM events) \
+BEGIN SELECT RAISE(ABORT, 'events are append-only'); END
+"""
+POSTGRESQL_TRIGGERS = """
+CREATE FUNCTION refuse_event_change() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'events are append-only'; END $$
+CREATE TRIGGER events_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON events FOR EACH STATEMENT EXECUTE FUNCTION refuse_event_change()
+"""
 
 
 def upgrade() -> None:
@@ -36,7 +35,7 @@ def upgrade() -> None:
     _create_parts_of_rounds()
     _create_model_versions()
     triggers = {"sqlite": SQLITE_TRIGGERS, "postgresql": POSTGRESQL_TRIGGERS}
-    for statement in triggers.get(op.get_bind().dialect.name, ()):
+    for statement in triggers.get(op.get_bind().dialect.name, "").strip().splitlines():
         op.execute(statement)
 
 

@@ -1,0 +1,12 @@
+"""`consortium coordinator …`: reading and auditing the registry. A file per noun; what is heavy is imported by the command."""
+
+import typer
+
+from coordinator.cli.models import models
+from coordinator.cli.rounds import rounds
+from coordinator.cli.runs import runs
+from coordinator.cli.verify import verify
+
+app = typer.Typer(name="coordinator", no_args_is_help=True, help="The operator's side: runs, rounds, models, audit.")
+for command in (runs, rounds, models, verify):
+    app.command()(command)

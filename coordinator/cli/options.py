@@ -1,0 +1,40 @@
+"""What the commands share: where the registry is, and whether a program reads the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from coordinator.registry.registry import Registry
+
+RegistryOption = Annotated[
+    str | None,
+    typer.Option("--registry", metavar="PATH_OR_URL", help="The registry; registry.db here, unless coordinator.toml says otherwise."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or the beginning of it.")]
+
+
+def located(registry: str | None) -> str:
+    """The registry that was named, or the one of the settings."""
+    from coordinator.settings import load_settings
+
+    return registry or load_settings().registry
+
+
+@contextmanager
+def opened(registry: str | None) -> Iterator[Registry]:
+    """An existing registry; looking never makes one."""
+    from datetime import UTC, datetime
+
+    from coordinator.registry.registry import Registry
+
+    found = Registry.open(located(registry), lambda: datetime.now(UTC), create=False)
+    try:
+        yield found
+    finally:
+        found.close()

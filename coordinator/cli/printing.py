@@ -1,0 +1,51 @@
+"""Tables for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import typer
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """One JSON document on standard output."""
+    typer.echo(json.dumps({"schema": 1, **document}, indent=2, ensure_ascii=False))
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table as wide as the terminal; without rows, the title says so. Cells are text, never markup."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    if not rows:
+        console.print(Text(f"{title}: none"))
+        return
+    table = Table(*columns, title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console.print(table)
+
+
+def figure(value: float | None) -> str:
+    """A metric or loss with four digits, or a dash."""
+    return "-" if value is None else f"{value:.4f}"
+
+
+def size(count: int) -> str:
+    """Bytes in megabytes."""
+    return f"{count / 1e6:.1f} MB"
+
+
+def moment(value: datetime | None) -> str:
+    """A time in UTC to the minute, or a dash."""
+    return "-" if value is None else value.strftime("%Y-%m-%d %H:%M")
+
+
+def timestamp(value: datetime | None) -> str | None:
+    """A time for programs: ISO 8601."""
+    return None if value is None else value.isoformat()

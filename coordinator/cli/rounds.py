@@ -1,0 +1,56 @@
+"""`consortium coordinator rounds RUN`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from coordinator.cli.options import JsonOption, RegistryOption, RunArgument, opened
+from coordinator.cli.printing import figure, print_json, print_table, size, timestamp
+
+if TYPE_CHECKING:
+    from coordinator.registry.records import Round
+
+COLUMNS = ("round", "institutions", "missing", "loss", "metric", "seconds", "up", "down", "state")
+
+
+def rounds(run: RunArgument, registry: RegistryOption = None, as_json: JsonOption = False) -> None:
+    """List the finished rounds of a run; round 0 measures the base."""
+    with opened(registry) as source:
+        chosen = source.run(run)
+        found = source.rounds(chosen.run)
+    if as_json:
+        print_json({"run": chosen.run, "state": chosen.state.value, "rounds": [_document(one) for one in found]})
+    else:
+        print_table(f"Rounds of {chosen.run} ({chosen.state.value})", COLUMNS, [_row(one) for one in found])
+
+
+def _row(one: Round) -> tuple[str, ...]:
+    missing = ", ".join(one.missing) or "-"
+    traffic = size(one.bytes_up), size(one.bytes_down)
+    return (
+        str(one.number),
+        str(one.institutions),
+        missing,
+        figure(one.loss),
+        figure(one.metric),
+        f"{one.seconds:.1f}",
+        *traffic,
+        one.state_sha256[:12],
+    )
+
+
+def _document(one: Round) -> dict[str, Any]:
+    return {
+        "round": one.number,
+        "institutions": one.institutions,
+        "missing": list(one.missing),
+        "loss": one.loss,
+        "metric": one.metric,
+        "seconds": one.seconds,
+        "bytes_up": one.bytes_up,
+        "bytes_down": one.bytes_down,
+        "state_sha256": one.state_sha256,
+        "transcripts": dict(one.transcripts),
+        "experts": None if one.experts is None else {str(layer): list(chosen) for layer, chosen in one.experts.items()},
+        "finished_at": timestamp(one.finished_at),
+    }

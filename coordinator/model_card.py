@@ -1,0 +1,131 @@
+"""The model card: what a released model was made from, by how many, how good it is, and what was not protected."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from coordinator.registry.records import Round, Run
+from protocols.plan import Plan
+
+USES = """\
+## Use
+```
+consortium model generate {path} "a prompt"
+consortium model export {path} OUT
+```
+`export` merges the adapter into the base as a Hugging Face directory. `adapter_model.safetensors` carries the names of peft; tensors of routed experts,
+of multi-token prediction and of modules trained in full are beyond what peft loads, so use `export` for the complete model.
+"""
+
+NOT_PROTECTED = """\
+## What was not protected
+- **No differential privacy.** The plan had no `[privacy]` table: nothing bounds how much one record can influence this model, and text seen often in training
+  may be repeated by it.
+- **Membership inference.** Each published sum is of {fewest} institutions or more. Who knows or controls some of them can subtract what they know, and can test
+  whether a given record or institution took part in the rest.
+- **Collusion beyond the plan.** Single updates stay hidden from a coordinator that works together with up to {colluding} institution(s); with more they may not.
+- **Poisoning.** Updates are summed unseen. An institution can push the model off course, or plant behaviour in it, without being identified.
+- **Truthfulness of the figures.** Metrics are sums of what institutions reported about their own test records.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class CardFacts:
+    """What the card tells."""
+
+    name: str
+    version: int
+    run: Run
+    plan: Plan
+    rounds: Sequence[Round]
+    experts: dict[int, tuple[int, ...]]
+    tensors: int
+    parameters: int
+    threshold: int
+    colluding: int
+    transcript_sha256: str
+
+
+def model_card(facts: CardFacts) -> str:
+    """The card as Markdown, beginning with the metadata block that Hugging Face reads."""
+    parts = [_head(facts), _lineage(facts), _rounds(facts), _experts(facts), _protection(facts), USES.format(path=".")]
+    return "\n".join(parts)
+
+
+def final_metric(rounds: Sequence[Round]) -> float | None:
+    """The last evaluation's figure."""
+    return next((finished.metric for finished in reversed(rounds) if finished.metric is not None), None)
+
+
+def _head(facts: CardFacts) -> str:
+    base, final = facts.rounds[0].metric, final_metric(facts.rounds)
+    direction = "higher" if facts.plan.evaluation.higher_is_better else "lower"
+    return f"""\
+---
+library_name: peft
+base_model: {facts.plan.base.name}
+tags: [consortium, federated, deepseek-v3]
+---
+# {facts.name}, version {facts.version}
+
+An adapter for the base model `{facts.plan.base.name}`, trained by institutions together without any of them showing its records or its own update.
+
+| {facts.plan.evaluation.metric} ({direction} is better) | |
+|---|---|
+| base, before training | {_figure(base)} |
+| this model | {_figure(final)} |
+"""
+
+
+def _lineage(facts: CardFacts) -> str:
+    terms = f"`{facts.run.terms_sha256}`" if facts.run.terms_sha256 else "none were named in the plan"
+    return f"""\
+## Lineage
+| | |
+|---|---|
+| run | `{facts.run.run}` |
+| plan (SHA-256) | `{facts.run.plan_sha256}` |
+| base (SHA-256) | `{facts.run.base_sha256}` |
+| terms that institutions signed (SHA-256) | {terms} |
+| state after the last round (SHA-256) | `{facts.rounds[-1].state_sha256}` |
+| last transcript (SHA-256) | `{facts.transcript_sha256}` |
+| adapter | {facts.tensors} tensors, {facts.parameters:,} parameters |
+
+`manifest.json` holds the hash of every file here and is signed with the coordinator's Ed25519 key; `plan.json` is the plan whose hash stands above.
+"""
+
+
+def _rounds(facts: CardFacts) -> str:
+    lines = [
+        f"| {r.number} | {r.institutions} | {', '.join(r.missing) or '-'} | {_figure(r.loss)} | {_figure(r.metric)} |" for r in facts.rounds
+    ]
+    head = "## Rounds\n| round | institutions in the sums | missing | loss | metric |\n|---|---|---|---|---|\n"
+    return head + "\n".join(lines) + "\n\nRound 0 measures the base and chooses experts.\n"
+
+
+def _experts(facts: CardFacts) -> str:
+    if not facts.experts:
+        return "## Experts\nNo routed expert was adapted.\n"
+    lines = [f"| {layer} | {', '.join(map(str, facts.experts[layer]))} |" for layer in sorted(facts.experts)]
+    trained = "by LoRA" if facts.plan.trainable.expert_mode == "lora" else "in full"
+    return (
+        f"## Experts\nThese routed experts were adapted {trained}, the others are the base's.\n\n| layer | experts |\n|---|---|\n"
+        + "\n".join(lines)
+        + "\n"
+    )
+
+
+def _protection(facts: CardFacts) -> str:
+    fewest = min(finished.institutions for finished in facts.rounds)
+    how = f"""\
+## What was protected
+Updates, losses, counts and metrics left institutions only under the masks of a secure sum. Opening one took {facts.threshold} institutions, and the masks hold
+against a coordinator working together with up to {facts.colluding} of them.
+
+"""
+    return how + NOT_PROTECTED.format(fewest=fewest, colluding=facts.colluding)
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
