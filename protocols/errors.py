@@ -25,3 +25,35 @@ class UpdateError(ConsortiumError):
 
 class Refusal(ConsortiumError):
     """A request that a node declines, with the reason that travels back to the coordinator."""
+
+
+class ProtocolError(ConsortiumError):
+    """A step of the secure sum that breaks its rules; nothing was released and nothing changed."""
+
+
+class MalformedMessage(ProtocolError):
+    """Bytes that are not a message in its one allowed form."""
+
+
+class SignatureError(ProtocolError):
+    """A signature that is not the named institution's."""
+
+
+class RosterError(ProtocolError):
+    """An institution that is not on the roster, or a roster that contradicts itself."""
+
+
+class ThresholdError(ProtocolError):
+    """Terms under which a sum would not be safe."""
+
+
+class TooFewSurvivors(ProtocolError):
+    """Fewer institutions than the threshold: nothing is opened."""
+
+
+class DishonestMember(ProtocolError):
+    """A member that sent something provably wrong; the text names it."""
+
+
+class EncodingError(ProtocolError):
+    """A vector or layout that does not fit its lanes."""

@@ -29,10 +29,15 @@ class Parcel:
     arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
 
-def to_record(parcel: Parcel) -> RecordDict:
+def to_record(parcel: Parcel, arrays: ArrayRecord | None = None) -> RecordDict:
+    """The parcel as Flower's records; `arrays` are its arrays if they are encoded already, as for a message to many."""
+    encoded = to_arrays(parcel.arrays) if arrays is None else arrays
+    return RecordDict({"envelope": ConfigRecord({"bytes": parcel.envelope}), "arrays": encoded})
+
+
+def to_arrays(arrays: Mapping[str, NDArray[Any]]) -> ArrayRecord:
     """Arrays as raw little-endian bytes: Flower chunks them, and nothing is pickled."""
-    arrays = {name: _to_array(values) for name, values in parcel.arrays.items()}
-    return RecordDict({"envelope": ConfigRecord({"bytes": parcel.envelope}), "arrays": ArrayRecord(array_dict=arrays)})
+    return ArrayRecord(array_dict={name: _to_array(values) for name, values in arrays.items()})
 
 
 def from_record(record: RecordDict) -> Parcel:

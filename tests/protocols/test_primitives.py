@@ -1,0 +1,161 @@
+"""Keys, shares, masks, encodings and messages: known answers and invariants."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import CTR
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocols.codec import Message
+from protocols.encoding import Block, LaneLayout, decode, encode, largest_quantum
+from protocols.errors import ConsortiumError, EncodingError, MalformedMessage, RosterError, SignatureError
+from protocols.identity import Envelope, Identity, open_envelope, seal_envelope
+from protocols.keys import Purpose, derive_key
+from protocols.masking import TILE, add_masks
+from protocols.roster import Roster, RosterEntry
+from protocols.shamir import combine_shares, split_secret
+
+
+def test_derived_keys_differ_by_purpose_and_by_how_context_is_cut() -> None:
+    keys = {derive_key(bytes(32), purpose, b"ab") for purpose in Purpose} | {derive_key(bytes(32), Purpose.SEAL, b"a", b"b")}
+    assert len(keys) == len(Purpose) + 1
+
+
+def test_a_derived_key_is_what_it_was() -> None:
+    assert derive_key(bytes(32), Purpose.SELF_MASK, b"context").hex() == "d2b8302515ee754ff5f7151ce6151a3edd79b3e3080e9bcc74f666f86d1e5481"
+
+
+def test_a_mask_is_the_key_stream_of_aes_256_ctr() -> None:
+    vector, key = np.zeros(TILE + 77, np.uint32), bytes(range(32))
+    add_masks(vector, [key], [])
+    stream = Cipher(AES(key), CTR(bytes(16))).encryptor().update(bytes(vector.nbytes))
+    assert vector.astype("<u4").tobytes() == stream
+
+
+@given(st.integers(0, 2 * TILE), st.integers(0, 3), st.integers(0, 3))
+def test_masks_added_and_taken_away_leave_the_vector(size: int, plus: int, minus: int) -> None:
+    before = np.arange(size, dtype=np.uint32)
+    vector, keys = before.copy(), [bytes([i]) * 32 for i in range(6)]
+    add_masks(vector, keys[:plus], keys[3 : 3 + minus])
+    add_masks(vector, keys[3 : 3 + minus], keys[:plus])
+    assert np.array_equal(vector, before)
+
+
+@given(st.binary(min_size=32, max_size=32), st.integers(2, 6), st.integers(0, 4), st.randoms(use_true_random=False))
+def test_any_threshold_of_shares_gives_the_secret(secret: bytes, threshold: int, more: int, rng: object) -> None:
+    shares = split_secret(secret, threshold, threshold + more, os.urandom)
+    chosen = rng.sample(range(1, threshold + more + 1), threshold)  # type: ignore[attr-defined]
+    assert combine_shares({x: shares[x - 1] for x in chosen}) == secret
+
+
+def test_fewer_shares_give_something_else() -> None:
+    shares = split_secret(b"\7" * 32, 3, 5, os.urandom)
+    try:
+        assert combine_shares({1: shares[0], 2: shares[1]}) != b"\7" * 32
+    except ConsortiumError as error:
+        assert "belong together" in str(error)
+
+
+LAYOUT = LaneLayout((Block("delta", (2, 3), 0.5, False), Block("count", (1,), 1000.0, True)))
+
+
+@given(st.integers(1, 40), st.integers(0, 2**32 - 1))
+def test_decoded_sums_are_within_a_step_per_institution(n: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    inputs = [{"delta": rng.uniform(-0.5, 0.5, (2, 3)), "count": rng.integers(-1000, 1001, 1).astype(float)} for _ in range(n)]
+    total = np.sum([encode(values, LAYOUT, n, rng) for values in inputs], 0, dtype=np.uint32)
+    decoded = decode(total, LAYOUT, n)
+    assert np.abs(decoded["delta"] - sum(v["delta"] for v in inputs)).max() <= n * 0.5 / largest_quantum(n)
+    assert np.array_equal(decoded["count"], sum(v["count"] for v in inputs))
+
+
+def test_lanes_do_not_carry_at_the_bound() -> None:
+    for n in (1, 3, 250):
+        values = {"delta": np.full((2, 3), -0.5), "count": np.array([1000.0])}
+        total = np.sum([encode(values, LAYOUT, n, np.random.default_rng(0))] * n, 0, dtype=np.uint32)
+        assert np.allclose(decode(total, LAYOUT, n)["delta"], -0.5 * n, rtol=1e-6)
+
+
+def test_rounding_is_unbiased() -> None:
+    layout = LaneLayout((Block("x", (20000,), float(largest_quantum(1)), False),))
+    lanes = encode({"x": np.full(20000, 0.25)}, layout, 1, np.random.default_rng(0))
+    assert abs(lanes.view(np.int32).mean() - 0.25) < 0.02
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"delta": np.zeros((3, 2))}, {"delta": np.full((2, 3), np.nan)}, {"delta": np.full((2, 3), 0.6)}, {"count": np.array([0.5])}],
+)
+def test_what_does_not_fit_its_lanes_is_refused(change: dict[str, np.ndarray]) -> None:
+    values = {"delta": np.zeros((2, 3)), "count": np.zeros(1)} | change
+    with pytest.raises(EncodingError):
+        encode(values, LAYOUT, 4, np.random.default_rng(0))
+
+
+@dataclass(frozen=True)
+class Example(Message):
+    name: str
+    number: int
+    parts: tuple[bytes, ...]
+
+
+@given(st.text(), st.integers(0, 10**18), st.lists(st.binary()))
+def test_a_message_survives_the_journey(name: str, number: int, parts: list[bytes]) -> None:
+    try:
+        message = Example(name, number, tuple(parts))
+        data = message.to_bytes()
+    except UnicodeEncodeError:
+        return
+    assert Example.from_bytes(data) == message
+
+
+@given(st.binary(max_size=200))
+def test_arbitrary_bytes_are_refused_with_a_typed_error(data: bytes) -> None:
+    for kind in (Example, Envelope, Roster):
+        with pytest.raises(MalformedMessage):
+            kind.from_bytes(data)
+
+
+@given(st.data())
+def test_an_altered_message_is_refused_or_is_another_message(data: st.DataObject) -> None:
+    message = Example("name", 7, (b"one", b"two"))
+    original = bytearray(message.to_bytes())
+    original[data.draw(st.integers(0, len(original) - 1))] ^= data.draw(st.integers(1, 255))
+    try:
+        other = Example.from_bytes(bytes(original))
+    except MalformedMessage:
+        return
+    assert other != message
+
+
+ENVELOPE = Envelope("ada", "coordinator", "run", 1, 1, "update/train.sum", b"", 0, b"payload")
+
+
+def test_an_envelope_opens_for_the_key_on_the_roster_alone() -> None:
+    identity, other = Identity("ada", bytes(32)), Identity("ada", b"\1" * 32)
+    roster = Roster((RosterEntry("ada", identity.public_key),))
+    assert open_envelope(seal_envelope(identity, ENVELOPE), roster) == ENVELOPE
+    with pytest.raises(SignatureError):
+        open_envelope(seal_envelope(other, ENVELOPE), roster)
+    with pytest.raises(RosterError):
+        open_envelope(seal_envelope(identity, replace(ENVELOPE, sender="eve")), roster)
+
+
+def test_a_key_file_is_private_and_never_overwritten(tmp_path: Path) -> None:
+    identity, path = Identity("ada", bytes(range(32))), tmp_path / "identity.key"
+    identity.save(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert Identity.load("ada", path).public_key == identity.public_key
+    with pytest.raises(ConsortiumError, match="holds a key already"):
+        identity.save(path)
+    path.chmod(0o644)
+    with pytest.raises(ConsortiumError, match="chmod 600"):
+        Identity.load("ada", path)
