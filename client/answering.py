@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from protocols.identity import Envelope, open_envelope_of, seal_envelope
 from safetensors.numpy import load, save
 
 from client.epochs import announce_keys, confirm, share_secrets
@@ -15,6 +14,7 @@ from client.states import adopt_state, follow_transcript, hello
 from client.sums import open_set, send_masked_input, sign_set
 from model.errors import ModelError
 from protocols.errors import ConsortiumError, Refusal
+from protocols.identity import Envelope, open_envelope_of, seal_envelope
 from protocols.pack import pack, unpack
 from protocols.wire import Parcel
 

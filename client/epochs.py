@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from client.ledger import StoredEpoch
+from client.node import Node, Request, Result
 from protocols.epoch import (
     EpochManifest,
     KeysMessage,
@@ -12,9 +14,6 @@ from protocols.epoch import (
     confirm_epoch,
     deal_shares,
 )
-
-from client.ledger import StoredEpoch
-from client.node import Node, Request, Result
 from protocols.errors import PolicyError, Refusal
 from protocols.pack import unpack
 
@@ -32,7 +31,7 @@ def share_secrets(node: Node, request: Request) -> Result:
     """Stage 2: secrets of all slots, shared and sealed."""
     stored = stored_epoch(node, request, "keys")
     keys = {name: KeysMessage.from_bytes(data) for name, data in unpack(request.part("messages")).items()}
-    state, message = deal_shares(KeysState.from_bytes(stored.state), keys, node.randomness)
+    state, message = deal_shares(KeysState.from_bytes(stored.state), keys, node.randomness, node.identity)
     _keep(node, request, EpochManifest.from_bytes(stored.manifest), "shares", state.to_bytes())
     return Result({"message": message.to_bytes()})
 
@@ -41,7 +40,7 @@ def confirm(node: Node, request: Request) -> Result:
     """Stage 3: all shares received and opened, channel keys erased, everything that was said signed."""
     stored = stored_epoch(node, request, "shares")
     shares = {name: SharesMessage.from_bytes(data) for name, data in unpack(request.part("messages")).items()}
-    state, signature = confirm_epoch(SharesState.from_bytes(stored.state), shares)
+    state, signature = confirm_epoch(SharesState.from_bytes(stored.state), shares, node.identity)
     _keep(node, request, EpochManifest.from_bytes(stored.manifest), "confirmed", state.to_bytes())
     return Result({"signature": signature})
 

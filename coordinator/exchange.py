@@ -6,15 +6,17 @@ import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
-from flwr.app import Context, Error, Message, Metadata, RecordDict
+from flwr.app import ArrayRecord, Context, Error, Message, Metadata, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
+from numpy.typing import NDArray
 
-from protocols.wire import Parcel, WireError, deserialize, from_record, serialize, to_record
+from protocols.wire import Parcel, WireError, deserialize, from_record, serialize, to_arrays, to_record
 
+Arrays = Mapping[str, NDArray[Any]]
 App = Callable[[Message, Context], Message]
 
 
@@ -58,8 +60,11 @@ class Exchange:
             deadline: seconds from now.
         """
         waiting: dict[str, tuple[int, int]] = {}
+        shared: tuple[Arrays, ArrayRecord] | None = None  # the same arrays to many nodes are encoded, and held, once
         for node, parcel in parcels:
-            message = self._grid.create_message(to_record(parcel), stage, node, group, ttl=deadline)
+            if shared is None or shared[0] is not parcel.arrays:
+                shared = (parcel.arrays, to_arrays(parcel.arrays))
+            message = self._grid.create_message(to_record(parcel, shared[1]), stage, node, group, ttl=deadline)
             size = len(serialize(message))
             waiting.update((identifier, (node, size)) for identifier in self._grid.push_messages([message]) if identifier)
         end = self._clock() + deadline
@@ -98,7 +103,7 @@ class InProcessGrid(Grid):
         self._contexts = contexts
         self._run_id = run_id
         self._identifiers = itertools.count(1)
-        self._requests: dict[str, bytes] = {}
+        self._requests: dict[str, Message] = {}
 
     def set_run(self, run: Run) -> None:
         self._run_id = run.run_id
@@ -119,7 +124,7 @@ class InProcessGrid(Grid):
         pushed = []
         for message in messages:
             identifier = f"message-{next(self._identifiers)}"
-            self._requests[identifier] = serialize(message)
+            self._requests[identifier] = message
             pushed.append(identifier)
         return pushed
 
@@ -131,7 +136,7 @@ class InProcessGrid(Grid):
         return self.pull_messages(self.push_messages(messages))
 
     def _deliver(self, identifier: str) -> Message:
-        message = deserialize(self._requests.pop(identifier))
+        message = deserialize(serialize(self._requests.pop(identifier)))
         node = message.metadata.dst_node_id
         try:
             reply = self._apps[node](message, self._contexts[node])

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
-from protocols.identity import Envelope, Identity, open_envelope, seal_envelope
-from protocols.roster import Roster
 
 from coordinator.exchange import Answer, Exchange
 from coordinator.store import Part
 from protocols.errors import ConsortiumError
+from protocols.identity import Envelope, Identity, open_envelope, seal_envelope
 from protocols.pack import unpack
+from protocols.roster import Roster
 from protocols.wire import Parcel
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -87,7 +87,8 @@ class Link:
         """Yields verified answers as they arrive; afterwards `missing` says who did not give one and why."""
         self.missing = {name: "it is not connected" for name in payloads if name not in self._nodes}
         names = {self._nodes[name]: name for name in payloads if name in self._nodes}
-        parcels = ((node, self._sealed(subject, message_type, name, payloads[name], arrays or {})) for node, name in sorted(names.items()))
+        content = arrays or {}
+        parcels = ((node, self._sealed(subject, message_type, name, payloads[name], content)) for node, name in sorted(names.items()))
         silent = set(names.values())
         for answer in self._exchange.ask(message_type, parcels, f"{self.run}/{subject.round}", self._deadline):
             name = names[answer.node]

@@ -8,7 +8,17 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from coordinator.cohort import Cohort, Epoch
+from coordinator.errors import JobError
+from coordinator.events import Event, StageFinished, SumFinished
+from coordinator.link import Link, Subject
+from coordinator.registry.records import ChainHead
+from coordinator.store import RunStore
 from protocols.encoding import LaneLayout, decode
+from protocols.errors import ConsortiumError
+from protocols.pack import pack
+from protocols.schedule import PlannedSum
 from protocols.secagg import (
     Accumulator,
     MaskedInput,
@@ -19,16 +29,6 @@ from protocols.secagg import (
     propose_survivors,
     unmask_sum,
 )
-
-from coordinator.cohort import Cohort, Epoch
-from coordinator.errors import JobError
-from coordinator.events import Event, StageFinished, SumFinished
-from coordinator.link import Link, Subject
-from coordinator.registry.records import ChainHead
-from coordinator.store import RunStore
-from protocols.errors import ConsortiumError
-from protocols.pack import pack
-from protocols.schedule import PlannedSum
 from protocols.state import State, state_hash
 from protocols.update import Figures, Terms
 
@@ -174,7 +174,7 @@ class RoundEngine:
         answers = {r.institution: UnmaskAnswer.from_bytes(r.parts["answer"]) for r in replies if "answer" in r.parts}
         self._report(one.subject, "query.unmask", set(answers))
         self._enough(one, len(answers), "query.unmask", one.epoch.manifest.threshold)
-        return unmask_sum(accumulator, one.manifest, one.epoch.certificate, certificate, answers)
+        return unmask_sum(accumulator, one.manifest, one.epoch.manifest, one.epoch.certificate, certificate, answers)
 
     def _applied(
         self, one: _Sum, planned: PlannedSum, state: State, certificate: SurvivorCertificate, total: NDArray[np.uint32]

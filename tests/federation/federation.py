@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 from flwr.app import Context, Message, RecordDict
 from numpy.typing import NDArray
-from protocols.identity import Identity
-from protocols.roster import Roster, RosterEntry
 
 from client.client_app import make_client_app
 from client.ledger import Ledger
@@ -25,8 +23,10 @@ from coordinator.job import Operator, RunResult, run_plan
 from coordinator.registry.registry import Registry
 from model.config import ModelConfig
 from model.layout import Adaptation, AdapterConfig
+from protocols.identity import Identity
 from protocols.plan import Plan, parse_plan
 from protocols.policy import Policy
+from protocols.roster import Roster, RosterEntry
 from protocols.schedule import learning_rate
 from protocols.state import Experts, Tensors
 
@@ -96,6 +96,7 @@ class Federation:
     names: Sequence[str] = NAMES
     fails: Callable[[str, str], bool] = lambda *_: False  # (institution, message type) -> does not answer
     events: list[Event] = field(default_factory=list)
+    keep_messages: bool = False
     messages: list[tuple[str, Message]] = field(default_factory=list)  # requests as they reached institutions
 
     def __post_init__(self) -> None:
@@ -140,7 +141,8 @@ class Federation:
 
     def _app(self, name: str) -> Callable[[Message, Context], Message]:
         def app(message: Message, context: Context) -> Message:
-            self.messages.append((name, message))
+            if self.keep_messages:
+                self.messages.append((name, message))
             if self.fails(name, message.metadata.message_type):
                 raise ConnectionError(name)
             return self.apps[name](message, context)

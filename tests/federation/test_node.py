@@ -1,0 +1,169 @@
+"""What a node refuses, and that it answers the same request with the same bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from flwr.app import Message
+
+from client.answering import answer
+from client.node import Node
+from protocols.epoch import EpochManifest
+from protocols.errors import ConsortiumError
+from protocols.identity import Envelope, open_envelope, open_envelope_of, seal_envelope
+from protocols.pack import pack, unpack
+from protocols.policy import Policy
+from protocols.secagg import SumManifest
+from protocols.wire import Parcel, from_record
+from tests.federation.federation import Crash, Federation, make_plan
+
+
+@pytest.fixture
+def federation(tmp_path: Path) -> Iterator[Federation]:
+    """A federation that died after the first masked inputs of the first update, before anyone signed."""
+    made = Federation(tmp_path, make_plan(), keep_messages=True)
+
+    def die(event: object) -> None:
+        if getattr(event, "stage", "") == "train.sum" and getattr(event, "round", 0) == 1:
+            raise Crash
+
+    with pytest.raises(Crash):
+        made.run(die)
+    yield made
+    made.close()
+
+
+def request_to(federation: Federation, name: str, message_type: str) -> Parcel:
+    """The last request of one type that reached an institution."""
+    reached: list[Message] = [m for n, m in federation.messages if n == name and m.metadata.message_type == message_type]
+    return from_record(reached[-1].content)
+
+
+def refusal(federation: Federation, reply: Parcel) -> str:
+    return unpack(open_envelope(reply.envelope, federation.roster).payload).get("refused", b"").decode()
+
+
+def altered(federation: Federation, parcel: Parcel, **changes: object) -> Parcel:
+    """The same request with other envelope fields, signed by the coordinator anew."""
+    envelope = open_envelope_of(parcel.envelope, federation.operator_identity.public_key)
+    return Parcel(seal_envelope(federation.operator_identity, replace(envelope, **changes)), parcel.arrays)
+
+
+def with_manifest(federation: Federation, parcel: Parcel, attempt: int, **changes: object) -> Parcel:
+    """A new attempt at the sum of `parcel`, with other manifest fields."""
+    parts = unpack(open_envelope_of(parcel.envelope, federation.operator_identity.public_key).payload)
+    manifest = replace(SumManifest.from_bytes(parts["manifest"]), attempt=attempt, **changes)
+    return altered(federation, parcel, attempt=attempt, payload=pack(parts | {"manifest": manifest.to_bytes()}))
+
+
+@pytest.mark.parametrize("message_type", ["query.epoch_keys", "query.epoch_shares", "query.epoch_confirm", "train.sum"])
+def test_repeated_request_gets_identical_bytes(federation: Federation, message_type: str) -> None:
+    node, parcel = federation.nodes["ada"], request_to(federation, "ada", message_type)
+    first, second = answer(node, message_type, parcel), answer(node, message_type, parcel)
+    assert first.envelope == second.envelope and refusal(federation, first) == ""
+    assert {k: v.tobytes() for k, v in first.arrays.items()} == {k: v.tobytes() for k, v in second.arrays.items()}
+
+
+def test_repeated_sum_trains_once(federation: Federation) -> None:
+    answer(federation.nodes["ada"], "train.sum", request_to(federation, "ada", "train.sum"))
+    assert federation.works["ada"].trainings == [1]
+
+
+def test_different_request_under_the_same_key_is_refused_and_both_are_kept(federation: Federation) -> None:
+    node, parcel = federation.nodes["ada"], request_to(federation, "ada", "train.sum")
+    other = altered(federation, parcel, payload=pack({"manifest": b"another", "epoch": b""}))
+    assert "another request was already answered" in refusal(federation, answer(node, "train.sum", other))
+    assert [request for _, request in node.ledger.evidence()] == [other.envelope]
+    assert refusal(federation, answer(node, "train.sum", parcel)) == ""
+
+
+def test_request_of_another_signer_is_not_answered(federation: Federation) -> None:
+    parcel = request_to(federation, "ada", "train.sum")
+    envelope = open_envelope_of(parcel.envelope, federation.operator_identity.public_key)
+    forged = Parcel(seal_envelope(federation.nodes["bea"].identity, envelope))
+    with pytest.raises(ConsortiumError):
+        answer(federation.nodes["ada"], "train.sum", forged)
+
+
+def test_request_for_another_institution_is_not_answered(federation: Federation) -> None:
+    with pytest.raises(ConsortiumError, match="came to bea"):
+        answer(federation.nodes["bea"], "train.sum", request_to(federation, "ada", "train.sum"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"state_hash": b"\1" * 32, "slot": 9}, "computes another state hash"),
+        ({"plan_hash": b"\1" * 32, "slot": 9}, "another plan"),
+        ({"layout_hash": b"\1" * 32, "slot": 9}, "lanes are not those"),
+        ({"previous_transcript": b"\1" * 32, "slot": 9}, "does not follow the last transcript"),
+        ({"epoch_hash": b"\1" * 32, "slot": 9}, "another epoch"),
+        ({}, "was used by another manifest"),
+        ({"round": 2, "slot": 9}, "another sum than its envelope"),
+    ],
+    ids=lambda value: next(iter(value), "slot") if isinstance(value, dict) else "",
+)
+def test_tampered_manifest_is_refused(federation: Federation, changes: dict[str, object], sentence: str) -> None:
+    parcel = with_manifest(federation, request_to(federation, "ada", "train.sum"), 7, **changes)
+    assert sentence in refusal(federation, answer(federation.nodes["ada"], "train.sum", parcel))
+    assert federation.works["ada"].trainings == [1]
+
+
+def test_new_attempt_sends_the_stored_vector(federation: Federation) -> None:
+    node, parcel = federation.nodes["ada"], request_to(federation, "ada", "train.sum")
+    again = answer(node, "train.sum", with_manifest(federation, parcel, 7, slot=9))
+    assert refusal(federation, again) == "" and again.arrays["masked"].shape and federation.works["ada"].trainings == [1]
+
+
+def test_epoch_below_the_policy_is_refused(federation: Federation) -> None:
+    node, parcel = _strict(federation.nodes["ada"]), request_to(federation, "ada", "query.epoch_keys")
+    assert "colluding" in refusal(federation, answer(node, "query.epoch_keys", _next_epoch(federation, parcel)))
+
+
+def test_plan_below_the_policy_is_refused(federation: Federation) -> None:
+    node, parcel = _strict(federation.nodes["ada"]), request_to(federation, "ada", "query.hello")
+    assert "policy" in refusal(federation, answer(node, "query.hello", parcel))
+
+
+def test_unexpected_error_is_answered_without_its_text(federation: Federation) -> None:
+    def broken(_: object) -> None:
+        raise ValueError("record 17: Mrs Secret")
+
+    node = replace(federation.nodes["ada"], open_work=broken)
+    text = refusal(federation, answer(node, "query.hello", request_to(federation, "ada", "query.hello")))
+    assert "ValueError" in text and "Secret" not in text
+
+
+def test_total_that_does_not_lead_to_the_announced_state_is_refused(tmp_path: Path) -> None:
+    federation = Federation(tmp_path, make_plan(), keep_messages=True)
+    federation.run()
+    fresh = Federation(tmp_path / "fresh", make_plan())
+    node, parcel = fresh.nodes["ada"], _first(federation, "query.transcript")
+    assert refusal(fresh, answer(node, "query.hello", request_to(federation, "ada", "query.hello"))) == ""
+    total = parcel.arrays["total"].copy()
+    total[0] += 1
+    assert "not the one that the transcript names" in refusal(
+        fresh, answer(node, "query.transcript", Parcel(parcel.envelope, {"total": total}))
+    )
+    assert node.ledger.finished_sums() == []
+    assert refusal(fresh, answer(node, "query.transcript", parcel)) == ""
+    assert [(done.round, done.sum) for done in node.ledger.finished_sums()] == [(0, "evaluate")]
+    federation.close()
+    fresh.close()
+
+
+def _first(federation: Federation, message_type: str) -> Parcel:
+    return from_record(next(m for n, m in federation.messages if n == "ada" and m.metadata.message_type == message_type).content)
+
+
+def _strict(node: Node) -> Node:
+    return replace(node, policy=Policy(colluding=2))
+
+
+def _next_epoch(federation: Federation, parcel: Parcel) -> Parcel:
+    envelope: Envelope = open_envelope_of(parcel.envelope, federation.operator_identity.public_key)
+    manifest = replace(EpochManifest.from_bytes(unpack(envelope.payload)["manifest"]), epoch=99)
+    return altered(federation, parcel, attempt=99, payload=pack({"manifest": manifest.to_bytes()}))
