@@ -12,6 +12,7 @@ import torch
 from model.adapters import adapter_state, attach_adapters, detach_adapters, load_adapter, merge_adapters, set_trainable
 from model.checkpoint import load_checkpoint, save_checkpoint
 from model.layout import AdapterConfig, AdapterError, adapter_layout
+from model.moe import Experts
 from model.training import Batch, train
 from model.transformer import DeepseekV3
 from tests.model.configurations import random_network, random_tokens, relative_error
@@ -47,10 +48,11 @@ def test_the_output_is_that_of_a_network_with_the_differences_added(mode: str) -
         for name in sorted(modules):
             path = name.replace("model.layers.3.", "mtp.0.")
             if ".experts." not in name:
-                plain.get_submodule(path).weight += dense_weight(tensors, name, 2.0)
+                plain.get_parameter(f"{path}.weight").add_(dense_weight(tensors, name, 2.0))
                 continue
             prefix, expert, projection = path.rsplit(".", 2)
             stacked = plain.get_submodule(prefix)
+            assert isinstance(stacked, Experts)
             delta, width = dense_weight(tensors, name, 3.0), plain.config.moe_intermediate_size
             if projection == "down_proj":
                 stacked.down_proj[int(expert)] += delta

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from model.experts import gate_affinity, token_affinity
+from model.loss import Loss
 from model.training import Batch, LossTerms, train
 from tests.model.configurations import random_network, random_tokens
 
@@ -17,11 +20,16 @@ def batch(seed: int, padded: int = 0) -> Batch:
     return Batch(tokens, tokens.masked_fill(~valid, -100), valid)
 
 
+def recorder(losses: list[float]) -> Callable[[int, Loss], None]:
+    return lambda step, loss: losses.append(float(loss.main.detach()))
+
+
 def test_the_loss_falls_and_equal_batches_give_equal_bits() -> None:
     runs = []
     for _ in range(2):
-        net, losses = random_network(), []
-        train(net, [batch(1)] * 8, learning_rate=5e-3, on_step=lambda step, loss, seen=losses: seen.append(float(loss.main.detach())))
+        net = random_network()
+        losses: list[float] = []
+        train(net, [batch(1)] * 8, learning_rate=5e-3, on_step=recorder(losses))
         runs.append((losses, net.lm_head.weight.detach()))
     assert runs[0][0][-1] < 0.9 * runs[0][0][0]
     assert runs[0][0] == runs[1][0]

@@ -71,7 +71,7 @@ LAYOUT = LaneLayout((Block("delta", (2, 3), 0.5, False), Block("count", (1,), 10
 def test_decoded_sums_are_within_a_step_per_institution(n: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     inputs = [{"delta": rng.uniform(-0.5, 0.5, (2, 3)), "count": rng.integers(-1000, 1001, 1).astype(float)} for _ in range(n)]
-    total = np.sum([encode(values, LAYOUT, n, rng) for values in inputs], 0, dtype=np.uint32)
+    total = np.asarray(np.sum([encode(values, LAYOUT, n, rng) for values in inputs], 0, dtype=np.uint32))
     decoded = decode(total, LAYOUT, n)
     assert np.abs(decoded["delta"] - sum(v["delta"] for v in inputs)).max() <= n * 0.5 / largest_quantum(n)
     assert np.array_equal(decoded["count"], sum(v["count"] for v in inputs))
@@ -80,7 +80,7 @@ def test_decoded_sums_are_within_a_step_per_institution(n: int, seed: int) -> No
 def test_lanes_do_not_carry_at_the_bound() -> None:
     for n in (1, 3, 250):
         values = {"delta": np.full((2, 3), -0.5), "count": np.array([1000.0])}
-        total = np.sum([encode(values, LAYOUT, n, np.random.default_rng(0))] * n, 0, dtype=np.uint32)
+        total = np.asarray(np.sum([encode(values, LAYOUT, n, np.random.default_rng(0))] * n, 0, dtype=np.uint32))
         assert np.allclose(decode(total, LAYOUT, n)["delta"], -0.5 * n, rtol=1e-6)
 
 
