@@ -66,9 +66,7 @@ def _check_signature(manifest: dict[str, Any], public_key: bytes, path: Path) ->
     try:
         verify(public_key, _signed_bytes(content), bytes.fromhex(manifest["signature"]))
     except SignatureError:
-        raise ReleaseBroken(
-            f"{path / 'manifest.json'}: not signed by the coordinator's key; get this model from its source again"
-        ) from None
+        raise ReleaseBroken(f"{path / 'manifest.json'}: not signed by the key expected; get this model from its source again") from None
 
 
 def _signed_bytes(content: Mapping[str, Any]) -> bytes:

@@ -8,24 +8,25 @@ from dataclasses import dataclass
 from coordinator.registry.records import Round, Run
 from protocols.plan import Plan
 
-USES = """\
+USE = """\
 ## Use
 ```
-consortium model generate {path} "a prompt"
-consortium model export {path} OUT
+consortium model generate VERSION_DIRECTORY "a prompt"
+consortium model export VERSION_DIRECTORY OUT
 ```
-`export` merges the adapter into the base as a Hugging Face directory. `adapter_model.safetensors` carries the names of peft; tensors of routed experts,
-of multi-token prediction and of modules trained in full are beyond what peft loads, so use `export` for the complete model.
+`export` merges the adapter into the base as a Hugging Face directory. `adapter_model.safetensors` carries the names of peft; tensors of
+routed experts, of multi-token prediction and of modules trained in full are beyond what peft loads: `export` gives the complete model.
 """
 
 NOT_PROTECTED = """\
 ## What was not protected
-- **No differential privacy.** The plan had no `[privacy]` table: nothing bounds how much one record can influence this model, and text seen often in training
-  may be repeated by it.
-- **Membership inference.** Each published sum is of {fewest} institutions or more. Who knows or controls some of them can subtract what they know, and can test
-  whether a given record or institution took part in the rest.
-- **Collusion beyond the plan.** Single updates stay hidden from a coordinator that works together with up to {colluding} institution(s); with more they may not.
-- **Poisoning.** Updates are summed unseen. An institution can push the model off course, or plant behaviour in it, without being identified.
+- **No differential privacy.** The plan had no `[privacy]` table: nothing bounds how much one record can influence this model, and text
+  seen often in training may be repeated by it.
+- **Membership inference.** Each published sum is of {fewest} institutions or more. Who knows or controls some of them can subtract what
+  they know, and can test whether a given record or institution took part in the rest.
+- **Collusion beyond the plan.** Single updates stay hidden from a coordinator that works together with up to {colluding} of the
+  institutions; with more they may not.
+- **Poisoning.** Updates are summed unseen. An institution can push the model off course, or plant behaviour in it, unidentified.
 - **Truthfulness of the figures.** Metrics are sums of what institutions reported about their own test records.
 """
 
@@ -49,7 +50,7 @@ class CardFacts:
 
 def model_card(facts: CardFacts) -> str:
     """The card as Markdown, beginning with the metadata block that Hugging Face reads."""
-    parts = [_head(facts), _lineage(facts), _rounds(facts), _experts(facts), _protection(facts), USES.format(path=".")]
+    parts = [_head(facts), _lineage(facts), _rounds(facts), _experts(facts), _protection(facts), USE]
     return "\n".join(parts)
 
 
@@ -69,7 +70,8 @@ tags: [consortium, federated, deepseek-v3]
 ---
 # {facts.name}, version {facts.version}
 
-An adapter for the base model `{facts.plan.base.name}`, trained by institutions together without any of them showing its records or its own update.
+An adapter for the base model `{facts.plan.base.name}`, trained by institutions together;
+none of them showed its records or its own update.
 
 | {facts.plan.evaluation.metric} ({direction} is better) | |
 |---|---|
@@ -92,7 +94,8 @@ def _lineage(facts: CardFacts) -> str:
 | last transcript (SHA-256) | `{facts.transcript_sha256}` |
 | adapter | {facts.tensors} tensors, {facts.parameters:,} parameters |
 
-`manifest.json` holds the hash of every file here and is signed with the coordinator's Ed25519 key; `plan.json` is the plan whose hash stands above.
+`manifest.json` holds the hash of every file here and is signed with the coordinator's Ed25519 key;
+`plan.json` is the plan whose hash stands above.
 """
 
 
@@ -120,8 +123,9 @@ def _protection(facts: CardFacts) -> str:
     fewest = min(finished.institutions for finished in facts.rounds)
     how = f"""\
 ## What was protected
-Updates, losses, counts and metrics left institutions only under the masks of a secure sum. Opening one took {facts.threshold} institutions, and the masks hold
-against a coordinator working together with up to {facts.colluding} of them.
+Updates, losses, counts and metrics left institutions only under the masks of a secure sum.
+Opening one took {facts.threshold} institutions, and the masks hold against a coordinator
+working together with up to {facts.colluding} of them.
 
 """
     return how + NOT_PROTECTED.format(fewest=fewest, colluding=facts.colluding)

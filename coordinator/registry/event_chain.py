@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import select, text
@@ -42,7 +42,7 @@ def head(session: Session) -> ChainHead:
 
 def event_bytes(sequence: int, kind: str, run: str | None, at: datetime, body: str) -> bytes:
     """What an event's hash covers beside the hash before it."""
-    fields = [sequence, kind, run, at.isoformat(timespec="microseconds"), body]
+    fields = [sequence, kind, run, at.astimezone(UTC).isoformat(timespec="microseconds"), body]
     return json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
 
 

@@ -1,0 +1,126 @@
+"""The coordinator's commands: tables for people, one JSON document for programs, exit codes, and never torch."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from coordinator.cli import app
+from coordinator.registry import Registry
+from coordinator.registry.records import ModelVersion
+from coordinator.registry.states import RunState
+from coordinator.release import TrainedModel
+from protocols.errors import ConsortiumError
+
+
+@pytest.fixture
+def database(release: Callable[[], ModelVersion], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    release()
+    monkeypatch.setenv("COLUMNS", "200")
+    return str(tmp_path / "registry.db")
+
+
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(app, arguments)
+
+
+def document(*arguments: str) -> dict[str, Any]:
+    result = call(*arguments, "--json")
+    assert result.exit_code == 0, result.output
+    answer: dict[str, Any] = json.loads(result.stdout)
+    return answer
+
+
+def test_runs_are_listed(database: str, trained: TrainedModel) -> None:
+    (run,) = document("runs", "--registry", database)["runs"]
+    assert (run["run"], run["state"], run["rounds_done"], run["rounds"]) == (trained.run, "finished", 2, 2)
+    table = call("runs", "--registry", database)
+    assert trained.run in table.output
+    assert "2 of 2" in table.output
+
+
+def test_failed_run_shows_its_reason(registry: Registry, running: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    registry.set_state(running, RunState.FAILED, "birch [bold]stopped[/bold] answering")
+    table = call("runs", "--registry", str(tmp_path / "registry.db"))
+    assert "birch [bold]stopped[/bold] answering" in table.output
+
+
+def test_rounds_are_listed(database: str, trained: TrainedModel) -> None:
+    answer = document("rounds", "triage", "--registry", database)
+    assert answer["run"] == trained.run
+    figures = [(one["round"], one["metric"], one["missing"]) for one in answer["rounds"]]
+    assert figures == [(0, 0.25, ["delta"]), (1, 0.5, ["delta"]), (2, 0.75, ["delta"])]
+    assert answer["rounds"][0]["experts"] == {"1": [0, 5], "2": [3]}
+    assert "0.7500" in call("rounds", trained.run, "--registry", database).output
+
+
+def test_models_are_listed(database: str) -> None:
+    (model,) = document("models", "--registry", database)["models"]
+    assert (model["name"], model["version"], model["path"], model["metric"]) == ("triage", 1, "triage/1", 0.75)
+    assert "triage/1" in call("models", "--registry", database).output
+
+
+def test_verification_finds_models_beside_the_registry(database: str) -> None:
+    answer = document("verify", "triage", "--registry", database)
+    assert answer["ok"]
+    assert any("model triage 1" in sentence for sentence in answer["proved"])
+    result = call("verify", "--registry", database)
+    assert result.exit_code == 0
+    assert "Proved:" in result.output
+    assert "Not proved" in result.output
+
+
+def test_verification_of_changed_files_exits_with_one(database: str, tmp_path: Path) -> None:
+    (tmp_path / "models" / "triage" / "1" / "plan.json").write_text("{}")
+    result = call("verify", "--registry", database, "--json")
+    assert result.exit_code == 1
+    assert not json.loads(result.stdout)["ok"]
+    assert "WRONG:" in call("verify", "--registry", database).output
+
+
+def test_empty_registry_says_so(registry: Registry, tmp_path: Path) -> None:
+    assert call("runs", "--registry", str(tmp_path / "registry.db")).output.strip() == "Runs: none"
+
+
+def test_absent_registry_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = call("runs")
+    assert isinstance(result.exception, ConsortiumError)
+    assert str(result.exception).startswith("there is no registry at registry.db")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_settings_name_the_registry(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "desk"
+    folder.mkdir()
+    (folder / "coordinator.toml").write_text(f'registry = "{database}"')
+    monkeypatch.chdir(folder)
+    assert len(document("runs")["runs"]) == 1
+
+
+@pytest.mark.parametrize("arguments", [("rounds",), ("runs", "--nonsense"), ("nonsense",)])
+def test_wrong_use_exits_with_two(arguments: tuple[str, ...]) -> None:
+    assert call(*arguments).exit_code == 2
+
+
+SCRIPT = """
+import sys
+from coordinator.cli import app
+assert not {"sqlalchemy", "alembic", "rich.table", "pydantic"} & sys.modules.keys(), "the command line imports what only commands need"
+for arguments in (["runs"], ["rounds", "triage"], ["models"], ["verify"]):
+    app([*arguments, "--registry", sys.argv[1]], standalone_mode=False)
+loaded = {"torch", "flwr", "transformers", "client"} & sys.modules.keys()
+assert not loaded, loaded
+"""
+
+
+def test_commands_load_neither_torch_nor_flwr(database: str) -> None:
+    result = subprocess.run([sys.executable, "-c", SCRIPT, database], capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "event chain is whole" in result.stdout
