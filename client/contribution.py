@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
-from protocols.encoding import LaneLayout
 
 from client.work import LocalUpdate, Work
 from protocols.aggregation import Weights
+from protocols.encoding import LaneLayout
 from protocols.errors import UpdateError
 from protocols.schedule import PlannedSum
 from protocols.selection import normalized_affinities

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
-from protocols.identity import Identity
-from protocols.roster import Roster
 
 from client.ledger import Ledger
 from client.work import Work
 from protocols.errors import PolicyError, Refusal
+from protocols.identity import Identity
 from protocols.plan import Plan, plan_from_canonical
 from protocols.policy import Policy, check_plan
+from protocols.roster import Roster
 from protocols.schedule import PlannedSum, planned_sums
 from protocols.state import State, load_state, state_hash
 from protocols.update import Terms

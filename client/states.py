@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
-from protocols.encoding import decode
 
 from client.ledger import FinishedSum
 from client.node import Node, Request, Result, accept_plan, find_sum, open_session
+from protocols.encoding import decode
 from protocols.errors import Refusal
 from protocols.state import State, save_state, state_from_arrays, state_hash
 

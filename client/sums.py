@@ -6,14 +6,14 @@ import hashlib
 
 import numpy as np
 from numpy.typing import NDArray
-from protocols.encoding import LaneLayout, encode
-from protocols.epoch import EpochCertificate, EpochManifest, EpochState, verify_epoch
-from protocols.secagg import SumManifest, SurvivorCertificate, SurvivorProposal, mask_input, sign_survivors, unmask
 
 from client.contribution import contribute
 from client.node import Node, Request, Result, Session, find_sum, open_session
+from protocols.encoding import LaneLayout, encode
+from protocols.epoch import EpochCertificate, EpochManifest, EpochState, verify_epoch
 from protocols.errors import Refusal
 from protocols.schedule import PlannedSum
+from protocols.secagg import SumManifest, SurvivorCertificate, SurvivorProposal, mask_input, sign_survivors, unmask
 
 
 def send_masked_input(node: Node, request: Request) -> Result:

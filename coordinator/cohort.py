@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from protocols.epoch import EpochCertificate, EpochManifest, KeysMessage, SharesMessage, certify_epoch, threshold
-
 from coordinator.errors import JobError
 from coordinator.events import EpochCertified, Event
 from coordinator.link import Link, Subject
 from coordinator.store import RunStore
+from protocols.epoch import EpochCertificate, EpochManifest, KeysMessage, SharesMessage, certify_epoch, threshold
 from protocols.errors import ConsortiumError
 from protocols.pack import pack
 from protocols.state import State, state_arrays, state_hash, state_header

@@ -14,7 +14,7 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from numpy.typing import NDArray
 
-from protocols.wire import Parcel, WireError, deserialize, from_record, serialize, to_arrays, to_record
+from protocols.wire import Parcel, WireError, deserialize, from_record, release, serialize, to_arrays, to_record
 
 Arrays = Mapping[str, NDArray[Any]]
 App = Callable[[Message, Context], Message]
@@ -143,4 +143,7 @@ class InProcessGrid(Grid):
         except Exception as error:
             # What stock Flower answers for an app that crashes; the text stays on the node's machine there, and out of messages here.
             reply = Message(error=Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, type(error).__name__), reply_to=message)
-        return cast(Message, deserialize(serialize(reply)))
+        arrived = cast(Message, deserialize(serialize(reply)))
+        if reply.has_content():
+            release(reply.content)
+        return arrived

@@ -11,9 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from protocols.identity import Identity
-from protocols.roster import Roster
-
 from coordinator.errors import JobError, RunStopped
 from coordinator.events import Event, ExpertsChosen, RoundFinished, RunFailed, RunFinished, RunStarted
 from coordinator.exchange import Exchange
@@ -24,7 +21,9 @@ from coordinator.registry.states import RunState, WantedState
 from coordinator.rounds import FinishedSum, RoundEngine
 from coordinator.store import Journal, Part, RunStore
 from protocols.errors import ConsortiumError
+from protocols.identity import Identity
 from protocols.plan import Plan
+from protocols.roster import Roster
 from protocols.schedule import PlannedSum, planned_sums
 from protocols.state import State
 from protocols.update import Adaptation, Terms

@@ -41,15 +41,22 @@ def to_arrays(arrays: Mapping[str, NDArray[Any]]) -> ArrayRecord:
 
 
 def from_record(record: RecordDict) -> Parcel:
-    """Raises WireError for anything that `to_record` does not make."""
+    """Takes a parcel out of Flower's records; WireError for anything that `to_record` does not make."""
     try:
         envelope = record.config_records["envelope"]["bytes"]
         arrays = {name: _from_array(array) for name, array in record.array_records["arrays"].items()}
+        release(record)
     except (KeyError, TypeError, ValueError):
         raise WireError("a message is not in the expected form; both sides must run the same version") from None
     if not isinstance(envelope, bytes):
         raise WireError("a message has no envelope; both sides must run the same version")
     return Parcel(envelope, arrays)
+
+
+def release(record: RecordDict) -> None:
+    """Lets go of a record's arrays: Flower's records are reference cycles, whose vectors would wait for the garbage collector."""
+    for arrays in record.array_records.values():
+        arrays.clear()
 
 
 def serialize(message: Message) -> bytes:

@@ -29,6 +29,7 @@ from protocols.policy import Policy
 from protocols.roster import Roster, RosterEntry
 from protocols.schedule import learning_rate
 from protocols.state import Experts, Tensors
+from protocols.wire import deserialize, serialize
 
 CONFIG = ModelConfig(
     vocab_size=32, hidden_size=8, intermediate_size=12, moe_intermediate_size=6, num_hidden_layers=2, num_attention_heads=2,
@@ -142,7 +143,7 @@ class Federation:
     def _app(self, name: str) -> Callable[[Message, Context], Message]:
         def app(message: Message, context: Context) -> Message:
             if self.keep_messages:
-                self.messages.append((name, message))
+                self.messages.append((name, deserialize(serialize(message))))
             if self.fails(name, message.metadata.message_type):
                 raise ConnectionError(name)
             return self.apps[name](message, context)

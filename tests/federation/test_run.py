@@ -64,6 +64,9 @@ def _start(expected: State, name: str) -> float:
     return 0.0 if "lora_B" in name else np.inf
 
 
+EARLY_STAGES = ("query.hello", "query.epoch_keys", "query.epoch_confirm")
+
+
 def test_run_equals_plain_weighted_mean(federation: Federation) -> None:
     result = federation.run()
     assert_close(result.state, plain_run(federation, NAMES))
@@ -90,7 +93,7 @@ def test_registry_and_events_tell_the_same(federation: Federation) -> None:
     assert rows[2].state_sha256 == state_hash(result.state).hex()
 
 
-@pytest.mark.parametrize("stage", ["query.hello", "query.epoch_keys", "query.epoch_shares", "query.epoch_confirm", "train.sum"])
+@pytest.mark.parametrize("stage", ["query.epoch_shares", "train.sum", *(pytest.param(s, marks=pytest.mark.slow) for s in EARLY_STAGES)])
 def test_institution_that_fails_before_its_upload_is_left_out(tmp_path: Path, stage: str) -> None:
     federation = Federation(tmp_path, make_plan(), fails=lambda name, message_type: name == "bea" and message_type == stage)
     result = federation.run()
@@ -126,7 +129,10 @@ def test_too_few_institutions_fail_the_run_and_the_registry_says_why(tmp_path: P
     federation.close()
 
 
-@pytest.mark.parametrize("stage", ["train.sum", "query.survivors", "query.unmask", "query.transcript", "sum", "round"])
+SLOW_STAGES = [pytest.param(stage, marks=pytest.mark.slow) for stage in ("query.survivors", "query.transcript", "sum", "round")]
+
+
+@pytest.mark.parametrize("stage", ["train.sum", "query.unmask", *SLOW_STAGES])
 def test_killed_run_goes_on_with_the_same_bits(tmp_path: Path, stage: str) -> None:
     undisturbed = Federation(tmp_path / "a", make_plan())
     expected = state_hash(undisturbed.run().state)
