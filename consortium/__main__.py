@@ -1,0 +1,5 @@
+"""`python -P -m consortium`."""
+
+from consortium.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""The demonstration: four hospitals whose notes this package writes itself."""

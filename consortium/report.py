@@ -1,0 +1,109 @@
+"""What a simulation found, in the form of `report.json`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from coordinator.registry.records import Round
+from protocols.files import write_file
+from protocols.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """One trained model on the test records: of all institutions together, and of one's own."""
+
+    union: float
+    own: float
+
+
+@dataclass(frozen=True, slots=True)
+class Baselines:
+    """What an institution reaches alone, and what one trainer reaches with all records."""
+
+    local_only: Mapping[str, Figures] = field(default_factory=dict)
+    pooled: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a finished run hands to its report."""
+
+    rounds: Sequence[Round]
+    experts: Mapping[int, Sequence[int]]
+    test_records: int
+    threshold: int
+    own: Mapping[str, float]  # institution -> federated model on its own test records
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The document, and where it lies."""
+
+    document: Mapping[str, Any]
+    path: Path
+
+    def __getitem__(self, key: str) -> Any:
+        return self.document[key]
+
+
+def make_report(plan: Plan, outcome: Outcome, baselines: Baselines, path: Path) -> Report:
+    """Writes and returns the report of a finished run."""
+    metrics = [one.metric for one in outcome.rounds if one.metric is not None]
+    document = {
+        "schema": 1,
+        "plan": {"name": plan.name, "sha256": plan.sha256},
+        "seed": plan.seed,
+        "base_sha256": plan.base.sha256,
+        "metric": plan.evaluation.metric,
+        "higher_is_better": plan.evaluation.higher_is_better,
+        "test_records": outcome.test_records,
+        "base": metrics[0],
+        "local_only": _local_only(baselines, plan.evaluation.higher_is_better),
+        "federated": metrics[-1],
+        "federated_own": dict(outcome.own),
+        "personalised": None,
+        "pooled": baselines.pooled,
+        "rounds": [_round(one) for one in outcome.rounds if one.number],
+        "experts": {"selected": {str(layer): list(chosen) for layer, chosen in sorted(outcome.experts.items())}, "excluded": 0},
+        "mtp": {"acceptance_before": None, "acceptance_after": None},
+        "privacy": None,
+        "secure_aggregation": {"threshold": outcome.threshold, "colluding": plan.secure_aggregation.colluding},
+        "model": outcome.model,
+    }
+    write_file(path, (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode())
+    return Report(document, path)
+
+
+def read_report(path: Path) -> Report | None:
+    """The report that an earlier process left."""
+    return Report(json.loads(path.read_text(encoding="utf-8")), path) if path.exists() else None
+
+
+def _local_only(baselines: Baselines, higher_is_better: bool) -> dict[str, Any] | None:
+    if not baselines.local_only:
+        return None
+    union = [figures.union for figures in baselines.local_only.values()]
+    return {
+        "mean": sum(union) / len(union),
+        "best": max(union) if higher_is_better else min(union),
+        "institutions": {name: {"union": figures.union, "own": figures.own} for name, figures in baselines.local_only.items()},
+    }
+
+
+def _round(one: Round) -> dict[str, Any]:
+    return {
+        "round": one.number,
+        "institutions": one.institutions,
+        "missing": list(one.missing),
+        "loss": one.loss,
+        "metric": one.metric,
+        "seconds": round(one.seconds, 3),
+        "bytes_up": one.bytes_up,
+        "bytes_down": one.bytes_down,
+    }

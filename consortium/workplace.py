@@ -1,0 +1,159 @@
+"""The folder of a simulation: plan, records and settings of every institution, keys, registry, models, report."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from client.records import plan_fields
+from client.settings import InstitutionSettings, load_settings, write_settings
+from client.sources import Row
+from client.template import parse_template
+from consortium.errors import SimulationError
+from consortium.partition import partition, read_source
+from model.bases import bundled_base, bundled_names
+from model.fingerprint import checkpoint_sha256
+from protocols.files import write_file
+from protocols.identity import Identity
+from protocols.plan import Plan, Simulation
+from protocols.roster import Roster, RosterEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """Paths below the output folder."""
+
+    out: Path
+    plan: Plan  # with base hash and choices filled in
+    names: tuple[str, ...]  # institutions, the largest first
+    base: Path
+
+    @property
+    def plan_file(self) -> Path:
+        return self.out / "plan.json"
+
+    @property
+    def report_file(self) -> Path:
+        return self.out / "report.json"
+
+    @property
+    def institutions(self) -> Path:
+        return self.out / "institutions"
+
+    @property
+    def baselines(self) -> Path:
+        return self.out / "baselines"
+
+    def settings(self, name: str) -> InstitutionSettings:
+        return load_settings(self.institutions / name / "institution.toml")
+
+    def identity(self, name: str) -> Identity:
+        return Identity.load(name, self.institutions / name / "identity.key")
+
+    @property
+    def operator(self) -> Identity:
+        return Identity.load("operator", self.out / "operator.key")
+
+    @property
+    def roster(self) -> Roster:
+        return Roster(tuple(RosterEntry(name, self.identity(name).public_key) for name in sorted(self.names)))
+
+
+def open_workplace(plan: Plan, home: Path, out: Path, overwrite: bool) -> Workplace:
+    """Makes the folder of a simulation, or opens that of the same plan and seed again.
+
+    Args:
+        plan: as it was read; `home` is the folder that its paths are relative to.
+
+    Raises:
+        ConsortiumError: the records cannot be used, or `out` holds something else.
+    """
+    if plan.simulation is None:
+        raise SimulationError(f"plan {plan.name} has no [simulation] table; add one with source = the file of records")
+    base = _base_directory(plan, home)
+    parts = partition(read_source(str(home / plan.simulation.source), plan.seed), plan.simulation, plan.seed)
+    plan = _completed(plan, plan.simulation, base, [row for rows in parts.values() for row in rows])
+    place = Workplace(out, plan, tuple(parts), base)
+    if overwrite and out.exists():
+        _remove(out)
+    if not place.plan_file.exists():
+        _make(place, parts)
+    elif place.plan_file.read_bytes() != plan.canonical():
+        raise SimulationError(f"{out} holds a run of another plan, seed or records; give --overwrite to replace it, or another --out")
+    return place
+
+
+def _completed(plan: Plan, simulation: Simulation, base: Path, rows: Sequence[Row]) -> Plan:
+    digest = checkpoint_sha256(base)
+    if plan.base.sha256 not in ("", digest):
+        raise SimulationError(f"{base} is not the checkpoint of the plan: its hash is {digest}; correct base.sha256 or the checkpoint")
+    plan = plan.model_copy(update={"base": plan.base.model_copy(update={"sha256": digest})})
+    if plan.evaluation.metric != "accuracy" or plan.evaluation.choices:
+        return plan
+    return plan.with_choices(_targets(plan, rows))
+
+
+def _targets(plan: Plan, rows: Sequence[Row]) -> tuple[str, ...]:
+    """The sorted distinct targets of the union's training records."""
+    if plan.records.messages:
+        raise SimulationError("accuracy needs prompt and target; records.messages goes with exact_match or bits_per_byte")
+    template = parse_template(plan.records.target, "records.target")
+    found = set()
+    for row in rows:
+        if row.values.get("split") == "train":
+            values = {field: _text(row, field) for field in plan_fields(plan.records)}
+            found.add(template.render(values))
+    return tuple(sorted(found))
+
+
+def _text(row: Row, field: str) -> str:
+    value = row.values.get(field)
+    if value is None:
+        raise SimulationError(f"{row.place}: field {field} is missing; add it, or correct the templates in [records]")
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _base_directory(plan: Plan, home: Path) -> Path:
+    name = plan.base.name
+    if name in bundled_names():
+        return bundled_base(name)
+    if (home / name).is_dir():
+        return (home / name).resolve()
+    raise SimulationError(f"there is no base {name}: give a checkpoint directory or one of {', '.join(bundled_names())}")
+
+
+def _make(place: Workplace, parts: dict[str, list[Row]]) -> None:
+    """Everything that is needed; the plan's file comes last, so that a folder with it is whole."""
+    if place.out.exists() and any(place.out.iterdir()):
+        _check_ours(place.out)
+        _remove(place.out)
+    for name, rows in parts.items():
+        folder = place.institutions / name
+        folder.mkdir(parents=True)
+        lines = (json.dumps(row.values, ensure_ascii=False, default=str) for row in rows)
+        write_file(folder / "records.jsonl", "".join(f"{line}\n" for line in lines).encode())
+        content = {"records": {"source": "records.jsonl", "split": "split"}, "bases": {place.plan.base.name: str(place.base)}}
+        write_settings(folder / "institution.toml", InstitutionSettings.model_validate(content))
+        Identity.generate(name, os.urandom).save(folder / "identity.key")
+    Identity.generate("operator", os.urandom).save(place.out / "operator.key")
+    write_file(place.plan_file, place.plan.canonical())
+
+
+def _check_ours(out: Path) -> None:
+    strange = {path.name for path in out.iterdir()} - {"institutions", "operator.key", "records.jsonl", "plan.toml"}
+    if strange:
+        raise SimulationError(f"{out} holds files that no simulation made; give another --out")
+
+
+def _remove(out: Path) -> None:
+    if not (out / "institutions").is_dir() and any(out.iterdir()):
+        raise SimulationError(f"{out} holds files that no simulation made; give another --out")
+    for name in ("institutions", "runs", "models", "baselines"):
+        shutil.rmtree(out / name, ignore_errors=True)
+    for pattern in ("registry.db*", "operator.key", "report.json", "plan.json", "picture.png"):
+        for path in out.glob(pattern):
+            path.unlink()
