@@ -6,7 +6,7 @@ record a complete choice; afterwards only prefixes that are still at least as li
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 
@@ -21,6 +21,7 @@ from model.transformer import DeepseekV3
 
 LOGITS = 2**22  # logits that exist at once: bounds the rows of a batch
 PROMPT_TOKENS = 2**14  # tokens of a batch of prompts
+PADDING = 4
 
 
 class _Past:
@@ -64,12 +65,24 @@ def likeliest_choices(net: DeepseekV3, trie: ChoiceTrie, prompts: Sequence[NDArr
     """
     result = np.zeros(len(prompts), np.int64)
     limit = max(1, LOGITS // net.config.vocab_size)
-    order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
-    while order:
-        rows = max(1, min(limit, PROMPT_TOKENS // len(prompts[order[0]])))
-        batch, order = order[:rows], order[rows:]
+    for batch in _batches([len(prompt) for prompt in prompts], limit):
         result[batch] = _Search(net, trie, len(batch), limit).run([prompts[index] for index in batch])
     return result
+
+
+def _batches(lengths: Sequence[int], limit: int) -> Iterator[list[int]]:
+    """Prompts of like length together: at most `limit`, PROMPT_TOKENS tokens, and one token of padding for PADDING of text."""
+    batch: list[int] = []
+    tokens = 0
+    for index in sorted(range(len(lengths)), key=lengths.__getitem__):
+        padded = lengths[index] * (len(batch) + 1)
+        if len(batch) == limit or (batch and (padded > PROMPT_TOKENS or padded > (1 + 1 / PADDING) * (tokens + lengths[index]))):
+            yield batch
+            batch, tokens = [], 0
+        batch.append(index)
+        tokens += lengths[index]
+    if batch:
+        yield batch
 
 
 class _Search:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -16,10 +17,11 @@ from client.evaluation import Choices, accuracy, bits_per_byte, exact_match
 from client.order import generator
 from client.records import read_records
 from client.settings import HardwareSettings, InstitutionSettings
-from client.training import TrainingSet, train_locally
+from client.training import TrainingSet, batches, train_locally
 from client.work import LocalUpdate, MetricSums
 from model.adapters import attach_adapters, detach_adapters, load_adapter
 from model.checkpoint import load_checkpoint
+from model.experts import gate_affinity, token_affinity
 from model.fingerprint import checkpoint_sha256
 from model.layout import Adaptation, AdapterConfig
 from model.tokenizer import Tokenizer, load_tokenizer
@@ -28,6 +30,7 @@ from protocols.plan import Plan
 from protocols.schedule import learning_rate
 from protocols.state import Experts, Tensors
 
+AFFINITY_TOKENS = 2**17  # ESFT's own sample: 32 of 4,096 tokens
 _PRECISION = {"stored": None, "fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -102,8 +105,14 @@ class Workbench:
         return Adaptation(self.base.net.config, self._adapter, self.plan.seed)
 
     def expert_affinity(self) -> Mapping[int, NDArray[np.float64]]:
-        """Layer -> [E]: routed tokens, or gate weight, of each expert of the base on the training records."""
-        raise NotImplementedError
+        """Layer -> [E]: routed tokens, or gate weight, of each expert of the base on (enough of) the training records."""
+        measure = gate_affinity if self.plan.trainable.experts == "esft-gate" else token_affinity
+        net, terms = self.base.bare(), self.plan.training
+        tokens = sum(len(example.tokens) for example in self._data.examples)
+        share = min(1.0, AFFINITY_TOKENS / tokens)
+        steps = math.ceil(share * len(self._data.examples) / terms.batch_size)
+        affinity = measure(net, batches(net, self._data, terms.batch_size, 0, steps))
+        return {layer: affinity[layer].cpu().numpy() for layer in self.adaptation.expert_counts}
 
     def train(
         self, round_number: int, tensors: Tensors, trained: Collection[str], experts: Experts, steps: int | None = None

@@ -70,11 +70,13 @@ class MultiHeadLatentAttention(nn.Module):
         weight = effective_weight(self.kv_b_proj).view(self.heads, self.nope + self.value, self.rank)
         to_key, to_value = weight.split([self.nope, self.value], 1)
         query = torch.einsum("bthn,hnr->bhtr", q_nope, to_key)
-        scores = query @ latent[:, None].transpose(-1, -2) + q_rope.transpose(1, 2) @ k_rope[:, None].transpose(-1, -2)
-        scores = scores * self.scale  # [b, heads, t, length]
+        # Heads and tokens form one dimension: a broadcast product would copy the cache for every head.
+        scores = query.flatten(1, 2) @ latent.transpose(-1, -2) + q_rope.transpose(1, 2).flatten(1, 2) @ k_rope.transpose(-1, -2)
+        scores = scores.unflatten(1, (self.heads, -1)) * self.scale  # [b, heads, t, length]
         if mask is not None:
             scores = scores.masked_fill(~mask, float("-inf"))
-        mixed = scores.softmax(-1, dtype=torch.float32).to(latent.dtype) @ latent[:, None]  # [b, heads, t, rank]
+        weights = scores.softmax(-1, dtype=torch.float32).to(latent.dtype)
+        mixed = (weights.flatten(1, 2) @ latent).unflatten(1, (self.heads, -1))  # [b, heads, t, rank]
         return torch.einsum("bhtr,hvr->bthv", mixed, to_value)
 
 
