@@ -21,6 +21,7 @@ class Tokenizer:
         found = encoder.token_to_id(end)
         if found is None:
             raise TokenizerError(f"The tokenizer has no end token {end}: name the one it uses")
+        encoder.encode_special_tokens = True  # a record that spells the end token must not end there
         self._encoder = encoder
         self.eos_token_id: int = found
 
@@ -30,7 +31,7 @@ class Tokenizer:
         return int(self._encoder.get_vocab_size(with_added_tokens=True))
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of `text`; text that looks like a special token is taken as it stands in the vocabulary."""
+        """Token ids of `text`; text that spells a special token is plain text."""
         return list(self._encoder.encode(text, add_special_tokens=False).ids)
 
     def encode_all(self, texts: Sequence[str]) -> list[list[int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from model.pretraining.batches import record_batches
 from model.pretraining.books import read_chapters, split_passages
 from model.pretraining.noise import roughen
 from model.pretraining.recipe import Recipe, load_recipe
-from model.pretraining.run import pretrain
+from model.pretraining.run import Step, pretrain
 from model.pretraining.tasks import IGNORED, RecordTasks
 from model.pretraining.topics import Topics, find_topics
 from model.tokenizer import load_tokenizer
@@ -70,7 +71,7 @@ def small_recipe(books: Path, **changes: Any) -> Recipe:
         "vocab_size": 400,
         "topics": {"dimensions": 4, "common_words": 10, "counts": [3, 2]},
         "tasks": {"prose": 1.0, "keywords": 1.0, "related": 1.0, "topic": 2.0, "clean": 1.0},
-        "optimisation": {"steps": 6, "tokens_per_step": 256, "learning_rate": 0.003, "warmup_steps": 2},
+        "optimisation": {"steps": 6, "mtp_steps": 16, "tokens_per_step": 256, "learning_rate": 0.003, "warmup_steps": 2},
         "network": _SMALL,
     }
     return Recipe.model_validate(content | changes)
@@ -140,8 +141,9 @@ def test_batches_keep_within_their_tokens(books: Path, topics: Topics) -> None:
     tokenizer = load_tokenizer(bundled_base("tiny"))
     tasks = RecordTasks(split_passages(read_chapters(books)), topics, tokenizer, 0.3, rng)
     batches = record_batches(tasks.draw, {"topic": 1.0, "prose": 1.0}, 512, 1, rng)
-    for _, (ids, targets) in zip(range(40), batches, strict=False):
-        assert ids.shape == targets.shape
+    for batch in islice(batches, 40):
+        ids, targets = batch.input_ids, batch.targets
+        assert ids.shape == targets.shape == batch.valid.shape
         assert ids.numel() <= 512
         assert bool(((targets == ids) | (targets == IGNORED)).all())
 
@@ -156,19 +158,20 @@ def test_one_recipe_gives_the_same_bytes_twice_and_another_seed_gives_others(boo
 
 
 def test_the_result_loads_with_its_mtp_module_and_tokenizer(books: Path, tmp_path: Path) -> None:
-    losses: list[float] = []
-    pretrain(small_recipe(books), books.parent, tmp_path / "base", lambda step: losses.append(step.loss))
+    steps: list[Step] = []
+    pretrain(small_recipe(books), books.parent, tmp_path / "base", steps.append)
     net = load_checkpoint(tmp_path / "base")
     ids = torch.tensor([load_tokenizer(tmp_path / "base").encode("the harbour")])
     assert len(net.mtp) == 1
     assert torch.isfinite(net(ids).logits).all()
-    assert len(losses) == 6
-    assert losses[-1] < losses[0]
+    assert [step.stage for step in steps] == ["network"] * 6 + ["mtp"] * 16
+    assert steps[5].loss < steps[0].loss
+    assert steps[-1].loss < steps[6].loss
 
 
 def test_a_full_directory_is_left_alone(books: Path, tmp_path: Path) -> None:
     (tmp_path / "keep").write_text("mine")
-    with pytest.raises(CheckpointError, match="not empty"):
+    with pytest.raises(CheckpointError, match="exists already"):
         pretrain(small_recipe(books), books.parent, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["keep"]
 

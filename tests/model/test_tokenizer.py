@@ -50,13 +50,13 @@ def test_saved_tokenizer_reads_back_equal(tmp_path: Path) -> None:
 
 
 def test_missing_tokenizer_names_the_directory(tmp_path: Path) -> None:
-    with pytest.raises(TokenizerError, match="no tokenizer.json"):
+    with pytest.raises(TokenizerError, match=r"no tokenizer\.json"):
         load_tokenizer(tmp_path)
 
 
 def test_unreadable_tokenizer_names_the_file(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{")
-    with pytest.raises(TokenizerError, match="tokenizer.json cannot be read"):
+    with pytest.raises(TokenizerError, match=r"tokenizer\.json cannot be read"):
         load_tokenizer(tmp_path)
 
 
