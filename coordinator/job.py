@@ -14,6 +14,7 @@ from pathlib import Path
 from coordinator.errors import JobError, RunStopped
 from coordinator.events import Event, ExpertsChosen, RoundFinished, RunFailed, RunFinished, RunStarted
 from coordinator.exchange import Exchange
+from coordinator.lease import driving
 from coordinator.link import Link
 from coordinator.registry.records import Contribution, NewRun, Participant, Round, Run
 from coordinator.registry.registry import Registry
@@ -29,7 +30,7 @@ from protocols.state import State
 from protocols.update import Adaptation, Terms
 
 PAUSE_SECONDS = 1.0
-LEASE_SECONDS = 60.0
+LEASE_SECONDS = 7 * 86400.0  # only a holder on another machine that died is waited for so long
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,10 @@ class _Job:
         return self.terms.plan
 
 
+def ignore(event: Event) -> None:
+    """Watches nothing."""
+
+
 def run_plan(
     plan: Plan,
     exchange: Exchange,
@@ -79,7 +84,7 @@ def run_plan(
     adaptation: Adaptation,
     operator: Operator,
     directory: Path,
-    on_event: Callable[[Event], None],
+    on_event: Callable[[Event], None] = ignore,
 ) -> RunResult:
     """Runs a plan to its end, or goes on with the unfinished run of the same plan and seed.
 
@@ -98,15 +103,21 @@ def run_plan(
     link = Link(exchange, operator.identity, operator.roster, run.run, plan.participation.deadline_seconds)
     engine = RoundEngine(terms, link, store, registry.head, on_event)
     job = _Job(run.run, terms, registry, store, engine, operator, on_event)
+    with driving(registry, run.run, LEASE_SECONDS):
+        return _drive_or_record(job, run)
+
+
+def _drive_or_record(job: _Job, run: Run) -> RunResult:
+    """Drives the run; whatever ends it early stands in the registry."""
     try:
         return _drive(job, run)
     except RunStopped as stopped:
-        registry.set_state(run.run, RunState.STOPPED, str(stopped))
+        job.registry.set_state(run.run, RunState.STOPPED, str(stopped))
         raise
     except Exception as error:
         reason = str(error) if isinstance(error, ConsortiumError) else f"an unexpected {type(error).__name__} stopped the job; see its log"
-        registry.set_state(run.run, RunState.FAILED, reason)
-        on_event(RunFailed(run.run, reason))
+        job.registry.set_state(run.run, RunState.FAILED, reason)
+        job.on_event(RunFailed(run.run, reason))
         raise
 
 

@@ -1,0 +1,40 @@
+"""One process drives a run: a lease named after it, which passes on at once when its holder died on this machine."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from coordinator.registry.registry import Registry
+
+
+@contextmanager
+def driving(registry: Registry, run: str, seconds: float) -> Iterator[None]:
+    """Holds the lease on a run for at most `seconds`.
+
+    Raises:
+        LeaseHeld: another process drives the run.
+    """
+    owner = f"process {os.getpid()} on {socket.gethostname()}"
+    registry.take_lease(run, owner, seconds, gone=is_gone)
+    try:
+        yield
+    finally:
+        registry.release_lease(run, owner)
+
+
+def is_gone(owner: str) -> bool:
+    """Whether the owner is a process of this machine that no longer lives; of other machines nothing is known."""
+    here = re.fullmatch(rf"process (\d+) on {re.escape(socket.gethostname())}", owner)
+    if here is None:
+        return False
+    try:
+        os.kill(int(here[1]), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
