@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
 
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from client.answering import MESSAGE_TYPES, answer
+from client.errors import SettingsError
+from client.institution import open_node
 from client.node import Node
+from client.settings import load_settings
+from client.work import Work
+from protocols.plan import Plan
 from protocols.wire import from_record, to_record
 
 OpenNode = Callable[[Context], Node]
 
 
-def make_client_app(open_node: OpenNode) -> ClientApp:
-    """A ClientApp whose messages are answered by the node that `open_node` gives for Flower's context."""
+def make_client_app(open_node_of: OpenNode) -> ClientApp:
+    """A ClientApp whose messages are answered by the node that `open_node_of` gives for Flower's context."""
     client_app = ClientApp()
 
     def handle(message: Message, context: Context) -> Message:
-        node = open_node(context)
+        node = open_node_of(context)
         parcel = answer(node, message.metadata.message_type, from_record(message.content))
         return Message(to_record(parcel), reply_to=message)
 
@@ -27,3 +34,46 @@ def make_client_app(open_node: OpenNode) -> ClientApp:
         category, _, action = message_type.partition(".")
         getattr(client_app, category)(action)(handle)
     return client_app
+
+
+class FolderNodes:
+    """Nodes of the folders that Flower's configuration names, kept warm as long as Flower keeps the process."""
+
+    def __init__(self) -> None:
+        self._nodes: dict[Path, Node] = {}
+
+    def __call__(self, context: Context) -> Node:
+        """Node configuration `institution` names a folder; without it, `partition-id` counts those of run configuration `institutions`."""
+        own = context.node_config.get("institution")
+        folder = Path(str(own)) if own else _numbered(context)
+        if folder not in self._nodes:
+            seed = str(context.run_config.get("rounding-seed", ""))
+            self._nodes[folder] = open_node(folder, _LastWork(folder), lambda: datetime.now(UTC), seed.encode() or None)
+        return self._nodes[folder]
+
+
+class _LastWork:
+    """Opens records and base of the plan that was asked for last, once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._kept: dict[str, Work] = {}
+
+    def __call__(self, plan: Plan) -> Work:
+        # Only here: whoever brings own nodes to make_client_app need not wait for torch.
+        from client.workbench import open_workbench
+
+        if plan.sha256 not in self._kept:
+            self._kept = {plan.sha256: open_workbench(plan, load_settings(self._folder / "institution.toml"))}
+        return self._kept[plan.sha256]
+
+
+def _numbered(context: Context) -> Path:
+    institutions, number = Path(str(context.run_config["institutions"])), int(context.node_config["partition-id"])
+    folders = sorted(path for path in institutions.iterdir() if (path / "institution.toml").exists())
+    if number >= len(folders):
+        raise SettingsError(f"{institutions} holds {len(folders)} institutions and Flower runs node {number}; start fewer nodes")
+    return folders[number]
+
+
+app = make_client_app(FolderNodes())

@@ -1,0 +1,74 @@
+"""An institution's folder: `institution.toml`, `policy.toml`, `identity.key`, `roster.toml`, and the node's home; opened, it is a node."""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from client.errors import SettingsError
+from client.ledger import Ledger
+from client.node import Node
+from client.settings import load_settings
+from client.work import Work
+from protocols.files import write_file
+from protocols.identity import Identity
+from protocols.plan import Plan
+from protocols.policy import load_policy
+from protocols.roster import Roster, RosterEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """Who this institution is, whom it trusts as members, and whose requests it answers."""
+
+    name: str
+    roster: Roster
+    coordinator_key: bytes
+
+
+def write_membership(folder: Path, membership: Membership) -> None:
+    """Writes `roster.toml`."""
+    lines = [f"name = {json.dumps(membership.name)}", f'coordinator = "{membership.coordinator_key.hex()}"']
+    for entry in membership.roster.entries:
+        lines += ["", "[[institutions]]", f"name = {json.dumps(entry.name)}", f'public_key = "{entry.public_key.hex()}"']
+    write_file(folder / "roster.toml", "\n".join([*lines, ""]).encode())
+
+
+def read_membership(folder: Path) -> Membership:
+    """Reads `roster.toml`.
+
+    Raises:
+        SettingsError: the file is missing, or not what `write_membership` writes.
+    """
+    path = folder / "roster.toml"
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        entries = [RosterEntry(entry["name"], bytes.fromhex(entry["public_key"])) for entry in content["institutions"]]
+        return Membership(content["name"], Roster(tuple(entries)), bytes.fromhex(content["coordinator"]))
+    except OSError:
+        raise SettingsError(f"{path} cannot be read; it lists the institutions that this one takes part with") from None
+    except (ValueError, KeyError, TypeError):
+        raise SettingsError(f"{path} is not a roster; restore it, or join again") from None
+
+
+def open_node(
+    folder: Path,
+    open_work: Callable[[Plan], Work],
+    clock: Callable[[], datetime],
+    rounding_seed: bytes | None = None,
+) -> Node:
+    """The institution in `folder` as a node, with its ledger open.
+
+    Raises:
+        ConsortiumError: a file of the folder is missing or damaged; the sentence names it.
+    """
+    membership = read_membership(folder)
+    identity = Identity.load(membership.name, folder / "identity.key")
+    ledger = Ledger.open(Path(load_settings(folder / "institution.toml").storage.home), clock)
+    policy = load_policy(folder / "policy.toml")
+    return Node(identity, membership.roster, membership.coordinator_key, policy, ledger, open_work, os.urandom, rounding_seed)
