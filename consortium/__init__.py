@@ -1,9 +1,14 @@
-"""The front door, and the one place where both sides of the federation meet. The researcher's API, loaded when it is used."""
+"""The front door: the one place where institutions and coordinator meet in a process. The researcher's API, loaded when used."""
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from consortium.simulation import simulate
+    from model.checkpoint import load_checkpoint
+    from protocols.secagg import run_secagg
 
 _HOME = {"simulate": "consortium.simulation", "load_checkpoint": "model.checkpoint", "run_secagg": "protocols.secagg"}
 

@@ -7,38 +7,30 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
+from consortium.baselines import POOLED, BaselineRound, read_result
 from consortium.errors import SimulationError
 from consortium.report import Baselines, Figures
 from consortium.workplace import Workplace
 
 
-@dataclass(frozen=True, slots=True)
-class BaselineProgress:
-    """What the process says about itself: a name (an institution, or pooled), steps done of all."""
-
-    name: str
-    done: int
-    total: int
-
-
 class BaselineProcess:
     """Trains what the federation is compared with, in a process of its own with one thread."""
 
-    def __init__(self, place: Workplace, on_event: Callable[[BaselineProgress], None], environment: Mapping[str, str]) -> None:
+    def __init__(self, place: Workplace, on_round: Callable[[BaselineRound], None], environment: Mapping[str, str]) -> None:
         self._place = place
-        self._on_event = on_event
+        self._on_round = on_round
         place.baselines.mkdir(exist_ok=True)
         arguments = [str(path) for path in (place.plan_file, place.institutions, place.baselines)]
-        self._process = subprocess.Popen(  # noqa: S603 (our own module and paths)
-            [sys.executable, "-P", "-m", "consortium.baselines", *arguments],
-            stdout=subprocess.PIPE,
-            stderr=(place.baselines / "log.txt").open("w"),
-            text=True,
-            env={**environment, "OMP_NUM_THREADS": "1"},
-        )
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(  # noqa: S603 (our own module and paths)
+                [sys.executable, "-P", "-m", "consortium.baselines", *arguments],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env={**environment, "OMP_NUM_THREADS": "1"},
+            )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -48,9 +40,10 @@ class BaselineProcess:
         Raises:
             SimulationError: the process failed; its log says why.
         """
-        if self._process.wait():
-            raise SimulationError(f"the baselines stopped early; {self._place.baselines / 'log.txt'} says why, and --no-baselines leaves them out")
+        failed = self._process.wait()
         self._reader.join()
+        if failed:
+            raise SimulationError(f"the baselines stopped early; {self._log} says why, and --no-baselines leaves them out")
         return read_baselines(self._place)
 
     def stop(self) -> None:
@@ -58,24 +51,30 @@ class BaselineProcess:
         if self._process.poll() is None:
             self._process.terminate()
             self._process.wait()
+        self._reader.join()
+        if self._process.stdout:
+            self._process.stdout.close()
+
+    @property
+    def _log(self) -> Path:
+        return self._place.baselines / "log.txt"
 
     def _read(self) -> None:
         for line in self._process.stdout or ():
             try:
-                fields: dict[str, Any] = json.loads(line)
-                progress = BaselineProgress(str(fields["name"]), int(fields["done"]), int(fields["total"]))
-            except (ValueError, KeyError, TypeError):
+                progress = BaselineRound(**json.loads(line))
+            except (ValueError, TypeError):
                 continue  # a library's own chatter is no progress
-            self._on_event(progress)
+            self._on_round(progress)
 
 
 def read_baselines(place: Workplace) -> Baselines:
     """The figures that are on disk."""
     local = {}
     for name in place.names:
-        path = place.baselines / f"local-{name}.json"
-        if path.exists():
-            content = json.loads(path.read_text())
-            local[name] = Figures(content["union"], content["own"])
-    pooled = place.baselines / "pooled.json"
-    return Baselines(local, json.loads(pooled.read_text())["union"] if pooled.exists() else None)
+        result = read_result(place.baselines, name)
+        if result is not None:
+            own = result.sums[name]
+            local[name] = Figures(result.union.numerator / result.union.denominator, own.numerator / own.denominator)
+    pooled = read_result(place.baselines, POOLED)
+    return Baselines(local, pooled.union.numerator / pooled.union.denominator if pooled else None)

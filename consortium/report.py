@@ -38,7 +38,7 @@ class Outcome:
     test_records: int
     threshold: int
     own: Mapping[str, float]  # institution -> federated model on its own test records
-    model: str
+    model: str | None  # None where the plan's requirements for a release were not met
 
 
 @dataclass(frozen=True, slots=True)

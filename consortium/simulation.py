@@ -1,200 +1,165 @@
-"""`consortium simulate`: a whole consortium in one process, over serialised Flower messages and real secure sums."""
+"""A whole consortium in one process: the handlers, messages, secure sums and registry of a deployment, without the network."""
 
 from __future__ import annotations
 
-import json
+import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
+import torch
 from flwr.app import Context, RecordDict
 
 from client.client_app import make_client_app
+from client.ledger import Ledger
+from client.node import Node
 from client.settings import HardwareSettings
-from client.sources import Row
-from client.template import parse_template
-from client.workbench import Base, load_base
-from consortium.institutions import Institutions, found_institutions
-from consortium.partition import partition, read_source
+from client.workbench import Base, Workbench, load_base, open_workbench
+from consortium.baseline_process import BaselineProcess, read_baselines
+from consortium.baselines import BaselineRound
+from consortium.report import Baselines, Outcome, Report, make_report, read_report
+from consortium.workplace import Workplace, open_workplace
+from coordinator.errors import ReleaseRefused
 from coordinator.events import Event
 from coordinator.exchange import Exchange, InProcessGrid
-from coordinator.job import Operator, RunResult, run_plan
+from coordinator.job import Operator, run_plan
 from coordinator.registry.registry import Registry
+from coordinator.registry.states import RunState
 from coordinator.release import TrainedModel, release_model
-from model.bases import bundled_base, bundled_names
-from model.layout import AdapterConfig, Adaptation
-from protocols.errors import ConsortiumError, PlanError
-from protocols.files import write_file
+from coordinator.store import RunStore
+from model.layout import Adaptation, AdapterConfig
 from protocols.plan import Plan, load_plan
+from protocols.policy import Policy
+from protocols.state import State
+
+Watcher: TypeAlias = Callable[[Event | BaselineRound], None]
 
 
 @dataclass(frozen=True, slots=True)
-class _Simulation:
-    """A plan that is ready to run: choices and base hash filled in, institutions founded."""
+class _Simulated:
+    """What all nodes of the process share."""
 
-    plan: Plan
-    out: Path
-    base_directory: Path
+    place: Workplace
     base: Base
-    institutions: Institutions
+    benches: dict[str, Workbench]
+
+    def bench(self, name: str) -> Workbench:
+        if name not in self.benches:
+            self.benches[name] = open_workbench(self.place.plan, self.place.settings(name), self.base)
+        return self.benches[name]
 
 
 def simulate(
-    plan_path: str | Path,
-    out: str | Path,
+    plan: Path | str | Plan,
+    out: Path | str | None = None,
     *,
     seed: int | None = None,
     rounds: int | None = None,
-    on_event: Callable[[Event], None] = lambda _: None,
-) -> dict[str, Any]:
-    """Runs a plan and returns its report, the content of `out/report.json`. An unfinished run in `out` goes on.
+    baselines: bool = True,
+    overwrite: bool = False,
+    on_event: Watcher = lambda _: None,
+    environment: Mapping[str, str] | None = None,
+) -> Report:
+    """Runs a plan with simulated institutions and compares it with what each reaches alone and all reach with pooled records.
 
-    This version measures the base and the federated model; the baselines' figures are null.
+    An unfinished run of the same plan and seed in `out` goes on; a finished one is reported again.
 
     Raises:
-        ConsortiumError, ModelError: what is wrong with plan, records, base or directory, in one sentence.
+        ConsortiumError, ModelError: what cannot be used, in one sentence.
     """
-    simulation = _prepare(Path(plan_path), Path(out), seed, rounds)
-    finished = simulation.out / "report.json"
-    if finished.exists():
-        report: dict[str, Any] = json.loads(finished.read_text(encoding="utf-8"))
-        return report
-    registry = Registry.open(str(simulation.out / "registry.db"), _now)
+    torch.set_num_threads(1)  # the federation and the baselines take one core each
+    read, home = (plan, Path.cwd()) if isinstance(plan, Plan) else (load_plan(Path(plan)), Path(plan).resolve().parent)
+    place = open_workplace(_changed(read, seed, rounds), home, Path(out or f"consortium-{read.name}"), overwrite)
+    earlier = read_report(place.report_file)
+    if earlier is not None and (earlier["pooled"] is not None or not baselines):
+        return earlier
+    process = BaselineProcess(place, on_event, os.environ if environment is None else environment) if baselines else None
     try:
-        result = _run(simulation, registry, on_event)
-        report = _report(simulation, registry, result)
+        outcome = _federate(place, on_event)
+        found = process.finish() if process else Baselines()
     finally:
-        registry.close()
-    write_file(finished, json.dumps(report, indent=2).encode() + b"\n")
-    return report
+        if process:
+            process.stop()
+    return make_report(place.plan, outcome, found, place.report_file)
 
 
-def _prepare(path: Path, out: Path, seed: int | None, rounds: int | None) -> _Simulation:
-    plan = _overridden(load_plan(path), seed, rounds)
-    if plan.simulation is None:
-        raise PlanError(f"{path}: simulation is missing; name the records in [simulation] source")
-    rows = read_source(str(path.resolve().parent / plan.simulation.source), plan.seed)
-    parts = partition(rows, plan.simulation, plan.seed)
-    if plan.evaluation.metric == "accuracy" and not plan.evaluation.choices:
-        plan = plan.with_choices(_targets([row for part in parts.values() for row in part], plan))
-    directory = _base_directory(plan.base.name, path.resolve().parent)
-    base = load_base(directory, HardwareSettings())
-    if plan.base.sha256 not in ("", base.sha256):
-        raise PlanError(f"{path}: base.sha256 is not that of {plan.base.name}; correct it or fetch the checkpoint again")
-    plan = plan.model_copy(update={"base": plan.base.model_copy(update={"sha256": base.sha256})})
-    _claim(out, plan)
-    return _Simulation(plan, out, directory, base, found_institutions(out / "institutions", parts, plan, directory))
-
-
-def _overridden(plan: Plan, seed: int | None, rounds: int | None) -> Plan:
+def _changed(plan: Plan, seed: int | None, rounds: int | None) -> Plan:
     changes = {name: value for name, value in (("seed", seed), ("rounds", rounds)) if value is not None}
     return plan.model_copy(update=changes)
 
 
-def _targets(rows: Sequence[Row], plan: Plan) -> tuple[str, ...]:
-    template = parse_template(plan.records.target, "records.target")
-    return tuple(sorted({template.render(row.values) for row in rows if row.values["split"] == "train"}))
-
-
-def _base_directory(name: str, beside: Path) -> Path:
-    return bundled_base(name) if name in bundled_names() else beside / name
-
-
-def _claim(out: Path, plan: Plan) -> None:
-    """Binds a directory to one plan and seed.
-
-    Raises:
-        ConsortiumError: it holds something else.
-    """
-    marker = out / "plan.json"
-    if marker.exists() and marker.read_bytes() != plan.canonical():
-        raise ConsortiumError(f"{out} holds the run of another plan or seed; give a new directory with --out")
-    if not marker.exists() and out.exists() and any(out.iterdir()):
-        raise ConsortiumError(f"{out} is not empty and holds no run; give a new directory with --out")
-    out.mkdir(parents=True, exist_ok=True)
-    write_file(marker, plan.canonical())
-
-
-def _run(simulation: _Simulation, registry: Registry, on_event: Callable[[Event], None]) -> RunResult:
-    plan, institutions = simulation.plan, simulation.institutions
-    nodes = {number: institutions.node(name, plan, simulation.base) for number, name in enumerate(institutions.names, 1)}
-    apps = {number: make_client_app(lambda _, node=node: node) for number, node in nodes.items()}
-    contexts = {n: Context(run_id=1, node_id=n, node_config={}, state=RecordDict(), run_config={}) for n in nodes}
-    adapter = AdapterConfig.from_fields(plan.trainable.model_dump())
+def _federate(place: Workplace, on_event: Watcher) -> Outcome:
+    simulated = _Simulated(place, load_base(place.base, HardwareSettings()), {})
+    registry = Registry.open(str(place.out / "registry.db"), _now)
     try:
-        return run_plan(
-            plan,
+        run = registry.find_run(place.plan.sha256, place.plan.seed)
+        finished = run is not None and run.state is RunState.FINISHED
+        return _outcome(simulated, registry, run.run if run and finished else _train(simulated, registry, on_event))
+    finally:
+        registry.close()
+
+
+def _train(simulated: _Simulated, registry: Registry, on_event: Watcher) -> str:
+    """The run's id, once it is finished."""
+    place = simulated.place
+    operator = Operator(place.operator, place.roster, os.urandom)
+    ledgers = {name: Ledger.open(Path(place.settings(name).storage.home), _now) for name in place.names}
+    nodes = {number: _node(simulated, name, operator, ledgers[name]) for number, name in enumerate(place.names, 1)}
+    apps = {number: make_client_app(lambda _, node=node: node) for number, node in nodes.items()}
+    contexts = {number: Context(run_id=1, node_id=number, node_config={}, state=RecordDict(), run_config={}) for number in apps}
+    adapter = AdapterConfig.from_fields(place.plan.trainable.model_dump())
+    try:
+        result = run_plan(
+            place.plan,
             Exchange(InProcessGrid(apps, contexts), poll_seconds=0.0),
             registry,
-            adaptation=Adaptation(simulation.base.net.config, adapter, plan.seed),
-            operator=Operator(institutions.coordinator, institutions.roster, os.urandom),
-            directory=simulation.out / "runs",
+            adaptation=Adaptation(simulated.base.net.config, adapter, place.plan.seed),
+            operator=operator,
+            directory=place.out / "runs",
             on_event=on_event,
         )
     finally:
-        for node in nodes.values():
-            node.ledger.close()
+        for ledger in ledgers.values():
+            ledger.close()
+    return result.run
 
 
-def _report(simulation: _Simulation, registry: Registry, result: RunResult) -> dict[str, Any]:
-    plan, rounds = simulation.plan, registry.rounds(result.run)
-    measured = [one.metric for one in rounds if one.metric is not None]
-    return {
-        "schema": 1,
-        "plan": {"name": plan.name, "sha256": plan.sha256},
-        "seed": plan.seed,
-        "base_sha256": plan.base.sha256,
-        "metric": plan.evaluation.metric,
-        "higher_is_better": plan.evaluation.higher_is_better,
-        "test_records": result.test_records,
-        "base": measured[0],
-        "local_only": None,
-        "federated": measured[-1],
-        "federated_own": None,
-        "personalised": None,
-        "pooled": None,
-        "rounds": [
-            {
-                "round": one.number,
-                "institutions": one.institutions,
-                "missing": list(one.missing),
-                "loss": one.loss,
-                "metric": one.metric,
-                "seconds": one.seconds,
-                "bytes_up": one.bytes_up,
-                "bytes_down": one.bytes_down,
-            }
-            for one in rounds
-            if one.number > 0
-        ],
-        "experts": {"selected": {str(layer): list(chosen) for layer, chosen in result.state.experts.items()}, "excluded": 0},
-        "mtp": {"acceptance_before": None, "acceptance_after": None},
-        "privacy": None,
-        "secure_aggregation": {"threshold": result.threshold, "colluding": result.colluding},
-        "model": _release(simulation, registry, result),
-    }
+def _node(simulated: _Simulated, name: str, operator: Operator, ledger: Ledger) -> Node:
+    sums = simulated.place.plan.secure_aggregation
+    policy = Policy(min_institutions=sums.min_institutions, colluding=sums.colluding)
+    # Public, so that a run of the same seed ends with the same bits; a deployed node takes rounding from the operating system.
+    rounding = hashlib.sha256(f"rounding {name} {simulated.place.plan.seed}".encode()).digest()
+    identity, coordinator = simulated.place.identity(name), operator.identity.public_key
+    return Node(identity, operator.roster, coordinator, policy, ledger, lambda _: simulated.bench(name), os.urandom, rounding)
 
 
-def _release(simulation: _Simulation, registry: Registry, result: RunResult) -> str | None:
-    """The released model's directory, or None where the plan's requirements are not met (the registry says why)."""
-    trained = TrainedModel(result.run, result.state, result.transcript_sha256, result.threshold, result.colluding)
-    models = simulation.out / "models"
+def _outcome(simulated: _Simulated, registry: Registry, run: str) -> Outcome:
+    """Releases the finished run's model and measures it at each institution."""
+    place = simulated.place
+    store = RunStore(place.out / "runs" / run)
+    journal = store.journal
+    state = store.state(journal.state_sha256)
+    trained = TrainedModel(run, state, journal.transcript, journal.threshold, place.plan.secure_aggregation.colluding)
+    model = _released(place, registry, trained)
+    own = {name: _measured(simulated, name, state) for name in place.names}
+    return Outcome(registry.rounds(run), state.experts, journal.test_records, journal.threshold, own, model)
+
+
+def _released(place: Workplace, registry: Registry, trained: TrainedModel) -> str | None:
+    models = place.out / "models"
     try:
-        version = release_model(
-            registry,
-            simulation.plan,
-            trained,
-            identity=simulation.institutions.coordinator,
-            models=models,
-            now=_now(),
-            tokenizer=simulation.base_directory,
-        )
-    except ConsortiumError:
+        version = release_model(registry, place.plan, trained, identity=place.operator, models=models, now=_now(), tokenizer=place.base)
+    except ReleaseRefused:
         return None
     return str(models / version.path)
+
+
+def _measured(simulated: _Simulated, name: str, state: State) -> float:
+    sums = simulated.bench(name).evaluate(state.tensors, state.experts)
+    return sums.numerator / sums.denominator
 
 
 def _now() -> datetime:

@@ -1,0 +1,42 @@
+"""The command line: one script, a file per command; what is heavy is imported by the command that needs it."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from consortium.cli.demo import demo
+from consortium.cli.new import new
+from consortium.cli.plan import plan
+from consortium.cli.simulate import simulate
+from coordinator.cli import app as coordinator
+
+HELP = "Institutions fine-tune one language model together; only sums of their updates are ever seen."
+
+app = typer.Typer(name="consortium", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=HELP)
+for command in (demo, new, simulate):
+    app.command()(command)
+app.add_typer(plan, name="plan")
+app.add_typer(coordinator, name="coordinator")
+
+
+def _add_model_commands() -> None:
+    from model.cli import app as model
+
+    app.add_typer(model, name="model")
+
+
+_add_model_commands()
+
+
+def main() -> None:
+    """Runs the command line; an error of ours is one sentence on standard error and exit code 1."""
+    from model.errors import ModelError
+    from protocols.errors import ConsortiumError
+
+    try:
+        app()
+    except (ConsortiumError, ModelError) as error:
+        typer.echo(str(error), err=True)
+        sys.exit(1)

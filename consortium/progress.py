@@ -1,0 +1,55 @@
+"""Live progress on the terminal: a line for the federation, one for the baselines, a sentence per finished round."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from consortium.baselines import BaselineRound
+from coordinator.events import Event, RoundFinished, RunStarted, StageFinished
+
+
+class LiveProgress:
+    """A watcher for `simulate`; used as a context manager, so that the terminal is restored whatever happens."""
+
+    def __init__(self, console: Console) -> None:
+        columns = (TextColumn("{task.description:<46}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        self._progress = Progress(*columns, console=console)
+        self._federation = self._progress.add_task("federation: reading", total=None)
+        self._baselines: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._progress.stop()
+
+    def __call__(self, event: Event | BaselineRound) -> None:
+        if isinstance(event, RunStarted):
+            self._progress.update(self._federation, total=event.rounds, completed=event.resumed_after or 0)
+        elif isinstance(event, StageFinished):
+            self._progress.update(self._federation, description=f"round {event.round}: {event.kind}, {event.stage}")
+        elif isinstance(event, RoundFinished):
+            self._progress.update(self._federation, completed=event.round)
+            self._progress.console.print(round_line(event), highlight=False)
+        elif isinstance(event, BaselineRound):
+            self._show_baseline(event)
+
+    def _show_baseline(self, event: BaselineRound) -> None:
+        if event.baseline not in self._baselines:
+            name = "pooled" if event.baseline == "pooled" else f"{event.baseline} alone"
+            self._baselines[event.baseline] = self._progress.add_task(name, total=event.rounds)
+        self._progress.update(self._baselines[event.baseline], completed=event.round)
+
+
+def round_line(event: RoundFinished) -> str:
+    """One finished round in words."""
+    loss = "" if event.loss is None else f"  loss {event.loss:.3f}"
+    metric = "" if event.metric is None else f"  metric {event.metric:.3f}"
+    missing = f"  missing: {', '.join(event.missing)}" if event.missing else ""
+    traffic = f"{event.bytes_up / 1e6:.1f} MB up, {event.bytes_down / 1e6:.1f} MB down"
+    return f"round {event.round}: {event.institutions} institutions{loss}{metric}  {traffic}  {event.seconds:.1f} s{missing}"

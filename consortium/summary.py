@@ -1,0 +1,40 @@
+"""The end of a simulation for people: a table of what was compared."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from consortium.report import Report
+
+
+def print_summary(report: Report, console: Console) -> None:
+    """Base, each hospital alone, federated and pooled; then where the model is."""
+    better = "higher is better" if report["higher_is_better"] else "lower is better"
+    table = Table(title=f"{report['plan']['name']}: {report['metric']} on {report['test_records']} test records or bytes ({better})")
+    table.add_column("trained on")
+    table.add_column("all test records", justify="right")
+    table.add_column("own test records", justify="right")
+    for name, union, own in _rows(report):
+        table.add_row(name, _figure(union), _figure(own))
+    console.print(table)
+    if report["model"]:
+        console.print(f"Released model: {report['model']}", highlight=False, soft_wrap=True)
+    else:
+        console.print("No model was released: the plan's [release] table asks for more than was reached.")
+
+
+def _rows(report: Report) -> list[tuple[str, float | None, float | None]]:
+    local = report["local_only"]
+    rows: list[tuple[str, float | None, float | None]] = [("nothing (the base)", report["base"], None)]
+    if local:
+        rows += [(f"{name} alone", figures["union"], figures["own"]) for name, figures in local["institutions"].items()]
+        rows.append(("mean of those alone", local["mean"], None))
+    own = report["federated_own"].values()
+    rows.append(("all, federated", report["federated"], sum(own) / len(own)))
+    rows.append(("all, pooled (not private)", report["pooled"], None))
+    return rows
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
