@@ -7,6 +7,8 @@ from coordinator.cli.rounds import rounds
 from coordinator.cli.runs import runs
 from coordinator.cli.verify import verify
 
-app = typer.Typer(name="coordinator", no_args_is_help=True, help="The operator's side: runs, rounds, models, audit.")
+app = typer.Typer(
+    name="coordinator", no_args_is_help=True, pretty_exceptions_enable=False, help="The operator's side: runs, rounds, models, audit."
+)
 for command in (runs, rounds, models, verify):
     app.command()(command)
