@@ -1,0 +1,49 @@
+"""State hash and file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from protocols.errors import StateError
+from protocols.state import State, load_state, save_state, state_hash
+
+ZEROS = np.zeros((2, 3), np.float32)
+STATE = State("ab" * 32, 3, {"b.lora_B.weight": ZEROS + 1, "a.lora_A.weight": ZEROS}, {1: (0, 2)}, {"a.lora_A.weight": ZEROS})
+
+
+def test_file_keeps_every_bit(tmp_path: Path) -> None:
+    save_state(STATE, tmp_path / "state.safetensors")
+    loaded = load_state(tmp_path / "state.safetensors")
+    assert state_hash(loaded) == state_hash(STATE) and loaded.experts == {1: (0, 2)} and loaded.round == 3
+
+
+def test_hash_does_not_depend_on_order_or_memory_layout() -> None:
+    reordered = dict(sorted(STATE.tensors.items(), reverse=True)) | {"b.lora_B.weight": np.asfortranarray(ZEROS + 1)}
+    assert state_hash(replace(STATE, tensors=reordered)) == state_hash(STATE)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"round": 4},
+        {"base_sha256": "cd" * 32},
+        {"experts": {1: (0, 1)}},
+        {"momentum": {}},
+        {"tensors": {**STATE.tensors, "b.lora_B.weight": ZEROS}},
+        {"tensors": {**STATE.tensors, "b.lora_B.weight": (ZEROS + 1).reshape(3, 2)}},
+        {"tensors": {"c": ZEROS + 1, "a.lora_A.weight": ZEROS}},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_hash_changes_with_everything_that_is_in_the_state(changes: dict[str, object]) -> None:
+    assert state_hash(replace(STATE, **changes)) != state_hash(STATE)
+
+
+def test_damaged_file_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "state.safetensors").write_bytes(b"no state")
+    with pytest.raises(StateError, match="not a readable state"):
+        load_state(tmp_path / "state.safetensors")
