@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -13,8 +15,14 @@ VOCABULARY, END = 24, 0
 @pytest.fixture(scope="module")
 def net() -> DeepseekV3:
     """Weights so large that log-probabilities differ by many nats and pruning has something to do."""
-    sizes = {"vocab_size": VOCABULARY, "hidden_size": 16, "intermediate_size": 24, "moe_intermediate_size": 8, "num_hidden_layers": 2}
-    heads = {"num_attention_heads": 2, "kv_lora_rank": 8, "qk_nope_head_dim": 4, "qk_rope_head_dim": 4, "v_head_dim": 4}
+    sizes: dict[str, Any] = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "moe_intermediate_size": 8,
+        "num_hidden_layers": 2,
+    }
+    heads: dict[str, Any] = {"num_attention_heads": 2, "kv_lora_rank": 8, "qk_nope_head_dim": 4, "qk_rope_head_dim": 4, "v_head_dim": 4}
     net = DeepseekV3(ModelConfig(**sizes, **heads, n_routed_experts=4, num_experts_per_tok=2, initializer_range=0.4))
     net.initialize(torch.Generator().manual_seed(1))
     return net

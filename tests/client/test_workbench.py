@@ -1,0 +1,157 @@
+"""An institution's work on the bundled base: training, evaluation, expert affinity."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from client.errors import RecordError
+from client.settings import HardwareSettings, InstitutionSettings
+from client.work import Work
+from client.workbench import Base, Workbench, load_base, open_workbench
+from model.bases import bundled_base
+from protocols.plan import Plan, parse_plan
+from protocols.state import Tensors
+
+COLOURS = ("red", "green", "blue", "pale green")
+
+
+@pytest.fixture(scope="module")
+def base() -> Base:
+    return load_base(Path(bundled_base("tiny")), HardwareSettings())
+
+
+def make_plan(**tables: object) -> Plan:
+    content = {
+        "schema": 1,
+        "name": "colours",
+        "rounds": 4,
+        "base": "tiny",
+        "records": {"prompt": "what colour is {text}? answer:", "target": " {label}"},
+        "trainable": {"lora_rank": 4, "experts": "esft-token", "expert_rank": 2},
+        "training": {"local_steps": 4, "batch_size": 8, "learning_rate": 1e-2},
+        "evaluation": {"choices": [f" {colour}" for colour in COLOURS]},
+    }
+    return parse_plan(content | tables, "plan")
+
+
+def open_bench(plan: Plan, base: Base, tmp_path: Path, labels: tuple[str, ...] = COLOURS) -> Workbench:
+    things = ("grass", "the sky", "a rose", "lettuce")
+    rows = [
+        {"text": f"{things[n % 4]} {n // 4}", "label": labels[n % len(labels)], "split": "test" if n < 8 else "train"} for n in range(40)
+    ]
+    (tmp_path / "records.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = InstitutionSettings.model_validate({"records": {"source": str(tmp_path / "records.jsonl"), "split": "split"}})
+    return open_workbench(plan, settings, base)
+
+
+def moved(state: Tensors, delta: Tensors) -> dict[str, np.ndarray]:
+    return {name: values + delta[name] if name in delta else values for name, values in state.items()}
+
+
+def test_training_moves_exactly_the_trained_tensors_and_lowers_the_loss(base: Base, tmp_path: Path) -> None:
+    bench = open_bench(make_plan(), base, tmp_path)
+    work: Work = bench
+    experts = {1: (0, 3), 2: (5,)}
+    state = work.adaptation.initial(experts)
+    factors = [name for name in state if name.endswith("lora_B.weight")]
+    first = work.train(1, state, factors, experts)
+    assert sorted(first.delta) == sorted(factors)
+    assert all(delta.dtype == np.float32 and np.isfinite(delta).all() for delta in first.delta.values())
+    assert any(np.abs(first.delta[name]).max() > 0 for name in factors if ".experts." in name)
+    assert first.examples == 32
+    assert first.tokens >= 2 * 32
+    state = moved(state, first.delta)
+    second = work.train(2, state, list(state), experts)
+    assert second.loss_sum / second.examples < first.loss_sum / first.examples
+
+
+def test_training_is_the_same_for_the_same_round_and_another_for_the_next(base: Base, tmp_path: Path) -> None:
+    bench = open_bench(make_plan(), base, tmp_path)
+    state = bench.adaptation.initial({})
+    names = list(state)
+    first, again, later = (bench.train(number, state, names, {}) for number in (1, 1, 2))
+    assert all(np.array_equal(first.delta[name], again.delta[name]) for name in names)
+    assert any(not np.array_equal(first.delta[name], later.delta[name]) for name in names)
+
+
+def test_expert_tokens_count_what_was_routed(base: Base, tmp_path: Path) -> None:
+    bench = open_bench(make_plan(training={"local_steps": 1, "batch_size": 8}), base, tmp_path)
+    state = bench.adaptation.initial({})
+    update = bench.train(1, state, list(state), {})
+    lengths = {len(example.tokens) for example in bench.train_set.examples}
+    per_token = base.net.config.num_experts_per_tok
+    assert 8 * min(lengths) * per_token <= update.expert_tokens[1].sum() <= 8 * max(lengths) * per_token
+
+
+@pytest.mark.parametrize("experts", ["esft-token", "esft-gate"])
+def test_affinity_is_that_of_the_base_whatever_is_attached(base: Base, tmp_path: Path, experts: str) -> None:
+    bench = open_bench(make_plan(trainable={"experts": experts, "lora_rank": 2}), base, tmp_path)
+    before = bench.expert_affinity()
+    state = bench.adaptation.initial({})
+    bench.evaluate({name: values + 0.05 for name, values in state.items()}, {})
+    after = bench.expert_affinity()
+    assert {layer: len(values) for layer, values in before.items()} == bench.adaptation.expert_counts
+    assert all(np.array_equal(before[layer], after[layer]) for layer in before)
+
+
+def test_accuracy_counts_targets_outside_the_list_as_wrong(base: Base, tmp_path: Path) -> None:
+    bench = open_bench(make_plan(evaluation={"choices": [" red", " green"]}), base, tmp_path, labels=("blue",))
+    sums = bench.evaluate(bench.adaptation.initial({}), {})
+    assert (sums.numerator, sums.denominator) == (0.0, 8)
+
+
+def test_training_teaches_the_choices_and_evaluation_sees_it(base: Base, tmp_path: Path) -> None:
+    bench = open_bench(make_plan(), base, tmp_path, labels=("pale green",))
+    state = bench.adaptation.initial({})
+    before = bench.evaluate(state, {})
+    for number in (1, 2, 3):
+        state = moved(state, bench.train(number, state, list(state), {}).delta)
+    after = bench.evaluate(state, {})
+    assert before.numerator < after.numerator == 8.0
+    exact = open_bench(make_plan(evaluation={"metric": "exact_match"}), base, tmp_path, labels=("pale green",))
+    assert exact.evaluate(state, {}).numerator == 8.0
+    assert exact.evaluate(exact.adaptation.initial({}), {}).numerator == 0.0
+
+
+def test_bits_per_byte_is_the_negative_log_probability_of_targets_and_end(base: Base, tmp_path: Path) -> None:
+    bench = open_bench(make_plan(evaluation={"metric": "bits_per_byte", "max_records": 5}), base, tmp_path)
+    state = bench.adaptation.initial({})
+    sums = bench.evaluate(state, {})
+    bits, size = 0.0, 0
+    with torch.no_grad():
+        for example in bench._measured:
+            scores = base.net(torch.from_numpy(example.tokens[None].astype(np.int64))).logits[0].double().log_softmax(-1)
+            bits -= sum(float(scores[p - 1, int(example.tokens[p])]) for p in np.flatnonzero(example.learnt)) / math.log(2)
+            size += len(example.target.encode())
+    assert sums.numerator == pytest.approx(bits, rel=1e-5)
+    assert sums.denominator == size
+
+
+def test_corrected_prior_trains_otherwise_than_plain_loss_only_where_labels_are_skewed(base: Base, tmp_path: Path) -> None:
+    def delta(label_prior: str, labels: tuple[str, ...]) -> np.ndarray:
+        training = {"local_steps": 1, "batch_size": 8, "label_prior": label_prior}
+        choices = [" red", " green"]
+        bench = open_bench(make_plan(training=training, evaluation={"choices": choices}), base, tmp_path, labels)
+        state = bench.adaptation.initial({})
+        update = bench.train(1, state, list(state), {})
+        return np.concatenate([update.delta[name].ravel() for name in sorted(update.delta)])
+
+    assert np.abs(delta("corrected", ("red", "green")) - delta("none", ("red", "green"))).max() < 1e-6
+    assert np.abs(delta("corrected", ("red", "red", "green")) - delta("none", ("red", "red", "green"))).max() > 1e-4
+
+
+def test_test_records_are_limited_by_a_fixed_choice(base: Base, tmp_path: Path) -> None:
+    plan = make_plan(evaluation={"choices": [" red"], "max_records": 3})
+    benches = [open_bench(plan, base, tmp_path) for _ in range(2)]
+    assert [e.target for e in benches[0]._measured] == [e.target for e in benches[1]._measured]
+    assert benches[0].evaluate(benches[0].adaptation.initial({}), {}).denominator == 3
+
+
+def test_records_that_are_all_too_long_are_refused(base: Base, tmp_path: Path) -> None:
+    records = {"prompt": "{text}", "target": " {label}", "max_tokens": 2, "too_long": "drop"}
+    with pytest.raises(RecordError, match="every training record is longer than"):
+        open_bench(make_plan(records=records), base, tmp_path)
