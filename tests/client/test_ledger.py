@@ -47,7 +47,8 @@ def test_failed_transaction_leaves_nothing(ledger: Ledger) -> None:
             ledger.claim("a", b"1", "")
             raise RuntimeError
 
-    pytest.raises(RuntimeError, fail)
+    with pytest.raises(RuntimeError):
+        fail()
     assert ledger.claimed("a") is None
 
 

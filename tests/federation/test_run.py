@@ -129,10 +129,10 @@ def test_too_few_institutions_fail_the_run_and_the_registry_says_why(tmp_path: P
     federation.close()
 
 
-SLOW_STAGES = [pytest.param(stage, marks=pytest.mark.slow) for stage in ("query.survivors", "query.transcript", "sum", "round")]
+SLOW_STAGES = [pytest.param(stage, marks=pytest.mark.slow) for stage in ("query.survivors", "query.unmask", "query.transcript", "sum")]
 
 
-@pytest.mark.parametrize("stage", ["train.sum", "query.unmask", *SLOW_STAGES])
+@pytest.mark.parametrize("stage", ["train.sum", *SLOW_STAGES, pytest.param("round", marks=pytest.mark.slow)])
 def test_killed_run_goes_on_with_the_same_bits(tmp_path: Path, stage: str) -> None:
     undisturbed = Federation(tmp_path / "a", make_plan())
     expected = state_hash(undisturbed.run().state)
