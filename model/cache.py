@@ -14,8 +14,17 @@ class LatentCache:
     DeepSeek-V2 (2024), section 2.1: this is all that attention needs to see of the past.
     """
 
-    def __init__(self, config: ModelConfig, batch_size: int, max_length: int, dtype: torch.dtype, device: torch.device) -> None:
-        shape = (config.num_hidden_layers, batch_size, max_length)
+    def __init__(
+        self,
+        config: ModelConfig,
+        batch_size: int,
+        max_length: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        layers: range | None = None,
+    ) -> None:
+        self._layers = range(config.num_hidden_layers) if layers is None else layers
+        shape = (len(self._layers), batch_size, max_length)
         self._latents = torch.zeros(*shape, config.kv_lora_rank, dtype=dtype, device=device)
         self._rope_keys = torch.zeros(*shape, config.qk_rope_head_dim, dtype=dtype, device=device)
         self.length = 0
@@ -27,13 +36,18 @@ class LatentCache:
     def write(self, layer: int, latent: Tensor, rope_key: Tensor) -> tuple[Tensor, Tensor]:
         """Stores one layer's new entries [b, t, ...] behind the present length; returns all up to there, [b, length + t, ...]."""
         end = self.length + latent.shape[1]
-        self._latents[layer, :, self.length : end] = latent
-        self._rope_keys[layer, :, self.length : end] = rope_key
-        return self._latents[layer, :, :end], self._rope_keys[layer, :, :end]
+        row = self._layers.index(layer)
+        self._latents[row, :, self.length : end] = latent
+        self._rope_keys[row, :, self.length : end] = rope_key
+        return self._latents[row, :, :end], self._rope_keys[row, :, :end]
 
     def advance(self, tokens: int) -> None:
         """Counts `tokens` as past, once all layers have written them."""
         self.length += tokens
+
+    def rewind(self, length: int) -> None:
+        """Forgets what lies behind the first `length` tokens."""
+        self.length = length
 
     def reorder(self, rows: Tensor) -> None:
         """Keeps the batch rows named by `rows` [b'], in that order; a row may be repeated or left out."""

@@ -15,6 +15,10 @@ class CheckpointError(ModelError):
     """A checkpoint that does not fit: a missing, extra, misshapen or truncated tensor."""
 
 
+class GenerationError(ModelError):
+    """A way of generating that the network or the other settings do not allow."""
+
+
 class TokenizerError(ModelError):
     """A tokenizer that cannot be read or does not belong to the checkpoint."""
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from model.attention import MultiHeadLatentAttention
+from model.cache import LatentCache
 from model.config import ModelConfig
 from model.layers import RMSNorm, Rotation
 from model.moe import MoE, Routing
@@ -37,9 +38,11 @@ class MTPModule(nn.Module):
         self.mlp = MoE(config)
         self.shared_head = SharedHead(config)
 
-    def forward(self, hidden: Tensor, embedding: Tensor, rotation: Rotation) -> tuple[Tensor, Routing]:
+    def forward(
+        self, hidden: Tensor, embedding: Tensor, rotation: Rotation, mask: Tensor | None = None, cache: LatentCache | None = None
+    ) -> tuple[Tensor, Routing]:
         """hidden [b, t, H] of tokens i, embedding [b, t, H] of tokens i + k; returns [b, t, H] for the output head."""
         x = self.eh_proj(torch.cat([self.enorm(embedding), self.hnorm(hidden)], -1))
-        x = x + self.self_attn(self.input_layernorm(x), rotation, None)
+        x = x + self.self_attn(self.input_layernorm(x), rotation, mask, cache)
         mixed, routing = self.mlp(self.post_attention_layernorm(x))
         return self.shared_head.norm(x + mixed), routing

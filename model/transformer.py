@@ -15,6 +15,7 @@ from model.layers import MLP, RMSNorm, Rotation, rotation
 from model.loss import IGNORED, LogitAdjustment, Loss, cross_entropy, select_targets
 from model.moe import MoE, Router, Routing, balance_loss
 from model.mtp import MTPModule
+from model.speculation import generate_speculatively
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,10 +186,12 @@ class DeepseekV3(nn.Module):
         eos_token_id: int | None = None,
         temperature: float = 0.0,
         top_p: float = 1.0,
+        speculative: bool = False,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Continues left-padded prompts [b, t]: see `model.generation.generate`."""
-        return generate(self, input_ids, max_new_tokens, Sampling(temperature, top_p, eos_token_id, generator), attention_mask)
+        """Continues left-padded prompts [b, t]: see `model.generation.generate`; `speculative` drafts with the MTP module."""
+        run = generate_speculatively if speculative else generate
+        return run(self, input_ids, max_new_tokens, Sampling(temperature, top_p, eos_token_id, generator), attention_mask)
 
     @torch.no_grad()
     def initialize(self, generator: torch.Generator) -> None:
