@@ -92,7 +92,7 @@ def test_affinity_is_that_of_the_base_whatever_is_attached(base: Base, tmp_path:
     bench = open_bench(make_plan(trainable={"experts": experts, "lora_rank": 2}), base, tmp_path)
     before = bench.expert_affinity()
     state = bench.adaptation.initial({})
-    bench.evaluate({name: values + 0.05 for name, values in state.items()}, {})
+    bench.evaluate({name: values + np.float32(0.05) for name, values in state.items()}, {})
     after = bench.expert_affinity()
     assert {layer: len(values) for layer, values in before.items()} == bench.adaptation.expert_counts
     assert all(np.array_equal(before[layer], after[layer]) for layer in before)
