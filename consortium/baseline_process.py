@@ -7,18 +7,27 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from consortium.baselines import POOLED, BaselineRound, read_result
 from consortium.errors import SimulationError
 from consortium.report import Baselines, Figures
 from consortium.workplace import Workplace
 
 
+@dataclass(frozen=True, slots=True)
+class BaselineProgress:
+    """Rounds done of one baseline: an institution's name, or pooled."""
+
+    name: str
+    done: int
+    total: int
+
+
 class BaselineProcess:
     """Trains what the federation is compared with, in a process of its own with one thread."""
 
-    def __init__(self, place: Workplace, on_round: Callable[[BaselineRound], None], environment: Mapping[str, str]) -> None:
+    def __init__(self, place: Workplace, on_round: Callable[[BaselineProgress], None], environment: Mapping[str, str]) -> None:
         self._place = place
         self._on_round = on_round
         place.baselines.mkdir(exist_ok=True)
@@ -62,7 +71,7 @@ class BaselineProcess:
     def _read(self) -> None:
         for line in self._process.stdout or ():
             try:
-                progress = BaselineRound(**json.loads(line))
+                progress = BaselineProgress(**json.loads(line))
             except (ValueError, TypeError):
                 continue  # a library's own chatter is no progress
             self._on_round(progress)
@@ -72,9 +81,15 @@ def read_baselines(place: Workplace) -> Baselines:
     """The figures that are on disk."""
     local = {}
     for name in place.names:
-        result = read_result(place.baselines, name)
-        if result is not None:
-            own = result.sums[name]
-            local[name] = Figures(result.union.numerator / result.union.denominator, own.numerator / own.denominator)
-    pooled = read_result(place.baselines, POOLED)
-    return Baselines(local, pooled.union.numerator / pooled.union.denominator if pooled else None)
+        found = _read_figures(place.baselines / f"local-{name}.json")
+        if found:
+            local[name] = Figures(found["union"], found["own"])
+    pooled = _read_figures(place.baselines / "pooled.json")
+    return Baselines(local, pooled["union"] if pooled else None)
+
+
+def _read_figures(path: Path) -> dict[str, float] | None:
+    if not path.exists():
+        return None
+    figures: dict[str, float] = json.loads(path.read_text())
+    return figures

@@ -8,7 +8,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from consortium.baselines import BaselineRound
+from consortium.baseline_process import BaselineProgress
 from coordinator.events import Event, RoundFinished, RunStarted, StageFinished
 
 
@@ -28,7 +28,7 @@ class LiveProgress:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._progress.stop()
 
-    def __call__(self, event: Event | BaselineRound) -> None:
+    def __call__(self, event: Event | BaselineProgress) -> None:
         if isinstance(event, RunStarted):
             self._progress.update(self._federation, total=event.rounds, completed=event.resumed_after or 0)
         elif isinstance(event, StageFinished):
@@ -36,14 +36,14 @@ class LiveProgress:
         elif isinstance(event, RoundFinished):
             self._progress.update(self._federation, completed=event.round)
             self._progress.console.print(round_line(event), highlight=False)
-        elif isinstance(event, BaselineRound):
+        elif isinstance(event, BaselineProgress):
             self._show_baseline(event)
 
-    def _show_baseline(self, event: BaselineRound) -> None:
-        if event.baseline not in self._baselines:
-            name = "pooled" if event.baseline == "pooled" else f"{event.baseline} alone"
-            self._baselines[event.baseline] = self._progress.add_task(name, total=event.rounds)
-        self._progress.update(self._baselines[event.baseline], completed=event.round)
+    def _show_baseline(self, event: BaselineProgress) -> None:
+        if event.name not in self._baselines:
+            name = event.name if event.name == "pooled" else f"{event.name} alone"
+            self._baselines[event.name] = self._progress.add_task(name, total=event.total)
+        self._progress.update(self._baselines[event.name], completed=event.done)
 
 
 def round_line(event: RoundFinished) -> str:

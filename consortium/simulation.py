@@ -18,8 +18,7 @@ from client.ledger import Ledger
 from client.node import Node
 from client.settings import HardwareSettings
 from client.workbench import Base, Workbench, load_base, open_workbench
-from consortium.baseline_process import BaselineProcess, read_baselines
-from consortium.baselines import BaselineRound
+from consortium.baseline_process import BaselineProcess, BaselineProgress
 from consortium.report import Baselines, Outcome, Report, make_report, read_report
 from consortium.workplace import Workplace, open_workplace
 from coordinator.errors import ReleaseRefused
@@ -35,7 +34,7 @@ from protocols.plan import Plan, load_plan
 from protocols.policy import Policy
 from protocols.state import State
 
-Watcher: TypeAlias = Callable[[Event | BaselineRound], None]
+Watcher: TypeAlias = Callable[[Event | BaselineProgress], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from model.bases import bundled_base, bundled_names
 from model.fingerprint import checkpoint_sha256
 from protocols.files import write_file
 from protocols.identity import Identity
-from protocols.plan import Plan, Simulation
+from protocols.plan import Plan
 from protocols.roster import Roster, RosterEntry
 
 
@@ -74,9 +74,9 @@ def open_workplace(plan: Plan, home: Path, out: Path, overwrite: bool) -> Workpl
     """
     if plan.simulation is None:
         raise SimulationError(f"plan {plan.name} has no [simulation] table; add one with source = the file of records")
-    base = _base_directory(plan, home)
+    base = base_directory(plan, home)
     parts = partition(read_source(str(home / plan.simulation.source), plan.seed), plan.simulation, plan.seed)
-    plan = _completed(plan, plan.simulation, base, [row for rows in parts.values() for row in rows])
+    plan = _completed(plan, base, [row for rows in parts.values() for row in rows])
     place = Workplace(out, plan, tuple(parts), base)
     if overwrite and out.exists():
         _remove(out)
@@ -87,7 +87,7 @@ def open_workplace(plan: Plan, home: Path, out: Path, overwrite: bool) -> Workpl
     return place
 
 
-def _completed(plan: Plan, simulation: Simulation, base: Path, rows: Sequence[Row]) -> Plan:
+def _completed(plan: Plan, base: Path, rows: Sequence[Row]) -> Plan:
     digest = checkpoint_sha256(base)
     if plan.base.sha256 not in ("", digest):
         raise SimulationError(f"{base} is not the checkpoint of the plan: its hash is {digest}; correct base.sha256 or the checkpoint")
@@ -117,7 +117,12 @@ def _text(row: Row, field: str) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
-def _base_directory(plan: Plan, home: Path) -> Path:
+def base_directory(plan: Plan, home: Path) -> Path:
+    """The checkpoint of a plan: a bundled base, or a directory relative to the plan.
+
+    Raises:
+        SimulationError: there is neither.
+    """
     name = plan.base.name
     if name in bundled_names():
         return bundled_base(name)

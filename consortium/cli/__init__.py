@@ -11,6 +11,7 @@ from consortium.cli.new import new
 from consortium.cli.plan import plan
 from consortium.cli.simulate import simulate
 from coordinator.cli import app as coordinator
+from model.cli import app as model
 
 HELP = "Institutions fine-tune one language model together; only sums of their updates are ever seen."
 
@@ -19,15 +20,7 @@ for command in (demo, new, simulate):
     app.command()(command)
 app.add_typer(plan, name="plan")
 app.add_typer(coordinator, name="coordinator")
-
-
-def _add_model_commands() -> None:
-    from model.cli import app as model
-
-    app.add_typer(model, name="model")
-
-
-_add_model_commands()
+app.add_typer(model, name="model")
 
 
 def main() -> None:

@@ -3,43 +3,61 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from coordinator.events import Event
+    from consortium.report import Report
+
+PlanArgument = Annotated[Path, typer.Argument(metavar="PLAN.toml", help="The plan, a TOML file with a [simulation] table.")]
+OutOption = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder of the run; consortium-NAME if left out.")]
+SeedOption = Annotated[int | None, typer.Option("--seed", min=0, help="Instead of the plan's seed.")]
+RoundsOption = Annotated[int | None, typer.Option("--rounds", min=1, help="Instead of the plan's rounds.")]
+BaselinesOption = Annotated[bool, typer.Option(" /--no-baselines", help="Leave out what the federation is compared with.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace another run in DIR.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the report as one JSON document and nothing else.")]
 
 
 def simulate(
-    plan: Annotated[Path, typer.Argument(help="The plan, a TOML file with a [simulation] table.")],
-    out: Annotated[Path | None, typer.Option(help="Directory of the run; PLAN's name with -run by default.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Instead of the plan's seed.")] = None,
-    rounds: Annotated[int | None, typer.Option(min=1, help="Instead of the plan's rounds.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON document.")] = False,
+    plan: PlanArgument,
+    out: OutOption = None,
+    seed: SeedOption = None,
+    rounds: RoundsOption = None,
+    baselines: BaselinesOption = True,
+    overwrite: OverwriteOption = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Run a whole consortium in this process: every message serialised, every sum secure."""
-    import torch
+    """Run a whole consortium in this process: every message serialised, every sum secure.
 
+    Started again with the same DIR, plan and seed it goes on after the last finished round.
+    """
+    run_and_show(plan, out, seed=seed, rounds=rounds, baselines=baselines, overwrite=overwrite, as_json=as_json)
+
+
+def run_and_show(
+    plan: Path, out: Path | None, *, seed: int | None, rounds: int | None, baselines: bool, overwrite: bool, as_json: bool
+) -> Report:
+    """Simulates with live progress, then prints the table and draws the picture; with `as_json` only the document."""
+    from rich.console import Console
+
+    from consortium.picture import draw
+    from consortium.progress import LiveProgress
     from consortium.simulation import simulate as run
+    from consortium.summary import print_summary
 
-    torch.set_num_threads(1)  # small matrices lose more to waiting threads than they gain
-    report = run(plan, out or Path(f"{plan.stem}-run"), seed=seed, rounds=rounds, on_event=(lambda _: None) if as_json else _show)
+    console = Console(stderr=as_json, quiet=as_json)
+    with LiveProgress(console) as progress:
+        report = run(
+            plan, out, seed=seed, rounds=rounds, baselines=baselines, overwrite=overwrite, on_event=progress, environment=os.environ
+        )
+    picture = report.path.with_name("picture.png")
+    draw(report, picture)
     if as_json:
-        typer.echo(json.dumps(report, indent=2))
-        return
-    typer.echo(
-        f"{report['metric']}: base {report['base']:.4f}, federated {report['federated']:.4f} on {report['test_records']} test records"
-    )
-    typer.echo(f"released model: {report['model'] or 'none, the plan requires an improvement over the base'}")
-
-
-def _show(event: Event) -> None:
-    from coordinator.events import RoundFinished
-
-    if isinstance(event, RoundFinished):
-        loss = "" if event.loss is None else f"  loss {event.loss:.4f}"
-        metric = "" if event.metric is None else f"  metric {event.metric:.4f}"
-        size = f"{event.bytes_up / 1e6:.1f} MB up, {event.bytes_down / 1e6:.1f} MB down"
-        typer.echo(f"round {event.round}: {event.institutions} institutions{loss}{metric}  {size}  {event.seconds:.1f} s")
+        typer.echo(json.dumps(report.document, indent=2, ensure_ascii=False))
+    else:
+        print_summary(report, console)
+        console.print(f"Picture: {picture}", highlight=False, soft_wrap=True)
+    return report

@@ -48,10 +48,22 @@ CONDITIONS = (
 )
 
 HOSPITALS = (
-    Hospital("harbour", 0, 8, 900, "clinical", ("Adm:", "Admitted.", "Seen on ward.", "Transfer in."), ("Monitor overnight.", "IV started.", "")),
-    Hospital("hillside", 4, 8, 700, "plain", ("Pt says", "Walk-in today.", "Came with family.", "Seen 9am."), ("Home tomorrow.", "Rest.", "")),
+    Hospital(
+        "harbour", 0, 8, 900, "clinical", ("Adm:", "Admitted.", "Seen on ward.", "Transfer in."), ("Monitor overnight.", "IV started.", "")
+    ),
+    Hospital(
+        "hillside", 4, 8, 700, "plain", ("Pt says", "Walk-in today.", "Came with family.", "Seen 9am."), ("Home tomorrow.", "Rest.", "")
+    ),
     Hospital("meadow", 8, 8, 500, "short", ("ED note:", "Triage:", "Bay 4.", "Obs."), ("Bloods sent.", "r/v am.", "")),
-    Hospital("riverside", 12, 8, 400, "mixed", ("Clinic letter.", "Referred.", "Follow up.", "Outpatient."), ("Letter to GP.", "Scan booked.", "")),
+    Hospital(
+        "riverside",
+        12,
+        8,
+        400,
+        "mixed",
+        ("Clinic letter.", "Referred.", "Follow up.", "Outpatient."),
+        ("Letter to GP.", "Scan booked.", ""),
+    ),
 )
 
 PRESENT = ("{x}", "has {x}", "presents with {x}", "dx {x}", "confirmed {x}", "likely {x}", "impression: {x}")

@@ -1,0 +1,20 @@
+"""`consortium new`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+RecordsOption = Annotated[Path | None, typer.Option("--records", metavar="FILE", help="JSONL, CSV or Parquet; its fields are guessed.")]
+
+
+def new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The plan's name; NAME.toml is written here.")], records: RecordsOption = None
+) -> None:
+    """Write a commented plan, ready for `consortium simulate`."""
+    from consortium.new_plan import write_plan
+
+    path = write_plan(name, records, Path())
+    typer.echo(f"{path} is written; read its comments, then: consortium simulate {path}")

@@ -1,0 +1,37 @@
+"""`consortium plan check`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+plan = typer.Typer(no_args_is_help=True, help="Plans: what they train, cost and reveal.")
+
+
+@plan.callback()
+def _group() -> None:
+    """Plans: what they train, cost and reveal."""
+
+
+@plan.command()
+def check(
+    path: Annotated[Path, typer.Argument(metavar="PLAN", help="The plan, a TOML file.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
+) -> None:
+    """Say what a plan trains, what a round costs, and what an institution reveals."""
+    from consortium.plan_check import check_costs
+
+    costs = check_costs(path)
+    if as_json:
+        typer.echo(json.dumps(costs, indent=2))
+        return
+    typer.echo(f"plan {costs['name']} ({costs['sha256'][:12]}): {costs['rounds']} rounds")
+    typer.echo(f"trained parameters: {costs['trained_parameters']:,} (experts that the plan will choose not counted)")
+    typer.echo(f"memory for training, without activations: about {costs['memory_bytes'] / 1e6:.0f} MB")
+    typer.echo(f"largest upload of a round: about {costs['upload_bytes'] / 1e6:.1f} MB per institution")
+    typer.echo("an institution reveals:")
+    for sentence in costs["reveals"]:
+        typer.echo(f"  - {sentence}")
