@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ BASE = "ab" * 32
 NAMES = ("ada", "bea", "cyd", "dov")
 
 
-def make_plan(**tables: dict[str, Any]) -> Plan:
+def make_plan(**tables: Any) -> Plan:
     """A small plan; keyword arguments are tables or top-level values that replace its own."""
     content: dict[str, Any] = {
         "name": "triage",
@@ -107,8 +108,11 @@ class Federation:
         self.roster = Roster(tuple(RosterEntry(name, identities[name].public_key) for name in sorted(self.names)))
         self.works = {name: FormulaWork(name, self.plan, self.adaptation) for name in self.names}
         self.nodes = {name: self._node(name, identities[name]) for name in self.names}
-        self.apps = {name: make_client_app(lambda _, name=name: self.nodes[name]) for name in self.names}
+        self.apps = {name: make_client_app(partial(self._answering, name)) for name in self.names}
         self.registry = Registry.open(str(self.directory / "registry.db"), _now)
+
+    def _answering(self, name: str, _: Context) -> Node:
+        return self.nodes[name]
 
     def run(self, on_event: Callable[[Event], None] = lambda _: None) -> RunResult:
         numbers = dict(enumerate(self.names, 11))

@@ -28,7 +28,7 @@ from tests.federation.federation import CONFIG, NAMES, FormulaWork, _now, make_p
 def prepared(tmp_path: Path) -> Path:
     """A coordinator's folder and four institutions' folders."""
     plan, operator = make_plan(), operator_identity(tmp_path, lambda size: b"o" * size)
-    identities = [Identity.generate(name, lambda size, name=name: name[0].encode() * size) for name in NAMES]
+    identities = [Identity(name, name[0].encode() * 32) for name in NAMES]
     roster = Roster(tuple(RosterEntry(identity.name, identity.public_key) for identity in identities))
     write_home(tmp_path, plan, CONFIG, roster)
     for identity in identities:

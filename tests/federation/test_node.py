@@ -6,12 +6,14 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flwr.app import Message
 
 from client.answering import answer
 from client.node import Node
+from client.work import Work
 from protocols.epoch import EpochManifest
 from protocols.errors import ConsortiumError
 from protocols.identity import Envelope, open_envelope, open_envelope_of, seal_envelope
@@ -56,13 +58,13 @@ def refusal(federation: Federation, reply: Parcel) -> str:
     return unpack(open_envelope(reply.envelope, federation.roster).payload).get("refused", b"").decode()
 
 
-def altered(federation: Federation, parcel: Parcel, **changes: object) -> Parcel:
+def altered(federation: Federation, parcel: Parcel, **changes: Any) -> Parcel:
     """The same request with other envelope fields, signed by the coordinator anew."""
     envelope = open_envelope_of(parcel.envelope, federation.operator_identity.public_key)
     return Parcel(seal_envelope(federation.operator_identity, replace(envelope, **changes)), parcel.arrays)
 
 
-def with_manifest(federation: Federation, parcel: Parcel, attempt: int, **changes: object) -> Parcel:
+def with_manifest(federation: Federation, parcel: Parcel, attempt: int, **changes: Any) -> Parcel:
     """A new attempt at the sum of `parcel`, with other manifest fields."""
     parts = unpack(open_envelope_of(parcel.envelope, federation.operator_identity.public_key).payload)
     manifest = replace(SumManifest.from_bytes(parts["manifest"]), attempt=attempt, **changes)
@@ -116,7 +118,7 @@ def test_request_for_another_institution_is_not_answered(federation: Federation)
     ],
     ids=lambda value: next(iter(value), "slot") if isinstance(value, dict) else "",
 )
-def test_tampered_manifest_is_refused(federation: Federation, changes: dict[str, object], sentence: str) -> None:
+def test_tampered_manifest_is_refused(federation: Federation, changes: dict[str, Any], sentence: str) -> None:
     parcel = with_manifest(federation, request_to(federation, "ada", "train.sum"), 7, **changes)
     assert sentence in refusal(federation, answer(federation.nodes["ada"], "train.sum", parcel))
     assert federation.works["ada"].trainings == []
@@ -139,7 +141,7 @@ def test_plan_below_the_policy_is_refused(federation: Federation) -> None:
 
 
 def test_unexpected_error_is_answered_without_its_text(federation: Federation) -> None:
-    def broken(_: object) -> None:
+    def broken(_: object) -> Work:
         raise ValueError("record 17: Mrs Secret")
 
     node = replace(federation.nodes["ada"], open_work=broken)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ def test_hash_does_not_depend_on_order_or_memory_layout() -> None:
     ],
     ids=lambda changes: next(iter(changes)),
 )
-def test_hash_changes_with_everything_that_is_in_the_state(changes: dict[str, object]) -> None:
+def test_hash_changes_with_everything_that_is_in_the_state(changes: dict[str, Any]) -> None:
     assert state_hash(replace(STATE, **changes)) != state_hash(STATE)
 
 
