@@ -14,6 +14,9 @@ $(VENV)/ready: pyproject.toml
 
 setup: $(VENV)/ready ## Make the virtual environment
 
+demo: setup ## Four simulated hospitals train together, in ./consortium-demo
+	$(BIN)/python -P -m consortium demo
+
 test: setup ## Tests (without the long ones), lint and types
 	$(BIN)/python -m pytest -q -m "not slow"
 	$(BIN)/ruff check .
@@ -23,4 +26,4 @@ test: setup ## Tests (without the long ones), lint and types
 test-all: setup ## Everything, the long tests included
 	$(BIN)/python -m pytest -q
 
-.PHONY: help setup test test-all
+.PHONY: help setup demo test test-all

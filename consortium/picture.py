@@ -11,6 +11,7 @@ def draw(report: Report, path: Path) -> None:
     """Draws a report; needs no display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
@@ -19,7 +20,7 @@ def draw(report: Report, path: Path) -> None:
     for label, value, color in _lines(report):
         axes.axhline(value, color=color, linestyle="--", linewidth=1.4, label=f"{label} ({value:.3f})")
     axes.set(xlabel="round", ylabel=report["metric"].replace("_", " "), title=report["plan"]["name"])
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -13,7 +13,7 @@ from typing import TypeAlias
 import torch
 from flwr.app import Context, RecordDict
 
-from client.client_app import make_client_app
+from client.client_app import OpenNode, make_client_app
 from client.ledger import Ledger
 from client.node import Node
 from client.settings import HardwareSettings
@@ -107,7 +107,7 @@ def _train(simulated: _Simulated, registry: Registry, on_event: Watcher) -> str:
     operator = Operator(place.operator, place.roster, os.urandom)
     ledgers = {name: Ledger.open(Path(place.settings(name).storage.home), _now) for name in place.names}
     nodes = {number: _node(simulated, name, operator, ledgers[name]) for number, name in enumerate(place.names, 1)}
-    apps = {number: make_client_app(lambda _, node=node: node) for number, node in nodes.items()}
+    apps = {number: make_client_app(_always(node)) for number, node in nodes.items()}
     contexts = {number: Context(run_id=1, node_id=number, node_config={}, state=RecordDict(), run_config={}) for number in apps}
     adapter = AdapterConfig.from_fields(place.plan.trainable.model_dump())
     try:
@@ -124,6 +124,10 @@ def _train(simulated: _Simulated, registry: Registry, on_event: Watcher) -> str:
         for ledger in ledgers.values():
             ledger.close()
     return result.run
+
+
+def _always(node: Node) -> OpenNode:
+    return lambda _: node
 
 
 def _node(simulated: _Simulated, name: str, operator: Operator, ledger: Ledger) -> Node:
