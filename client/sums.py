@@ -39,10 +39,7 @@ def sign_set(node: Node, request: Request) -> Result:
     if root is None:
         raise Refusal(f"{node.name} sent nothing for this manifest")
     signature = sign_survivors(epoch, manifest, proposal, root, node.identity)
-    members = "\n".join(sorted(proposal.members)).encode()
-    sentence = f"{node.name} has already signed another set for this state and kind of sum"
-    node.ledger.claim(f"set/{manifest.hash.hex()}", proposal.to_bytes(), f"{node.name} has already signed another set for this slot")
-    node.ledger.claim(f"set/{manifest.state_hash.hex()}/{request.about}", members, sentence)
+    _claim_set(node, request, manifest, proposal)
     return Result({"signature": signature})
 
 
@@ -50,9 +47,12 @@ def open_set(node: Node, request: Request) -> Result:
     """Answers a survivor certificate once; what is opened follows from the certificate alone."""
     manifest, certificate = checked_manifest(request), SurvivorCertificate.from_bytes(request.part("certificate"))
     epoch = _epoch(node, request, manifest)
+    # A certificate that does not hold raises here, before anything is claimed for the true one's slot.
+    answer = unmask(epoch, manifest, certificate, node.roster, node.identity)
+    _claim_set(node, request, manifest, certificate.proposal)
     sentence = f"{node.name} has already opened another set for this slot"
     node.ledger.claim(f"opened/{manifest.hash.hex()}", hashlib.sha256(certificate.proposal.to_bytes()).digest(), sentence)
-    return Result({"answer": unmask(epoch, manifest, certificate, node.roster, node.identity).to_bytes()})
+    return Result({"answer": answer.to_bytes()})
 
 
 def checked_manifest(request: Request) -> SumManifest:
@@ -104,6 +104,14 @@ def _rounding(node: Node, planned: PlannedSum) -> np.random.Generator:
     seed = node.rounding_seed if node.rounding_seed is not None else node.randomness(32)
     material = hashlib.sha256(b"\0".join((b"consortium rounding", seed, node.name.encode(), f"{planned.round}/{planned.kind}".encode())))
     return np.random.Generator(np.random.Philox(key=int.from_bytes(material.digest()[:16], "little")))
+
+
+def _claim_set(node: Node, request: Request, manifest: SumManifest, proposal: SurvivorProposal) -> None:
+    """Opening binds as signing does: a member that was never asked to sign must not open two sets either."""
+    members = "\n".join(sorted(proposal.members)).encode()
+    sentence = f"{node.name} has already signed another set for this state and kind of sum"
+    node.ledger.claim(f"set/{manifest.hash.hex()}", proposal.to_bytes(), f"{node.name} has already signed another set for this slot")
+    node.ledger.claim(f"set/{manifest.state_hash.hex()}/{request.about}", members, sentence)
 
 
 def _own_root(manifest: SumManifest) -> str:

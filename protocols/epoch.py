@@ -19,7 +19,7 @@ from protocols.codec import Message
 from protocols.errors import DishonestMember, ProtocolError, ThresholdError
 from protocols.identity import Identity, verify
 from protocols.keys import Purpose, commit, derive_key
-from protocols.pack import pack, unpack
+from protocols.pack import PackError, pack, unpack
 from protocols.roster import Roster
 from protocols.shamir import SHARE_BYTES, split_secret
 
@@ -217,8 +217,8 @@ def deal_shares(
     shares = [[split_secret(s, manifest.threshold, manifest.n, randomness) for s in pair] for pair in seeds]
     dealt = {m: b"".join(s[manifest.number(m) - 1] for pair in shares for s in pair) for m in manifest.members}
     others = [name for name in manifest.members if name != me]
-    encapsulated = {name: MLKEM768PublicKey.from_public_bytes(keys[name].mlkem).encapsulate() for name in others}
-    ecdh = {name: _agree(state.seed, keys[name].x25519) for name in others}
+    encapsulated = {name: _encapsulate(keys[name]) for name in others}
+    ecdh = {name: _agree(state.seed, keys[name]) for name in others}
     secrets = {name: encapsulated[name][0] for name in others}
     message = SharesMessage(
         sender=me,
@@ -247,8 +247,8 @@ def confirm_epoch(state: SharesState, shares: Mapping[str, SharesMessage], ident
     for dealer in manifest.members:
         if dealer == me:
             continue
-        ecdh = _agree(state.keys.seed, state.keys_messages[dealer].x25519)
-        received = private.decapsulate(shares[dealer].ciphertexts[me])
+        ecdh = _agree(state.keys.seed, state.keys_messages[dealer])
+        received = _decapsulate(private, shares[dealer], me)
         held[dealer] = _open(ecdh + received, manifest, dealer, me, shares[dealer].sealed[me])
         _check_dealt(manifest, shares[dealer], me, held[dealer])
         pair_seeds[dealer] = _pair_seeds(manifest, me, dealer, ecdh, state.kem_secrets[dealer], received)
@@ -305,9 +305,12 @@ def open_recovery(manifest: EpochManifest, member: str, slot: int, recovery: byt
     """
     key = derive_key(recovery, Purpose.RECOVERY, manifest.hash, slot.to_bytes(4, "little"))
     try:
-        return unpack(AESGCM(key).decrypt(_NONCE, envelope, _associated(manifest, member, slot)))
-    except InvalidTag:
+        seeds = unpack(AESGCM(key).decrypt(_NONCE, envelope, _associated(manifest, member, slot)))
+    except (InvalidTag, PackError):
         raise DishonestMember(f"{member} published an envelope that does not open; leave it out of the next epoch") from None
+    if seeds.keys() != set(manifest.members) - {member} or any(len(seed) != SECRET_BYTES for seed in seeds.values()):
+        raise DishonestMember(f"{member} published an envelope without a pair seed for every member; leave it out of the next epoch")
+    return seeds
 
 
 def setup_hash(manifest: EpochManifest, keys: Mapping[str, KeysMessage], shares: Mapping[str, SharesMessage]) -> bytes:
@@ -377,8 +380,25 @@ def _share_commitments(shares: list[list[list[bytes]]], n: int) -> bytes:
     return b"".join(commit("share", dealt[member]) for pair in shares for member in range(n) for dealt in pair)
 
 
-def _agree(seed: bytes, public: bytes) -> bytes:
-    return X25519PrivateKey.from_private_bytes(seed).exchange(X25519PublicKey.from_public_bytes(public))
+def _agree(seed: bytes, other: KeysMessage) -> bytes:
+    try:
+        return X25519PrivateKey.from_private_bytes(seed).exchange(X25519PublicKey.from_public_bytes(other.x25519))
+    except ValueError:  # a wrong length, or a point of small order
+        raise DishonestMember(f"{other.sender} announced an X25519 key that is none; leave it out") from None
+
+
+def _encapsulate(other: KeysMessage) -> tuple[bytes, bytes]:
+    try:
+        return MLKEM768PublicKey.from_public_bytes(other.mlkem).encapsulate()
+    except ValueError:
+        raise DishonestMember(f"{other.sender} announced an ML-KEM-768 key that is none; leave it out") from None
+
+
+def _decapsulate(private: MLKEM768PrivateKey, message: SharesMessage, me: str) -> bytes:
+    try:
+        return private.decapsulate(message.ciphertexts[me])
+    except ValueError:
+        raise DishonestMember(f"{message.sender} sent an ML-KEM-768 ciphertext of a wrong length; leave it out") from None
 
 
 def _keys_hash(keys: Mapping[str, KeysMessage]) -> bytes:

@@ -26,6 +26,8 @@ class Roster(Message):
         names = [entry.name for entry in self.entries]
         if names != sorted(set(names)):
             raise RosterError("a roster lists each institution once, in order of name; sort it and remove what is double")
+        if len({entry.public_key for entry in self.entries}) < len(names):
+            raise RosterError("two institutions of this roster have one key; each institution makes its own")
 
     @property
     def roster_hash(self) -> bytes:

@@ -264,3 +264,28 @@ def test_an_altered_or_repeated_input_changes_nothing() -> None:
         with pytest.raises(ProtocolError):
             accumulator.add(bad)
     assert np.array_equal(accumulator.total, before)
+
+
+@pytest.mark.parametrize(("x25519", "mlkem"), [(None, b"short"), (bytes(32), None)])
+def test_a_channel_key_that_is_none_names_its_sender(x25519: bytes | None, mlkem: bytes | None) -> None:
+    cohort = Cohort()
+    keys = cohort.keys["ada"]
+    altered = replace(keys, x25519=x25519 or keys.x25519, mlkem=mlkem or keys.mlkem)
+    altered = replace(altered, signature=cohort.identities["ada"].sign(altered.signed()))
+    with pytest.raises(DishonestMember, match="ada"):
+        deal_shares(cohort.begun["bio"][0], cohort.keys | {"ada": altered}, cohort.randomness, cohort.identities["bio"])
+
+
+def test_a_channel_ciphertext_of_a_wrong_length_names_its_sender() -> None:
+    cohort = Cohort()
+    message = cohort.shares["ada"]
+    altered = replace(message, ciphertexts={**message.ciphertexts, "bio": b"short"})
+    altered = replace(altered, signature=cohort.identities["ada"].sign(altered.signed()))
+    with pytest.raises(DishonestMember, match="ada"):
+        confirm_epoch(cohort.dealt["bio"][0], cohort.shares | {"ada": altered}, cohort.identities["bio"])
+
+
+def test_one_key_under_two_names_is_no_roster() -> None:
+    key = Identity.generate("ada", random.Random(1).randbytes).public_key
+    with pytest.raises(RosterError, match="one key"):
+        Roster((RosterEntry("ada", key), RosterEntry("bio", key)))
