@@ -29,3 +29,7 @@ class BaseError(ModelError):
 
 class RecipeError(ModelError):
     """A pretraining recipe that cannot be followed: a field, its data or its result is not what it says."""
+
+
+class ReleaseError(ModelError):
+    """A released model that cannot be used: a changed file, or a base that is not its own."""

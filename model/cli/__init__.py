@@ -2,8 +2,11 @@
 
 import typer
 
+from model.cli.export import export
+from model.cli.generate import generate
+from model.cli.info import info
 from model.cli.pretrain import pretrain
 
-app = typer.Typer(name="model", no_args_is_help=True, help="Checkpoints and bases.")
-app.callback()(lambda: None)  # keeps `pretrain` a subcommand while it is the only one
-app.command()(pretrain)
+app = typer.Typer(name="model", no_args_is_help=True, help="Checkpoints, bases and released models.")
+for command in (info, generate, export, pretrain):
+    app.command()(command)

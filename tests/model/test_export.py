@@ -1,0 +1,129 @@
+"""A release becomes a Hugging Face directory with the same logits, and is refused with another base or a changed file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import save_file
+from transformers import DeepseekV3ForCausalLM
+from typer.testing import CliRunner
+
+from model.adapters import attach_adapters, load_adapter
+from model.bases import bundled_base
+from model.checkpoint import load_checkpoint, save_checkpoint
+from model.cli import app
+from model.errors import CheckpointError, ReleaseError
+from model.export import export_release, open_model
+from model.fingerprint import checkpoint_sha256
+from model.inventory import count_checkpoint
+from model.layout import AdapterConfig, adapter_layout
+from model.release import read_release
+from model.transformer import DeepseekV3
+from tests.model.configurations import random_network, random_tokens, relative_error
+
+EXPERTS = {1: (0, 5), 3: (1,)}
+TRAINABLE: dict[str, Any] = {
+    "lora_rank": 3,
+    "lora_alpha": 6.0,
+    "targets": ["attention", "shared_experts", "dense_mlp", "lm_head", "embeddings"],
+    "expert_rank": 2,
+    "mtp": "auto",
+}
+
+
+def write_release(folder: Path, net: DeepseekV3, base: Path) -> dict[str, np.ndarray]:
+    """A version's directory as the coordinator writes it, with random tensors."""
+    rng = np.random.default_rng(0)
+    layout = adapter_layout(net.config, AdapterConfig.from_fields(TRAINABLE), EXPERTS)
+    tensors = {t.name: rng.normal(0, 0.1, t.shape).astype(np.float32) for t in layout}
+    folder.mkdir()
+    save_file({f"base_model.model.{name}": values for name, values in tensors.items()}, folder / "adapter_model.safetensors")
+    (folder / "plan.json").write_text(json.dumps({"trainable": TRAINABLE}))
+    manifest = {
+        "name": "triage",
+        "version": 1,
+        "base": {"name": str(base), "sha256": checkpoint_sha256(base)},
+        "experts": {str(layer): list(chosen) for layer, chosen in EXPERTS.items()},
+        "files": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()},
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return tensors
+
+
+def released(folder: Path, **changes: Any) -> tuple[DeepseekV3, Path]:
+    """A network carrying the release as adapters, and the release's directory."""
+    net = random_network(num_nextn_predict_layers=1, **changes)
+    save_checkpoint(net, folder / "base")
+    tensors = write_release(folder / "release", net, folder / "base")
+    attach_adapters(net, AdapterConfig.from_fields(TRAINABLE), EXPERTS)
+    load_adapter(net, tensors)
+    return net, folder / "release"
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_transformers_computes_the_adapted_network_s_logits(tmp_path: Path, tied: bool) -> None:
+    net, release = released(tmp_path, tie_word_embeddings=tied)
+    export_release(release, tmp_path / "out")
+    tokens = random_tokens(1, 2, 9)
+    theirs = DeepseekV3ForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32).eval()
+    with torch.no_grad():
+        ours = net(tokens)
+        assert relative_error(ours.logits, theirs(tokens).logits) < 1e-5
+        again = load_checkpoint(tmp_path / "out")(tokens)
+    assert relative_error(ours.mtp_logits[0], again.mtp_logits[0]) < 1e-5
+
+
+def test_another_base_is_refused(tmp_path: Path) -> None:
+    _, release = released(tmp_path)
+    save_checkpoint(random_network(seed=1, num_nextn_predict_layers=1), tmp_path / "other")
+    with pytest.raises(ReleaseError, match="not the base of triage 1"):
+        open_model(release, tmp_path / "other")
+
+
+def test_a_changed_file_is_refused(tmp_path: Path) -> None:
+    _, release = released(tmp_path)
+    with (release / "adapter_model.safetensors").open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"\x01")
+    with pytest.raises(ReleaseError, match="not the file that was released"):
+        read_release(release)
+
+
+def test_nothing_is_written_over_an_existing_directory(tmp_path: Path) -> None:
+    _, release = released(tmp_path)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").touch()
+    with pytest.raises(CheckpointError, match="not empty"):
+        export_release(release, tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine"]
+
+
+def test_the_inventory_counts_what_the_network_holds(tmp_path: Path) -> None:
+    net = random_network(num_nextn_predict_layers=1, n_shared_experts=1)
+    save_checkpoint(net, tmp_path / "base")
+    found = count_checkpoint(tmp_path / "base")
+    mtp = sum(p.numel() for name, p in net.named_parameters() if name.startswith("mtp."))
+    assert found.mtp_parameters == mtp
+    assert found.parameters == sum(p.numel() for p in net.parameters()) - mtp
+    unused = 2 * 6 * 3 * 32 * 16  # two layers of eight experts, two of which a token passes
+    assert found.active_parameters == found.parameters - unused
+    assert found.cache_bytes_per_token == net.new_cache(1, 1).nbytes
+
+
+def test_info_shows_a_release_and_a_bundled_base(tmp_path: Path) -> None:
+    _, release = released(tmp_path)
+    shown = json.loads(CliRunner().invoke(app, ["info", str(release), "--json"]).stdout)
+    assert (shown["name"], shown["experts"]) == ("triage", {"1": [0, 5], "3": [1]})
+    assert json.loads(CliRunner().invoke(app, ["info", "tiny", "--json"]).stdout)["sha256"] == checkpoint_sha256(bundled_base("tiny"))
+
+
+def test_generate_continues_a_prompt() -> None:
+    result = CliRunner().invoke(app, ["generate", "tiny", "--prompt", "the sea is", "--max-new-tokens", "4", "--json"])
+    assert result.exit_code == 0
+    assert 1 <= json.loads(result.stdout)["tokens"] <= 4
