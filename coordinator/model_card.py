@@ -11,7 +11,7 @@ from protocols.plan import Plan
 USE = """\
 ## Use
 ```
-consortium model generate VERSION_DIRECTORY "a prompt"
+consortium model generate VERSION_DIRECTORY --prompt "a prompt"
 consortium model export VERSION_DIRECTORY OUT
 ```
 `export` merges the adapter into the base as a Hugging Face directory. `adapter_model.safetensors` carries the names of peft; tensors of
