@@ -1,0 +1,50 @@
+"""The table of a plan's keys and defaults, generated from the model that reads plans."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from protocols.plan import Base, Plan, RecordTemplates, Simulation
+
+HEAD = """# The plan
+
+A TOML file. An unknown key is an error that names it. Only `name`, `base` and `[records]` are required; this table is generated
+(`python -P -m consortium.plan_reference`) and a test compares it.
+
+| key | default | meaning |
+|---|---|---|
+"""
+REQUIRED_TABLES: dict[str, type[BaseModel]] = {"base": Base, "records": RecordTemplates, "simulation": Simulation}
+
+
+def plan_reference() -> str:
+    """The page in Markdown."""
+    return HEAD + "".join(f"| `{key}` | {default} | {meaning} |\n" for key, default, meaning in _rows(Plan, ""))
+
+
+def _rows(table: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str]]:
+    for name, field in table.model_fields.items():
+        key = prefix + (field.alias or name)
+        inner = REQUIRED_TABLES.get(key) or (type(field.default) if isinstance(field.default, BaseModel) else None)
+        if inner is not None and key != "simulation.partition":
+            yield from _rows(inner, f"{key}.")
+        else:
+            yield key, _default(field.get_default(call_default_factory=True)), (field.description or "").replace("|", "or")
+
+
+def _default(value: Any) -> str:
+    if value is PydanticUndefined:
+        return "required"
+    if value is None:
+        return "absent"
+    plain = value.model_dump() if isinstance(value, BaseModel) else value
+    return f"`{json.dumps(plain)}`"
+
+
+if __name__ == "__main__":
+    print(plan_reference(), end="")
