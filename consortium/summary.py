@@ -11,7 +11,8 @@ from consortium.report import Report
 def print_summary(report: Report, console: Console) -> None:
     """Base, each hospital alone, federated and pooled; then where the model is."""
     better = "higher is better" if report["higher_is_better"] else "lower is better"
-    table = Table(title=f"{report['plan']['name']}: {report['metric']} on {report['test_records']} test records or bytes ({better})")
+    unit = "bytes" if report["metric"] == "bits_per_byte" else "records"
+    table = Table(title=f"{report['plan']['name']}: {report['metric']} on {report['test_records']} test {unit} ({better})")
     table.add_column("trained on")
     table.add_column("all test records", justify="right")
     table.add_column("own test records", justify="right")

@@ -9,13 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from client.institution import Membership, write_membership
 from client.records import plan_fields
 from client.settings import InstitutionSettings, load_settings, write_settings
 from client.sources import Row
 from client.template import parse_template
 from consortium.errors import SimulationError
 from consortium.partition import partition, read_source
+from coordinator.home import operator_identity, write_home
 from model.bases import bundled_base, bundled_names
+from model.config import read_config
 from model.fingerprint import checkpoint_sha256
 from protocols.files import write_file
 from protocols.identity import Identity
@@ -56,7 +59,7 @@ class Workplace:
 
     @property
     def operator(self) -> Identity:
-        return Identity.load("operator", self.out / "operator.key")
+        return operator_identity(self.out, os.urandom)
 
     @property
     def roster(self) -> Roster:
@@ -132,7 +135,7 @@ def base_directory(plan: Plan, home: Path) -> Path:
 
 
 def _make(place: Workplace, parts: dict[str, list[Row]]) -> None:
-    """Everything that is needed; the plan's file comes last, so that a folder with it is whole."""
+    """Everything that this simulation needs, and stock Flower's (`flwr run`) too; the plan comes after keys and records."""
     if place.out.exists() and any(place.out.iterdir()):
         _check_ours(place.out)
         _remove(place.out)
@@ -144,12 +147,13 @@ def _make(place: Workplace, parts: dict[str, list[Row]]) -> None:
         content = {"records": {"source": "records.jsonl", "split": "split"}, "bases": {place.plan.base.name: str(place.base)}}
         write_settings(folder / "institution.toml", InstitutionSettings.model_validate(content))
         Identity.generate(name, os.urandom).save(folder / "identity.key")
-    Identity.generate("operator", os.urandom).save(place.out / "operator.key")
-    write_file(place.plan_file, place.plan.canonical())
+    for name in place.names:
+        write_membership(place.institutions / name, Membership(name, place.roster, place.operator.public_key))
+    write_home(place.out, place.plan, read_config(place.base), place.roster)
 
 
 def _check_ours(out: Path) -> None:
-    strange = {path.name for path in out.iterdir()} - {"institutions", "operator.key", "records.jsonl", "plan.toml"}
+    strange = {path.name for path in out.iterdir()} - {"institutions", "identity.key"}
     if strange:
         raise SimulationError(f"{out} holds files that no simulation made; give another --out")
 
@@ -159,6 +163,6 @@ def _remove(out: Path) -> None:
         raise SimulationError(f"{out} holds files that no simulation made; give another --out")
     for name in ("institutions", "runs", "models", "baselines"):
         shutil.rmtree(out / name, ignore_errors=True)
-    for pattern in ("registry.db*", "operator.key", "report.json", "plan.json", "picture.png"):
+    for pattern in ("registry.db*", "identity.key", "report.json", "plan.json", "config.json", "roster.json", "picture.png"):
         for path in out.glob(pattern):
             path.unlink()
