@@ -14,8 +14,9 @@ USE = """\
 consortium model generate VERSION_DIRECTORY --prompt "a prompt"
 consortium model export VERSION_DIRECTORY OUT
 ```
-`export` merges the adapter into the base as a Hugging Face directory. `adapter_model.safetensors` carries the names of peft; tensors of
-routed experts, of multi-token prediction and of modules trained in full are beyond what peft loads: `export` gives the complete model.
+`export` merges the adapter into the base as a Hugging Face directory. `adapter_model.safetensors` carries the names of peft, which loads
+those of attention and output head. Tensors of routed experts, of multi-token prediction and of modules trained in full are beyond it, and
+it puts those of shared experts and dense layers elsewhere: `export` gives the complete model.
 """
 
 NOT_PROTECTED = """\

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, PeftModel
 from safetensors.numpy import save_file
 from transformers import DeepseekV3ForCausalLM
 from typer.testing import CliRunner
@@ -77,6 +78,24 @@ def test_transformers_computes_the_adapted_network_s_logits(tmp_path: Path, tied
         assert relative_error(ours.logits, theirs(tokens).logits) < 1e-5
         again = load_checkpoint(tmp_path / "out")(tokens)
     assert relative_error(ours.mtp_logits[0], again.mtp_logits[0]) < 1e-5
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+def test_peft_loads_attention_and_head_under_our_names(tmp_path: Path) -> None:
+    net = random_network()
+    save_checkpoint(net, tmp_path / "base")
+    adapter = AdapterConfig(lora_rank=3, lora_alpha=6, targets=("attention", "lm_head"))
+    rng = np.random.default_rng(0)
+    tensors = {t.name: rng.normal(0, 0.1, t.shape).astype(np.float32) for t in adapter_layout(net.config, adapter, {})}
+    attach_adapters(net, adapter, {})
+    load_adapter(net, tensors)
+    modules = [name.removesuffix(".lora_A.weight") for name in tensors if name.endswith(".lora_A.weight")]
+    LoraConfig(r=3, lora_alpha=6, target_modules=modules, task_type="CAUSAL_LM").save_pretrained(tmp_path)
+    save_file({f"base_model.model.{name}": values for name, values in tensors.items()}, tmp_path / "adapter_model.safetensors")
+    theirs = PeftModel.from_pretrained(DeepseekV3ForCausalLM.from_pretrained(tmp_path / "base", dtype=torch.float32), tmp_path).eval()
+    tokens = random_tokens(1, 2, 9)
+    with torch.no_grad():
+        assert relative_error(net(tokens).logits, theirs(tokens).logits) < 1e-5
 
 
 def test_another_base_is_refused(tmp_path: Path) -> None:
