@@ -62,7 +62,7 @@ class Recipe(_Strict):
     @property
     def shares(self) -> dict[str, float]:
         """How often each task is drawn, relative to the others."""
-        return dict(self.tasks)
+        return {str(task): share for task, share in self.tasks.items()}
 
 
 def load_recipe(path: Path) -> Recipe:
