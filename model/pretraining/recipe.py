@@ -43,6 +43,7 @@ class Optimisation(_Strict):
     learning_rate: float = Field(gt=0)
     warmup_steps: int = Field(default=100, ge=0)
     weight_decay: float = Field(default=0.05, ge=0)
+    state_scale: float = Field(default=1.0, gt=0)  # of the residual stream, after the main stage
     bias_update_speed: float = Field(default=0.002, ge=0)
 
 

@@ -23,6 +23,7 @@ from model.pretraining.batches import record_batches
 from model.pretraining.books import read_chapters, split_passages
 from model.pretraining.bpe import train_tokenizer
 from model.pretraining.recipe import Optimisation, Recipe, find_books
+from model.pretraining.rescale import rescale_states
 from model.pretraining.tasks import RecordTasks
 from model.pretraining.topics import find_topics
 from model.tokenizer import END, PADDING, Tokenizer
@@ -70,6 +71,7 @@ def fit(net: DeepseekV3, batches: Iterator[Batch], settings: Optimisation, on_st
     """Trains the network without its MTP modules, then these alone on the network as it is: drafts cost it nothing."""
     modules, net.mtp = net.mtp, nn.ModuleList()
     _train(net, batches, settings.steps, settings, _Counter("network", on_step))
+    rescale_states(net, settings.state_scale)
     net.mtp = modules
     if not len(modules):
         return
@@ -91,10 +93,12 @@ def _train(net: DeepseekV3, batches: Iterator[Batch], steps: int, settings: Opti
 
 
 def save_base(net: DeepseekV3, tokenizer: Tokenizer, out: Path) -> None:
-    """Writes a Hugging Face directory with its tokenizer; `out` appears whole or not at all."""
+    """Writes a Hugging Face directory with its tokenizer, weights in bfloat16; `out` appears whole or not at all."""
     draft = out.with_name(f".{out.name}.draft")
     _check_free(out)
     shutil.rmtree(draft, ignore_errors=True)
+    for parameter in net.parameters():
+        parameter.data = parameter.data.bfloat16()
     save_checkpoint(net, draft)
     tokenizer.save(draft / "tokenizer.json")
     _write_json(draft / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": END, "pad_token": PADDING})

@@ -14,15 +14,18 @@ import torch
 
 from model import checkpoint_sha256, load_checkpoint
 from model.bases import bundled_base
+from model.config import ModelConfig
 from model.errors import CheckpointError, RecipeError
 from model.pretraining.batches import record_batches
 from model.pretraining.books import read_chapters, split_passages
 from model.pretraining.noise import roughen
 from model.pretraining.recipe import Recipe, load_recipe
+from model.pretraining.rescale import rescale_states
 from model.pretraining.run import Step, pretrain
 from model.pretraining.tasks import IGNORED, RecordTasks
 from model.pretraining.topics import Topics, find_topics
 from model.tokenizer import load_tokenizer
+from model.transformer import DeepseekV3
 
 _THEMES = (
     ["harbour", "ship", "sailor", "anchor", "tide", "mast", "rope", "gull", "wave", "deck"],
@@ -160,13 +163,25 @@ def test_one_recipe_gives_the_same_bytes_twice_and_another_seed_gives_others(boo
 def test_the_result_loads_with_its_mtp_module_and_tokenizer(books: Path, tmp_path: Path) -> None:
     steps: list[Step] = []
     pretrain(small_recipe(books), books.parent, tmp_path / "base", steps.append)
-    net = load_checkpoint(tmp_path / "base")
+    net = load_checkpoint(tmp_path / "base", torch.float32)
     ids = torch.tensor([load_tokenizer(tmp_path / "base").encode("the harbour")])
     assert len(net.mtp) == 1
     assert torch.isfinite(net(ids).logits).all()
     assert [step.stage for step in steps] == ["network"] * 6 + ["mtp"] * 16
     assert steps[5].loss < steps[0].loss
     assert steps[-1].loss < steps[6].loss
+
+
+@pytest.mark.parametrize("factor", [0.25, 3.0])
+def test_rescaled_states_give_the_same_logits(factor: float) -> None:
+    sizes = {**_SMALL, "vocab_size": 50, "num_nextn_predict_layers": 0, "initializer_range": 0.3}
+    net = DeepseekV3(ModelConfig.from_dict(sizes))
+    net.initialize(torch.Generator().manual_seed(0))
+    ids = torch.arange(20).view(2, 10)
+    wanted, size = net(ids).logits, net.model.embed_tokens.weight.norm()
+    rescale_states(net, factor)
+    assert torch.allclose(net(ids).logits, wanted, rtol=1e-3, atol=1e-3)
+    assert torch.allclose(net.model.embed_tokens.weight.norm(), size * factor)
 
 
 def test_a_full_directory_is_left_alone(books: Path, tmp_path: Path) -> None:
