@@ -112,11 +112,15 @@ def _unstack(name: str, stacked: Tensor) -> Iterator[tuple[str, Tensor]]:
 def _read_tensors(directory: Path, device: str | torch.device) -> Iterator[tuple[str, Tensor]]:
     for path in tensor_files(directory):
         try:
-            with safe_open(path, framework="pt", device=str(device)) as file:
-                for name in file.keys():  # noqa: SIM118  (safe_open is no mapping)
-                    yield name, file.get_tensor(name)
+            yield from _read_file(path, device)
         except SafetensorError as error:
             raise CheckpointError(f"{path} cannot be read ({error}): fetch it again") from None
+
+
+def _read_file(path: Path, device: str | torch.device) -> Iterator[tuple[str, Tensor]]:
+    with safe_open(path, framework="pt", device=str(device)) as file:
+        for name in file.keys():  # noqa: SIM118  (safe_open is no mapping)
+            yield name, file.get_tensor(name)
 
 
 def _count_mtp(config: ModelConfig, stored: dict[str, Tensor]) -> int:

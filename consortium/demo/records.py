@@ -16,7 +16,7 @@ from consortium.demo.vocabulary import ABSENT, CONDITIONS, HOSPITALS, PRESENT, C
 from protocols.files import write_file
 
 TEST_SHARE = 0.25
-DISTRACTED = 0.65  # share of notes that name another condition too
+DISTRACTED = 0.8  # share of notes that name another condition too
 OWN = 0.95  # share of a hospital's notes that are about what it mostly sees
 TYPING_ERRORS = 0.12  # share of words with one
 KINDS = ("clinical", "plain", "short")

@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
+
+import torch
 
 from consortium.demo.records import demo_records
 from consortium.demo.vocabulary import CONDITIONS, HOSPITALS
 
 
 def _bag_of_words_accuracy() -> float:
-    """Multinomial naive Bayes on words and pairs of the pooled notes."""
+    """Logistic regression on which words the pooled notes hold."""
     records = list(demo_records(0))
-    words: dict[str, Counter[str]] = defaultdict(Counter)
-    codes: Counter[str] = Counter()
-    vocabulary: set[str] = set()
-    for record in records:
-        if record["split"] == "train":
-            codes[record["code"]] += 1
-            words[record["code"]].update(record["note"].lower().split())
-            vocabulary.update(record["note"].lower().split())
-
-    def score(code: str, note: str) -> float:
-        total = sum(words[code].values()) + 0.1 * len(vocabulary)
-        known = [word for word in note.lower().split() if word in vocabulary]
-        return math.log(codes[code]) + sum(math.log((words[code][word] + 0.1) / total) for word in known)
-
-    test = [record for record in records if record["split"] == "test"]
-    right = sum(max(codes, key=lambda code: score(code, record["note"])) == record["code"] for record in test)
-    return right / len(test)
+    sides = {side: [record for record in records if record["split"] == side] for side in ("train", "test")}
+    bags = {side: [set(record["note"].lower().split()) for record in part] for side, part in sides.items()}
+    words = sorted(set.union(*bags["train"]))
+    codes = sorted({record["code"] for record in sides["train"]})
+    counts = {side: torch.tensor([[float(word in bag) for word in words] for bag in part]) for side, part in bags.items()}
+    wanted = {side: torch.tensor([codes.index(record["code"]) for record in part]) for side, part in sides.items()}
+    layer = torch.nn.Linear(len(words), len(codes))
+    optimizer = torch.optim.Adam(layer.parameters(), lr=0.05, weight_decay=1e-4)
+    for _ in range(150):
+        torch.nn.functional.cross_entropy(layer(counts["train"]), wanted["train"]).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return float((layer(counts["test"]).argmax(1) == wanted["test"]).float().mean())
 
 
 def test_counting_words_of_the_pooled_notes_is_better_than_chance_and_not_enough() -> None:
