@@ -29,11 +29,11 @@ class Home:
 
 
 def write_home(folder: Path, plan: Plan, config: ModelConfig, roster: Roster) -> None:
-    """Writes everything but the key: `plan.json`, `config.json`, `roster.json`."""
-    write_file(folder / "plan.json", plan.canonical())
+    """Writes everything but the key: `config.json`, `roster.json`, and last `plan.json`, which says that the folder is complete."""
     write_file(folder / "config.json", json.dumps(config.to_dict(), indent=1, sort_keys=True).encode())
     entries = {entry.name: entry.public_key.hex() for entry in roster.entries}
     write_file(folder / "roster.json", json.dumps(entries, indent=1, sort_keys=True).encode())
+    write_file(folder / "plan.json", plan.canonical())
 
 
 def operator_identity(folder: Path, randomness: Callable[[int], bytes]) -> Identity:
