@@ -8,8 +8,21 @@ from pathlib import Path
 
 
 def write_file(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Writes under a temporary name in the same directory, fsyncs, renames, and fsyncs the directory."""
+    """Writes under a temporary name in the same directory, fsyncs, renames, and fsyncs the directory.
+
+    Raises:
+        OSError: with `path` as its file name; what was there before is unchanged.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        _replace(path, data, mode)
+    except OSError as error:
+        # Its own name would be the temporary one, or none at all where the disk is full.
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    _sync_directory(path.parent)
+
+
+def _replace(path: Path, data: bytes, mode: int) -> None:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -21,7 +34,6 @@ def write_file(path: Path, data: bytes, mode: int = 0o644) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    _sync_directory(path.parent)
 
 
 def _sync_directory(path: Path) -> None:

@@ -1,0 +1,35 @@
+"""Files are the old ones or the new ones."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from protocols.files import write_file
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_an_error_names_the_file_and_leaves_no_draft(tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(IsADirectoryError) as caught:
+        write_file(tmp_path / "taken", b"new")
+    assert str(caught.value).endswith(f"{str(tmp_path / 'taken')!r}")
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_a_disk_without_room_names_the_file_and_keeps_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "records"
+    path.write_text("old")
+    code = (
+        "import resource, sys; from pathlib import Path; from protocols.files import write_file;"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); write_file(Path(sys.argv[1]), bytes(5000))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, path], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith(f"{str(path)!r}")
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["records"]
