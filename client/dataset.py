@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.errors import RecordError
-from client.records import Record
+from client.records import Record, Records
 from client.template import Template, parse_template
 from model.tokenizer import Tokenizer
 from protocols.plan import RecordTemplates
@@ -38,6 +38,27 @@ class Dataset:
     examples: tuple[Example, ...]
     truncated: int
     dropped: int
+
+
+@dataclass(frozen=True, slots=True)
+class Datasets:
+    """An institution's training and test examples; neither is empty."""
+
+    train: Dataset
+    test: Dataset
+
+
+def build_datasets(records: Records, templates: RecordTemplates, tokenizer: Tokenizer, source: str) -> Datasets:
+    """Both sides of an institution's records; `source` is named where all of a side are too long.
+
+    Raises:
+        RecordError: as `build_dataset`, or a side is left empty.
+    """
+    built = Datasets(*(build_dataset(side, templates, tokenizer) for side in (records.train, records.test)))
+    for name, dataset in (("training", built.train), ("test", built.test)):
+        if not dataset.examples:
+            raise RecordError(f"{source}: every {name} record is longer than records.max_tokens; raise it or truncate")
+    return built
 
 
 def build_dataset(records: Sequence[Record], templates: RecordTemplates, tokenizer: Tokenizer) -> Dataset:

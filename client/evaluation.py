@@ -10,13 +10,14 @@ import numpy as np
 import torch
 
 from client.batches import collate
-from client.choices import ChoiceTrie
+from client.choices import ChoiceTrie, build_trie
 from client.dataset import Example
 from client.scoring import likeliest_choices
 from client.work import MetricSums
 from model.loss import cross_entropy, select_targets
 from model.tokenizer import Tokenizer
 from model.transformer import DeepseekV3
+from protocols.plan import Plan
 
 BATCH_TOKENS = 2**13
 
@@ -27,6 +28,18 @@ class Choices:
 
     texts: tuple[str, ...]
     trie: ChoiceTrie
+
+
+def closed_choices(plan: Plan, tokenizer: Tokenizer) -> Choices | None:
+    """The plan's list for accuracy; None under another metric.
+
+    Raises:
+        RecordError: the list is empty or holds a choice twice.
+    """
+    if plan.evaluation.metric != "accuracy":
+        return None
+    sequences = [[*ids, tokenizer.eos_token_id] for ids in tokenizer.encode_all(plan.evaluation.choices)]
+    return Choices(plan.evaluation.choices, build_trie(sequences))
 
 
 def accuracy(net: DeepseekV3, examples: Sequence[Example], choices: Choices) -> MetricSums:

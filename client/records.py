@@ -36,8 +36,17 @@ def read_records(settings: RecordSettings, plan: Plan) -> Records:
     Raises:
         RecordError: what cannot be used, naming file, line and field; nothing is left half-read.
     """
+    plan_fields(plan.records)  # a wrong template is found before any file is read
+    return divide_records(read_rows(settings.source), settings, plan)
+
+
+def divide_records(rows: Sequence[Row], settings: RecordSettings, plan: Plan) -> Records:
+    """Maps and divides rows that were read already.
+
+    Raises:
+        RecordError: as `read_records`.
+    """
     fields = plan_fields(plan.records)
-    rows = read_rows(settings.source)
     splits = _split_by_column(rows, settings) if settings.split else _split_by_hash(rows, settings)
     columns = {field: settings.column(field, plan.name) for field in fields}
     chosen: dict[str, list[Record]] = {"train": [], "test": []}
@@ -90,7 +99,9 @@ def _text(row: Row, column: str) -> str:
     value = row.values.get(column)
     if value is None:
         state = "empty" if column in row.values else "missing"
-        raise RecordError(f"{row.place}: field {column} is {state}; add it, or map another column to it in [records.fields]")
+        raise RecordError(
+            f"{row.place}: field {column} is {state}; fill it, correct the plan's [records], or map another column in [records.fields]"
+        )
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     try:
         text.encode("utf-8")

@@ -10,10 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from client.choices import LabelPrior, build_trie
-from client.dataset import Dataset, Example, build_dataset
-from client.errors import RecordError
-from client.evaluation import Choices, accuracy, bits_per_byte, exact_match
+from client.choices import LabelPrior
+from client.dataset import Dataset, Example, build_datasets
+from client.evaluation import accuracy, bits_per_byte, closed_choices, exact_match
 from client.order import generator
 from client.records import read_records
 from client.settings import HardwareSettings, InstitutionSettings
@@ -77,12 +76,8 @@ def open_workbench(plan: Plan, settings: InstitutionSettings, base: Base | None 
     """
     records = read_records(settings.records, plan)
     base = base or load_base(settings.base_directory(plan.base.name), settings.hardware)
-    train = build_dataset(records.train, plan.records, base.tokenizer)
-    test = build_dataset(records.test, plan.records, base.tokenizer)
-    for name, dataset in (("training", train), ("test", test)):
-        if not dataset.examples:
-            raise RecordError(f"{settings.records.source}: every {name} record is longer than records.max_tokens; raise it or truncate")
-    return Workbench(plan, base, train, test)
+    datasets = build_datasets(records, plan.records, base.tokenizer, settings.records.source)
+    return Workbench(plan, base, datasets.train, datasets.test)
 
 
 class Workbench:
@@ -91,7 +86,7 @@ class Workbench:
     def __init__(self, plan: Plan, base: Base, train: Dataset, test: Dataset) -> None:
         self.plan, self.base, self.train_set, self.test_set = plan, base, train, test
         self._adapter = AdapterConfig.from_fields(plan.trainable.model_dump())
-        self._choices = _choices(plan, base.tokenizer)
+        self._choices = closed_choices(plan, base.tokenizer)
         self._data = TrainingSet(train.examples, plan.seed, self._label_prior(train.examples))
         order = generator(plan.seed, "order of test records").permutation(len(test.examples))[: plan.evaluation.max_records]
         self._measured = [test.examples[index] for index in np.sort(order)]
@@ -149,10 +144,3 @@ class Workbench:
         device = self.base.net.model.embed_tokens.weight.device.type
         wanted = self.plan.training.precision
         return torch.autocast(device, torch.bfloat16, enabled=wanted == "bf16" or (wanted == "auto" and device != "cpu"))
-
-
-def _choices(plan: Plan, tokenizer: Tokenizer) -> Choices | None:
-    if plan.evaluation.metric != "accuracy":
-        return None
-    sequences = [[*ids, tokenizer.eos_token_id] for ids in tokenizer.encode_all(plan.evaluation.choices)]
-    return Choices(plan.evaluation.choices, build_trie(sequences))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -27,7 +28,8 @@ def read_source(source: str, seed: int) -> list[Row]:
     Raises:
         RecordError: the file cannot be used, or one side is empty.
     """
-    rows = read_rows(source)
+    # As JSON has them: dates of a Parquet file are text here as they are in an institution's copy.
+    rows = [replace(row, values=json.loads(json.dumps(row.values, default=str))) for row in read_rows(source)]
     if not any(SPLIT in row.values for row in rows):
         order = generator(seed, "split").permutation(len(rows))
         rows = [_with_split(row, "test" if place % TEST_SHARE == 0 else "train") for row, place in zip(rows, order, strict=True)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from consortium.workplace import base_directory
+from consortium.bases import base_directory
 from model.config import read_config
 from model.layout import Adaptation, AdapterConfig
 from protocols.plan import Plan, load_plan

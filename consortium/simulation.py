@@ -14,11 +14,13 @@ import torch
 from flwr.app import Context, RecordDict
 
 from client.client_app import OpenNode, make_client_app
+from client.dataset import Datasets
 from client.ledger import Ledger
 from client.node import Node
 from client.settings import HardwareSettings
-from client.workbench import Base, Workbench, load_base, open_workbench
+from client.workbench import Base, Workbench, load_base
 from consortium.baseline_process import BaselineProcess, BaselineProgress
+from consortium.preparation import prepare
 from consortium.report import Baselines, Outcome, Report, make_report, read_report
 from consortium.workplace import Workplace, open_workplace
 from coordinator.errors import ReleaseRefused
@@ -30,7 +32,7 @@ from coordinator.registry.states import RunState
 from coordinator.release import TrainedModel, release_model
 from coordinator.store import RunStore
 from model.layout import Adaptation, AdapterConfig
-from protocols.plan import Plan, load_plan
+from protocols.plan import Plan, load_plan, parse_plan
 from protocols.policy import Policy
 from protocols.state import State
 
@@ -43,12 +45,7 @@ class _Simulated:
 
     place: Workplace
     base: Base
-    benches: dict[str, Workbench]
-
-    def bench(self, name: str) -> Workbench:
-        if name not in self.benches:
-            self.benches[name] = open_workbench(self.place.plan, self.place.settings(name), self.base)
-        return self.benches[name]
+    benches: Mapping[str, Workbench]
 
 
 def simulate(
@@ -64,20 +61,22 @@ def simulate(
 ) -> Report:
     """Runs a plan with simulated institutions and compares it with what each reaches alone and all reach with pooled records.
 
-    An unfinished run of the same plan and seed in `out` goes on; a finished one is reported again.
+    An unfinished run of the same plan, seed and records in `out` goes on; a finished one is reported again.
 
     Raises:
-        ConsortiumError, ModelError: what cannot be used, in one sentence.
+        ConsortiumError, ModelError: what cannot be used, in one sentence; where it is plan, base or records, nothing was written.
+        OSError: a file cannot be written.
     """
     torch.set_num_threads(1)  # the federation and the baselines take one core each
     read, home = (plan, Path.cwd()) if isinstance(plan, Plan) else (load_plan(Path(plan)), Path(plan).resolve().parent)
-    place = open_workplace(_changed(read, seed, rounds), home, Path(out or f"consortium-{read.name}"), overwrite)
+    prepared = prepare(_changed(read, seed, rounds), home)
+    place = open_workplace(prepared, Path(out or f"consortium-{read.name}"), overwrite)
     earlier = read_report(place.report_file)
     if earlier is not None and (earlier["pooled"] is not None or not baselines):
         return earlier
     process = BaselineProcess(place, on_event, os.environ if environment is None else environment) if baselines else None
     try:
-        outcome = _federate(place, on_event)
+        outcome = _federate(place, prepared.datasets, on_event)
         found = process.finish() if process else Baselines()
     finally:
         if process:
@@ -87,11 +86,12 @@ def simulate(
 
 def _changed(plan: Plan, seed: int | None, rounds: int | None) -> Plan:
     changes = {name: value for name, value in (("seed", seed), ("rounds", rounds)) if value is not None}
-    return plan.model_copy(update=changes)
+    return parse_plan(plan.model_dump(by_alias=True) | changes, "the arguments of simulate")
 
 
-def _federate(place: Workplace, on_event: Watcher) -> Outcome:
-    simulated = _Simulated(place, load_base(place.base, HardwareSettings()), {})
+def _federate(place: Workplace, datasets: Mapping[str, Datasets], on_event: Watcher) -> Outcome:
+    base = load_base(place.base, HardwareSettings())
+    simulated = _Simulated(place, base, {name: Workbench(place.plan, base, one.train, one.test) for name, one in datasets.items()})
     registry = Registry.open(str(place.out / "registry.db"), _now)
     try:
         run = registry.find_run(place.plan.sha256, place.plan.seed)
@@ -136,7 +136,7 @@ def _node(simulated: _Simulated, name: str, operator: Operator, ledger: Ledger) 
     # Public, so that a run of the same seed ends with the same bits; a deployed node takes rounding from the operating system.
     rounding = hashlib.sha256(f"rounding {name} {simulated.place.plan.seed}".encode()).digest()
     identity, coordinator = simulated.place.identity(name), operator.identity.public_key
-    return Node(identity, operator.roster, coordinator, policy, ledger, lambda _: simulated.bench(name), os.urandom, rounding)
+    return Node(identity, operator.roster, coordinator, policy, ledger, lambda _: simulated.benches[name], os.urandom, rounding)
 
 
 def _outcome(simulated: _Simulated, registry: Registry, run: str) -> Outcome:
@@ -147,7 +147,7 @@ def _outcome(simulated: _Simulated, registry: Registry, run: str) -> Outcome:
     state = store.state(journal.state_sha256)
     trained = TrainedModel(run, state, journal.transcript, journal.threshold, place.plan.secure_aggregation.colluding)
     model = _released(place, registry, trained)
-    own = {name: _measured(simulated, name, state) for name in place.names}
+    own = {name: _measured(bench, state) for name, bench in simulated.benches.items()}
     return Outcome(registry.rounds(run), state.experts, journal.test_records, journal.threshold, own, model)
 
 
@@ -160,8 +160,8 @@ def _released(place: Workplace, registry: Registry, trained: TrainedModel) -> st
     return str(models / version.path)
 
 
-def _measured(simulated: _Simulated, name: str, state: State) -> float:
-    sums = simulated.bench(name).evaluate(state.tensors, state.experts)
+def _measured(bench: Workbench, state: State) -> float:
+    sums = bench.evaluate(state.tensors, state.experts)
     return sums.numerator / sums.denominator
 
 

@@ -5,25 +5,23 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from client.institution import Membership, write_membership
-from client.records import plan_fields
 from client.settings import InstitutionSettings, load_settings, write_settings
-from client.sources import Row
-from client.template import parse_template
 from consortium.errors import SimulationError
-from consortium.partition import partition, read_source
+from consortium.preparation import Preparation
 from coordinator.home import operator_identity, write_home
-from model.bases import bundled_base, bundled_names
 from model.config import read_config
-from model.fingerprint import checkpoint_sha256
 from protocols.files import write_file
 from protocols.identity import Identity
 from protocols.plan import Plan
 from protocols.roster import Roster, RosterEntry
+
+MARKER = "consortium-simulation.json"  # written first: only a folder that has it is gone on with, or emptied
+RESULTS = ("report.json", "picture.png", "registry.db", "registry.db-wal", "registry.db-shm", "runs", "models", "baselines")
+INPUTS = ("institutions", "identity.key", "config.json", "roster.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,84 +64,58 @@ class Workplace:
         return Roster(tuple(RosterEntry(name, self.identity(name).public_key) for name in sorted(self.names)))
 
 
-def open_workplace(plan: Plan, home: Path, out: Path, overwrite: bool) -> Workplace:
-    """Makes the folder of a simulation, or opens that of the same plan and seed again.
-
-    Args:
-        plan: as it was read; `home` is the folder that its paths are relative to.
+def open_workplace(prepared: Preparation, out: Path, overwrite: bool) -> Workplace:
+    """Makes the folder of a simulation, or opens that of the same plan, seed and records again.
 
     Raises:
-        ConsortiumError: the records cannot be used, or `out` holds something else.
+        SimulationError: `out` holds something else; nothing in it was changed.
     """
-    if plan.simulation is None:
-        raise SimulationError(f"plan {plan.name} has no [simulation] table; add one with source = the file of records")
-    base = base_directory(plan, home)
-    parts = partition(read_source(str(home / plan.simulation.source), plan.seed), plan.simulation, plan.seed)
-    plan = _completed(plan, base, [row for rows in parts.values() for row in rows])
-    place = Workplace(out, plan, tuple(parts), base)
-    if overwrite and out.exists():
+    place = Workplace(out, prepared.plan, tuple(prepared.copies), prepared.base)
+    earlier = _earlier_records(out)
+    if earlier is not None and not overwrite and _is_complete(place):
+        if (earlier, place.plan_file.read_bytes()) != (prepared.records_sha256, prepared.plan.canonical()):
+            raise SimulationError(f"{out} holds a run of another plan, seed or records; give --overwrite to replace it, or another --out")
+        return place
+    if earlier is not None:
         _remove(out)
-    if not place.plan_file.exists():
-        _make(place, parts)
-    elif place.plan_file.read_bytes() != plan.canonical():
-        raise SimulationError(f"{out} holds a run of another plan, seed or records; give --overwrite to replace it, or another --out")
+    _make(place, prepared)
     return place
 
 
-def _completed(plan: Plan, base: Path, rows: Sequence[Row]) -> Plan:
-    digest = checkpoint_sha256(base)
-    if plan.base.sha256 not in ("", digest):
-        raise SimulationError(f"{base} is not the checkpoint of the plan: its hash is {digest}; correct base.sha256 or the checkpoint")
-    plan = plan.model_copy(update={"base": plan.base.model_copy(update={"sha256": digest})})
-    if plan.evaluation.metric != "accuracy" or plan.evaluation.choices:
-        return plan
-    return plan.with_choices(_targets(plan, rows))
-
-
-def _targets(plan: Plan, rows: Sequence[Row]) -> tuple[str, ...]:
-    """The sorted distinct targets of the union's training records."""
-    if plan.records.messages:
-        raise SimulationError("accuracy needs prompt and target; records.messages goes with exact_match or bits_per_byte")
-    template = parse_template(plan.records.target, "records.target")
-    found = set()
-    for row in rows:
-        if row.values.get("split") == "train":
-            values = {field: _text(row, field) for field in plan_fields(plan.records)}
-            found.add(template.render(values))
-    return tuple(sorted(found))
-
-
-def _text(row: Row, field: str) -> str:
-    value = row.values.get(field)
-    if value is None:
-        raise SimulationError(f"{row.place}: field {field} is missing; add it, or correct the templates in [records]")
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-
-
-def base_directory(plan: Plan, home: Path) -> Path:
-    """The checkpoint of a plan: a bundled base, or a directory relative to the plan.
+def _earlier_records(out: Path) -> str | None:
+    """The hash of the records that the simulation in `out` was made of; None where nothing is there.
 
     Raises:
-        SimulationError: there is neither.
+        SimulationError: `out` is a file, or a folder that no simulation made.
     """
-    name = plan.base.name
-    if name in bundled_names():
-        return bundled_base(name)
-    if (home / name).is_dir():
-        return (home / name).resolve()
-    raise SimulationError(f"there is no base {name}: give a checkpoint directory or one of {', '.join(bundled_names())}")
+    if out.exists() and not out.is_dir():
+        raise SimulationError(f"{out} is a file, and a simulation needs a folder; move it away or give another --out")
+    marker = out / MARKER
+    # A process that was killed may have left the marker under its temporary name.
+    if not out.exists() or all(path.name.startswith(f".{MARKER}.") for path in out.iterdir()):
+        return None
+    if not marker.exists():
+        raise SimulationError(f"{out} holds files that no simulation made; move them away or give another --out")
+    try:
+        return str(json.loads(marker.read_text(encoding="utf-8"))["records_sha256"])
+    except (ValueError, KeyError, TypeError):
+        raise SimulationError(f"{marker} is damaged, so this may be no simulation's folder; move it away or give another --out") from None
 
 
-def _make(place: Workplace, parts: dict[str, list[Row]]) -> None:
-    """Everything that this simulation needs, and stock Flower's (`flwr run`) too; the plan comes after keys and records."""
-    if place.out.exists() and any(place.out.iterdir()):
-        _check_ours(place.out)
-        _remove(place.out)
-    for name, rows in parts.items():
+def _is_complete(place: Workplace) -> bool:
+    """Whether everything was made; what was begun and holds no result may be made anew."""
+    if not place.plan_file.exists() and any((place.out / name).exists() for name in RESULTS):
+        raise SimulationError(f"{place.out} holds a run without its plan.json; give --overwrite to replace it, or another --out")
+    return place.plan_file.exists()
+
+
+def _make(place: Workplace, prepared: Preparation) -> None:
+    """Everything that this simulation needs, and stock Flower's (`flwr run`) too; the marker comes first and the plan last."""
+    write_file(place.out / MARKER, json.dumps({"schema": 1, "records_sha256": prepared.records_sha256}).encode())
+    for name, copy in prepared.copies.items():
         folder = place.institutions / name
         folder.mkdir(parents=True)
-        lines = (json.dumps(row.values, ensure_ascii=False, default=str) for row in rows)
-        write_file(folder / "records.jsonl", "".join(f"{line}\n" for line in lines).encode())
+        write_file(folder / "records.jsonl", copy)
         content = {"records": {"source": "records.jsonl", "split": "split"}, "bases": {place.plan.base.name: str(place.base)}}
         write_settings(folder / "institution.toml", InstitutionSettings.model_validate(content))
         Identity.generate(name, os.urandom).save(folder / "identity.key")
@@ -152,17 +124,10 @@ def _make(place: Workplace, parts: dict[str, list[Row]]) -> None:
     write_home(place.out, place.plan, read_config(place.base), place.roster)
 
 
-def _check_ours(out: Path) -> None:
-    strange = {path.name for path in out.iterdir()} - {"institutions", "identity.key"}
-    if strange:
-        raise SimulationError(f"{out} holds files that no simulation made; give another --out")
-
-
 def _remove(out: Path) -> None:
-    if not (out / "institutions").is_dir() and any(out.iterdir()):
-        raise SimulationError(f"{out} holds files that no simulation made; give another --out")
-    for name in ("institutions", "runs", "models", "baselines"):
-        shutil.rmtree(out / name, ignore_errors=True)
-    for pattern in ("registry.db*", "identity.key", "report.json", "plan.json", "config.json", "roster.json", "picture.png"):
-        for path in out.glob(pattern):
-            path.unlink()
+    """Takes away what a simulation makes, and nothing else; the plan goes first, because it says that the folder is complete."""
+    for path in (out / name for name in ("plan.json", *RESULTS, *INPUTS)):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)

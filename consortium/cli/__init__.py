@@ -24,7 +24,7 @@ app.add_typer(model, name="model")
 
 
 def main() -> None:
-    """Runs the command line; an error of ours is one sentence on standard error and exit code 1."""
+    """Runs the command line; an error of ours, or of the file system, is one sentence on standard error and exit code 1."""
     from model.errors import ModelError
     from protocols.errors import ConsortiumError
 
@@ -32,4 +32,8 @@ def main() -> None:
         app()
     except (ConsortiumError, ModelError) as error:
         typer.echo(str(error), err=True)
+        sys.exit(1)
+    except OSError as error:
+        place, reason = error.filename or "a file of this command", error.strerror or str(error)
+        typer.echo(f"{place}: {reason}; check the path, its rights and the room on its disk", err=True)
         sys.exit(1)

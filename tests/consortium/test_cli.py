@@ -14,6 +14,7 @@ from consortium.demo.records import write_demo_records
 from consortium.errors import SimulationError
 from consortium.new_plan import write_plan
 from protocols.plan import load_plan
+from tests.consortium.small_plan import small_records, write_small
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,3 +66,37 @@ def test_plan_check_prints_one_document_of_costs(tmp_path: Path) -> None:
     costs = json.loads(done.stdout)
     assert costs["name"] == "demo"
     assert 0 < costs["upload_bytes"] <= 4 * costs["trained_parameters"]
+
+
+def _failed(folder: Path, *arguments: str) -> str:
+    """What a command that fails says: one line on standard error, nothing on standard output where a program reads it."""
+    done = _consortium(folder, *arguments)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1, done.stderr
+    return done.stderr
+
+
+def test_a_file_where_a_folder_is_needed_is_one_sentence(tmp_path: Path) -> None:
+    write_small(tmp_path)
+    assert "records.jsonl is a file" in _failed(tmp_path, "simulate", "plan.toml", "--out", "records.jsonl", "--json")
+
+
+def test_a_file_in_the_place_of_the_demonstration_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "consortium-demo").mkdir()
+    (tmp_path / "consortium-demo" / "run").write_text("mine")
+    assert "consortium-demo/run is a file" in _failed(tmp_path, "demo", "--json")
+    assert (tmp_path / "consortium-demo" / "run").read_text() == "mine"
+
+
+def test_a_bad_record_says_where_it_is_and_prints_no_document(tmp_path: Path) -> None:
+    rows = small_records()
+    del rows[8]["code"]
+    write_small(tmp_path, rows)
+    assert "records.jsonl, line 9: field code is missing" in _failed(tmp_path, "simulate", "plan.toml", "--json")
+    assert {path.name for path in tmp_path.iterdir()} == {"plan.toml", "records.jsonl"}
+
+
+def test_an_error_of_the_file_system_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "consortium-demo").write_text("mine")
+    assert _failed(tmp_path, "demo").startswith("consortium-demo: File exists; ")
