@@ -96,6 +96,11 @@ class Workbench:
         return self.base.sha256
 
     @property
+    def test_records(self) -> int:
+        """Test records that the metric is measured on."""
+        return len(self._measured)
+
+    @property
     def adaptation(self) -> Adaptation:
         return Adaptation(self.base.net.config, self._adapter, self.plan.seed)
 

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from consortium.errors import SimulationError
 from coordinator.registry.records import Round
 from protocols.files import write_file
 from protocols.plan import Plan
+
+# What summary and picture read of a report.
+READ_AGAIN = frozenset(
+    {"plan", "metric", "higher_is_better", "test_records", "base", "local_only", "federated", "federated_own", "pooled", "records",
+     "rounds", "model"}
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +37,22 @@ class Baselines:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordCounts:
+    """An institution's records: trained on and measured on, and how many of all were too long for the plan."""
+
+    train: int
+    test: int
+    truncated: int
+    dropped: int
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What a finished run hands to its report."""
 
     rounds: Sequence[Round]
     experts: Mapping[int, Sequence[int]]
-    test_records: int
+    records: Mapping[str, RecordCounts]
     threshold: int
     own: Mapping[str, float]  # institution -> federated model on its own test records
     model: str | None  # None where the plan's requirements for a release were not met
@@ -62,13 +79,14 @@ def make_report(plan: Plan, outcome: Outcome, baselines: Baselines, path: Path) 
         "base_sha256": plan.base.sha256,
         "metric": plan.evaluation.metric,
         "higher_is_better": plan.evaluation.higher_is_better,
-        "test_records": outcome.test_records,
+        "test_records": sum(one.test for name, one in outcome.records.items() if name not in outcome.rounds[-1].missing),
         "base": metrics[0],
         "local_only": _local_only(baselines, plan.evaluation.higher_is_better),
         "federated": metrics[-1],
         "federated_own": dict(outcome.own),
         "personalised": None,
         "pooled": baselines.pooled,
+        "records": {name: asdict(one) for name, one in outcome.records.items()},
         "rounds": [_round(one) for one in outcome.rounds if one.number],
         "experts": {"selected": {str(layer): list(chosen) for layer, chosen in sorted(outcome.experts.items())}, "excluded": 0},
         "mtp": {"acceptance_before": None, "acceptance_after": None},
@@ -81,8 +99,20 @@ def make_report(plan: Plan, outcome: Outcome, baselines: Baselines, path: Path) 
 
 
 def read_report(path: Path) -> Report | None:
-    """The report that an earlier process left."""
-    return Report(json.loads(path.read_text(encoding="utf-8")), path) if path.exists() else None
+    """The report that an earlier process left.
+
+    Raises:
+        SimulationError: the file is damaged.
+    """
+    if not path.exists():
+        return None
+    try:
+        document = json.loads(path.read_bytes())
+    except ValueError:
+        document = None
+    if not isinstance(document, dict) or not document.keys() >= READ_AGAIN:
+        raise SimulationError(f"{path} is damaged; delete it, and the same command writes it again")
+    return Report(document, path)
 
 
 def _local_only(baselines: Baselines, higher_is_better: bool) -> dict[str, Any] | None:

@@ -21,7 +21,7 @@ from client.settings import HardwareSettings
 from client.workbench import Base, Workbench, load_base
 from consortium.baseline_process import BaselineProcess, BaselineProgress
 from consortium.preparation import prepare
-from consortium.report import Baselines, Outcome, Report, make_report, read_report
+from consortium.report import Baselines, Outcome, RecordCounts, Report, make_report, read_report
 from consortium.workplace import Workplace, open_workplace
 from coordinator.errors import ReleaseRefused
 from coordinator.events import Event
@@ -148,7 +148,8 @@ def _outcome(simulated: _Simulated, registry: Registry, run: str) -> Outcome:
     trained = TrainedModel(run, state, journal.transcript, journal.threshold, place.plan.secure_aggregation.colluding)
     model = _released(place, registry, trained)
     own = {name: _measured(bench, state) for name, bench in simulated.benches.items()}
-    return Outcome(registry.rounds(run), state.experts, journal.test_records, journal.threshold, own, model)
+    records = {name: _counted(bench) for name, bench in simulated.benches.items()}
+    return Outcome(registry.rounds(run), state.experts, records, journal.threshold, own, model)
 
 
 def _released(place: Workplace, registry: Registry, trained: TrainedModel) -> str | None:
@@ -163,6 +164,11 @@ def _released(place: Workplace, registry: Registry, trained: TrainedModel) -> st
 def _measured(bench: Workbench, state: State) -> float:
     sums = bench.evaluate(state.tensors, state.experts)
     return sums.numerator / sums.denominator
+
+
+def _counted(bench: Workbench) -> RecordCounts:
+    train, test = bench.train_set, bench.test_set
+    return RecordCounts(len(train.examples), bench.test_records, train.truncated + test.truncated, train.dropped + test.dropped)
 
 
 def _now() -> datetime:

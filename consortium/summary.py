@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from rich.console import Console
 from rich.table import Table
 
@@ -11,14 +13,14 @@ from consortium.report import Report
 def print_summary(report: Report, console: Console) -> None:
     """Base, each hospital alone, federated and pooled; then where the model is."""
     better = "higher is better" if report["higher_is_better"] else "lower is better"
-    unit = "bytes" if report["metric"] == "bits_per_byte" else "records"
-    table = Table(title=f"{report['plan']['name']}: {report['metric']} on {report['test_records']} test {unit} ({better})")
+    table = Table(title=f"{report['plan']['name']}: {report['metric']} on {report['test_records']} test records ({better})")
     table.add_column("trained on")
     table.add_column("all test records", justify="right")
     table.add_column("own test records", justify="right")
     for name, union, own in _rows(report):
         table.add_row(name, _figure(union), _figure(own))
     console.print(table)
+    console.print(_records_line(report), highlight=False, soft_wrap=True)
     if report["model"]:
         console.print(f"Released model: {report['model']}", highlight=False, soft_wrap=True)
     else:
@@ -35,6 +37,16 @@ def _rows(report: Report) -> list[tuple[str, float | None, float | None]]:
     rows.append(("all, federated", report["federated"], sum(own) / len(own)))
     rows.append(("all, pooled (not private)", report["pooled"], None))
     return rows
+
+
+def _records_line(report: Report) -> str:
+    parts = (f"{name} {counts['train']} + {counts['test']}{_too_long(counts)}" for name, counts in report["records"].items())
+    return f"Records for training + test: {', '.join(parts)}"
+
+
+def _too_long(counts: Mapping[str, int]) -> str:
+    found = [f"{counts[what]} {what}" for what in ("truncated", "dropped") if counts[what]]
+    return f" ({', '.join(found)})" if found else ""
 
 
 def _figure(value: float | None) -> str:

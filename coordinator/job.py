@@ -52,7 +52,6 @@ class RunResult:
     state: State
     state_path: Path
     transcript_sha256: str
-    test_records: int  # or bytes, for bits_per_byte: the denominator of the last evaluation
     threshold: int
     colluding: int
 
@@ -197,7 +196,6 @@ def _journal(job: _Job, finished: FinishedSum, seconds: float) -> None:
             figures=journal.figures | known,
             parts=_merged(job, finished),
             seconds=journal.seconds + seconds,
-            test_records=figures.denominator or journal.test_records,
         )
     )
 
@@ -247,4 +245,4 @@ def _result(job: _Job) -> RunResult:
     state = current_state(job.terms, job.store)
     path = job.store.state_path(journal.state_sha256)
     sums = job.plan.secure_aggregation
-    return RunResult(job.run, state, path, journal.transcript, journal.test_records, journal.threshold, sums.colluding)
+    return RunResult(job.run, state, path, journal.transcript, journal.threshold, sums.colluding)

@@ -35,7 +35,6 @@ class Journal:
     figures: dict[str, float] = field(default_factory=dict)
     parts: dict[str, Part] = field(default_factory=dict)
     seconds: float = 0.0
-    test_records: int = 0  # denominator of the last evaluation
     threshold: int = 0  # of the last epoch
 
 

@@ -13,6 +13,8 @@ import pytest
 from consortium.demo.records import write_demo_records
 from consortium.errors import SimulationError
 from consortium.new_plan import write_plan
+from consortium.preparation import prepare
+from consortium.workplace import open_workplace
 from protocols.plan import load_plan
 from tests.consortium.small_plan import small_records, write_small
 
@@ -95,6 +97,12 @@ def test_a_bad_record_says_where_it_is_and_prints_no_document(tmp_path: Path) ->
     write_small(tmp_path, rows)
     assert "records.jsonl, line 9: field code is missing" in _failed(tmp_path, "simulate", "plan.toml", "--json")
     assert {path.name for path in tmp_path.iterdir()} == {"plan.toml", "records.jsonl"}
+
+
+def test_a_damaged_report_is_one_sentence(tmp_path: Path) -> None:
+    place = open_workplace(prepare(load_plan(write_small(tmp_path)), tmp_path), tmp_path / "consortium-small", overwrite=False)
+    place.report_file.write_text('{"schema": 1')
+    assert "consortium-small/report.json is damaged" in _failed(tmp_path, "simulate", "plan.toml", "--json")
 
 
 def test_an_error_of_the_file_system_is_one_sentence(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from consortium import simulate
 from consortium.demo.records import demo_records
 from consortium.errors import SimulationError
 from coordinator.events import RoundFinished
+from tests.consortium.small_plan import TEMPLATES, small_records, write_small
 
 PLAN = """
 name = "small"
@@ -78,6 +79,19 @@ def test_baselines_stand_beside_the_federation(tmp_path: Path) -> None:
     report = simulate(_plan(tmp_path), tmp_path / "out", rounds=1)
     assert set(report["local_only"]["institutions"]) == set(report["federated_own"])
     assert 0.0 <= report["pooled"] <= 1.0
+
+
+def test_bits_per_byte_counts_records_and_says_which_were_cut(tmp_path: Path) -> None:
+    rows = small_records()
+    rows[2]["note"] = rows[4]["note"] = rows[9]["note"] = "word " * 40
+    templates = f'{TEMPLATES}\nmax_tokens = 24\ntoo_long = "truncate"'
+    plan = write_small(tmp_path, rows, rounds=1, records=templates, evaluation='metric = "bits_per_byte"\nmax_records = 1')
+    report = simulate(plan, tmp_path / "out", baselines=False)
+    assert report["test_records"] == 3
+    assert report["records"]["north"] == {"train": 6, "test": 1, "truncated": 2, "dropped": 0}
+    assert report["records"]["south"]["truncated"] == 1
+    report.path.unlink()  # what a sentence about a damaged report asks for
+    assert simulate(plan, tmp_path / "out", baselines=False).document == report.document
 
 
 def test_bad_records_leave_nothing_behind(tmp_path: Path) -> None:
