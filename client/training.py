@@ -13,7 +13,7 @@ from client.dataset import Example
 from client.order import training_order
 from client.work import LocalUpdate
 from model.adapters import adapter_state, set_trainable
-from model.training import Batch, train
+from model.training import Batch, LossTerms, train
 from model.transformer import DeepseekV3
 from protocols.plan import Training
 from protocols.state import Tensors
@@ -29,11 +29,20 @@ class TrainingSet:
 
 
 def train_locally(
-    net: DeepseekV3, data: TrainingSet, terms: Training, trained: Collection[str], *, first_step: int, steps: int, learning_rate: float
+    net: DeepseekV3,
+    data: TrainingSet,
+    terms: Training,
+    trained: Collection[str],
+    *,
+    first_step: int,
+    steps: int,
+    learning_rate: float,
+    mtp: bool = True,
 ) -> LocalUpdate:
     """Trains the adapter tensors named by `trained` from where the network stands; the optimiser starts afresh.
 
-    `first_step` counts the steps of all rounds before, so that records are not repeated before all have been seen.
+    `first_step` counts the steps of all rounds before, so that records are not repeated before all have been seen. The loss
+    of multi-token prediction takes part if `mtp` says so.
     """
     set_trainable(net, trained)
     before = {name: values.copy() for name, values in adapter_state(net).items() if name in trained}
@@ -43,6 +52,7 @@ def train_locally(
         learning_rate=learning_rate,
         weight_decay=terms.weight_decay,
         proximal=terms.proximal,
+        terms=LossTerms() if mtp else LossTerms(mtp_weight=0.0),
     )
     after = adapter_state(net)
     return LocalUpdate(

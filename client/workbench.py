@@ -129,6 +129,7 @@ class Workbench:
                 first_step=(round_number - 1) * steps,
                 steps=steps,
                 learning_rate=learning_rate(self.plan, round_number),
+                mtp=self.plan.trainable.mtp is not False,
             )
 
     def evaluate(self, tensors: Tensors, experts: Experts) -> MetricSums:

@@ -102,8 +102,9 @@ class DeepseekV3(nn.Module):
         cache: LatentCache | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
+        ahead: bool = True,
     ) -> Hidden:
-        """The states that the output head reads; see `forward`."""
+        """The states that the output head reads; see `forward`. The MTP modules are left out with a cache, or unless `ahead`."""
         past, length = (cache.length if cache is not None else 0), input_ids.shape[1]
         if position_ids is None:
             position_ids = _positions(past, length, attention_mask, input_ids.device)
@@ -118,8 +119,8 @@ class DeepseekV3(nn.Module):
         main = self.model.norm(x)
         if cache is not None:
             cache.advance(length)
-            return Hidden(main, [], routings)
-        return Hidden(main, self._predict_ahead(main, input_ids, routings), routings)
+        predicted = self._predict_ahead(main, input_ids, routings) if ahead and cache is None else []
+        return Hidden(main, predicted, routings)
 
     def _predict_ahead(self, main: Tensor, input_ids: Tensor, routings: dict[int, Routing]) -> list[Tensor]:
         states: list[Tensor] = []
@@ -147,9 +148,9 @@ class DeepseekV3(nn.Module):
         """Mean cross entropy of targets [b, t]: the token at each position, or -100 where it is not to be learnt.
 
         The state of position p - 1 predicts the target at p. MTP depth k adds mtp_weight / D times its own mean
-        (DeepSeek-V3, equation 25). `valid` [b, t] says which tokens are not padding, for the expert counts.
+        (DeepSeek-V3, equation 25); with weight 0 the modules are not run. `valid` [b, t] says which tokens are not padding, for the expert counts.
         """
-        hidden = self.hidden(input_ids)
+        hidden = self.hidden(input_ids, ahead=mtp_weight > 0)
         states, wanted = select_targets(hidden.main, targets, 1)
         main = cross_entropy(states, self.lm_head, wanted, adjustment) / max(len(wanted), 1)
         zero = main.new_zeros(())

@@ -54,3 +54,12 @@ def test_an_adjustment_follows_its_targets_to_every_depth() -> None:
     logits[1, 1, 7] += 4.0
     expected = F.cross_entropy(torch.stack([logits[0, 2], logits[1, 1]]), torch.stack([tokens[0, 4], tokens[1, 3]]))
     assert torch.allclose(net.loss(tokens, targets, adjustment=adjustment).mtp, expected, atol=1e-5)
+
+
+def test_weight_zero_leaves_the_modules_out() -> None:
+    net, tokens = random_network(num_nextn_predict_layers=1), random_tokens(10, 2, 12)
+    loss = net.loss(tokens, tokens, mtp_weight=0.0)
+    loss.total.backward()
+    assert torch.equal(loss.total, loss.main)
+    assert net.config.num_hidden_layers not in loss.expert_counts
+    assert all(parameter.grad is None for parameter in net.mtp.parameters())
