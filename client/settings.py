@@ -116,7 +116,9 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError:
-        raise SettingsError(f"{path}: there is no readable file at this path; consortium client init writes one") from None
+        raise SettingsError(
+            f"{path}: there is no readable file at this path; correct it, or copy one that `consortium simulate` wrote"
+        ) from None
     except UnicodeDecodeError:
         raise SettingsError(f"{path}: the settings are not UTF-8 text; save the file as UTF-8") from None
     except tomllib.TOMLDecodeError as error:
