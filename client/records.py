@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from client.database import read_query, shown_source
 from client.errors import RecordError
 from client.settings import RecordSettings
 from client.sources import Row, read_rows
@@ -37,7 +38,7 @@ def read_records(settings: RecordSettings, plan: Plan) -> Records:
         RecordError: what cannot be used, naming file, line and field; nothing is left half-read.
     """
     fields = plan_fields(plan.records)
-    rows = read_rows(settings.source)
+    rows = read_query(settings.source, settings.query) if settings.query else read_rows(settings.source)
     splits = _split_by_column(rows, settings) if settings.split else _split_by_hash(rows, settings)
     columns = {field: settings.column(field, plan.name) for field in fields}
     chosen: dict[str, list[Record]] = {"train": [], "test": []}
@@ -47,7 +48,7 @@ def read_records(settings: RecordSettings, plan: Plan) -> Records:
     for split, name in (("train", "training"), ("test", "test")):
         if not chosen[split]:
             how = f'no row has {split} in column "{settings.split}"' if settings.split else "too few rows for test_fraction"
-            raise RecordError(f"{settings.source}: there are no {name} records ({how}); add some or change [records]")
+            raise RecordError(f"{shown_source(settings.source)}: there are no {name} records ({how}); add some or change [records]")
     return Records(tuple(chosen["train"]), tuple(chosen["test"]))
 
 

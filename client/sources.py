@@ -28,9 +28,6 @@ def read_rows(source: str) -> list[Row]:
     Raises:
         RecordError: no file, an empty one, an unknown format, a wrong encoding or a broken line.
     """
-    if "://" in source:
-        scheme = source.partition("://")[0]
-        raise RecordError(f"{scheme}:// sources are not read in this version; export the records to JSONL, CSV or Parquet")
     found = [source] if Path(source).is_file() else sorted(glob.glob(source, recursive=True))  # noqa: PTH207 (the pattern is absolute)
     paths = [Path(path) for path in found]
     if not paths:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from client.choices import LabelPrior, build_trie
+from client.database import shown_source
 from client.dataset import Dataset, Example, build_dataset
 from client.errors import RecordError
 from client.evaluation import Choices, accuracy, bits_per_byte, exact_match
@@ -75,13 +76,15 @@ def open_workbench(plan: Plan, settings: InstitutionSettings, base: Base | None 
     Raises:
         SettingsError, RecordError, ModelError: what is missing or does not fit, in one sentence.
     """
+    settings.hardware.check_plan(plan)
     records = read_records(settings.records, plan)
     base = base or load_base(settings.base_directory(plan.base.name), settings.hardware)
     train = build_dataset(records.train, plan.records, base.tokenizer)
     test = build_dataset(records.test, plan.records, base.tokenizer)
+    place = shown_source(settings.records.source)
     for name, dataset in (("training", train), ("test", test)):
         if not dataset.examples:
-            raise RecordError(f"{settings.records.source}: every {name} record is longer than records.max_tokens; raise it or truncate")
+            raise RecordError(f"{place}: every {name} record is longer than records.max_tokens; raise it or truncate")
     return Workbench(plan, base, train, test)
 
 

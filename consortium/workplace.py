@@ -23,6 +23,7 @@ from model.fingerprint import checkpoint_sha256
 from protocols.files import write_file
 from protocols.identity import Identity
 from protocols.plan import Plan
+from protocols.policy import Policy, write_policy
 from protocols.roster import Roster, RosterEntry
 
 
@@ -139,6 +140,8 @@ def _make(place: Workplace, parts: dict[str, list[Row]]) -> None:
     if place.out.exists() and any(place.out.iterdir()):
         _check_ours(place.out)
         _remove(place.out)
+    sums = place.plan.secure_aggregation
+    policy = Policy(min_institutions=sums.min_institutions, colluding=sums.colluding)
     for name, rows in parts.items():
         folder = place.institutions / name
         folder.mkdir(parents=True)
@@ -146,6 +149,7 @@ def _make(place: Workplace, parts: dict[str, list[Row]]) -> None:
         write_file(folder / "records.jsonl", "".join(f"{line}\n" for line in lines).encode())
         content = {"records": {"source": "records.jsonl", "split": "split"}, "bases": {place.plan.base.name: str(place.base)}}
         write_settings(folder / "institution.toml", InstitutionSettings.model_validate(content))
+        write_policy(folder / "policy.toml", policy)
         Identity.generate(name, os.urandom).save(folder / "identity.key")
     for name in place.names:
         write_membership(place.institutions / name, Membership(name, place.roster, place.operator.public_key))

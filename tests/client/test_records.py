@@ -100,12 +100,9 @@ def test_bad_input_is_one_sentence_naming_file_and_line(tmp_path: Path, name: st
     assert "\n" not in str(caught.value)
 
 
-def test_missing_file_and_database_are_refused(tmp_path: Path) -> None:
+def test_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="there is no file at this path"):
         read_records(settings(tmp_path / "*.jsonl"), plan())
-    with pytest.raises(RecordError, match="postgresql:// sources are not read") as caught:
-        read_records(RecordSettings(source="postgresql://user:secret@host/db", split="s"), plan())
-    assert "secret" not in str(caught.value)
 
 
 def test_hash_keeps_groups_whole_and_does_not_depend_on_other_records(tmp_path: Path) -> None:
