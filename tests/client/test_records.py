@@ -64,6 +64,15 @@ def test_numbers_become_text_and_digits_in_csv_stay(tmp_path: Path) -> None:
     assert read_records(settings(tmp_path / "r.csv"), plan()).train[0].values == {"note": "007", "code": "1.50"}
 
 
+def test_semicolons_separate_where_the_header_has_them(tmp_path: Path) -> None:
+    (tmp_path / "r.csv").write_text('text;code;split\n"fever; cough, rash";A;train\nb,c;B;test\n')
+    records = read_records(settings(tmp_path / "r.csv"), plan())
+    assert [dict(r.values) for r in records.train + records.test] == [
+        {"note": "fever; cough, rash", "code": "A"},
+        {"note": "b,c", "code": "B"},
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
