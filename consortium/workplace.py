@@ -80,7 +80,7 @@ def open_workplace(plan: Plan, home: Path, out: Path, overwrite: bool) -> Workpl
         raise SimulationError(f"plan {plan.name} has no [simulation] table; add one with source = the file of records")
     base = base_directory(plan, home)
     parts = partition(read_source(str(home / plan.simulation.source), plan.seed), plan.simulation, plan.seed)
-    plan = _completed(plan, base, [row for rows in parts.values() for row in rows])
+    plan = completed_plan(plan, base, [row for rows in parts.values() for row in rows])
     place = Workplace(out, plan, tuple(parts), base)
     if overwrite and out.exists():
         _remove(out)
@@ -91,7 +91,12 @@ def open_workplace(plan: Plan, home: Path, out: Path, overwrite: bool) -> Workpl
     return place
 
 
-def _completed(plan: Plan, base: Path, rows: Sequence[Row]) -> Plan:
+def completed_plan(plan: Plan, base: Path, rows: Sequence[Row]) -> Plan:
+    """The plan with its base's hash and, for accuracy, the choices of the union's training records.
+
+    Raises:
+        ConsortiumError: the base is another one, or a record lacks a field of the target.
+    """
     digest = checkpoint_sha256(base)
     if plan.base.sha256 not in ("", digest):
         raise SimulationError(f"{base} is not the checkpoint of the plan: its hash is {digest}; correct base.sha256 or the checkpoint")
@@ -109,12 +114,17 @@ def _targets(plan: Plan, rows: Sequence[Row]) -> tuple[str, ...]:
     found = set()
     for row in rows:
         if row.values.get("split") == "train":
-            values = {field: _text(row, field) for field in plan_fields(plan.records)}
+            values = {field: field_text(row, field) for field in plan_fields(plan.records)}
             found.add(template.render(values))
     return tuple(sorted(found))
 
 
-def _text(row: Row, field: str) -> str:
+def field_text(row: Row, field: str) -> str:
+    """A field's value as text.
+
+    Raises:
+        SimulationError: the row lacks it.
+    """
     value = row.values.get(field)
     if value is None:
         raise SimulationError(f"{row.place}: field {field} is missing; add it, or correct the templates in [records]")

@@ -70,3 +70,5 @@ def test_plan_check_prints_one_document_of_costs(tmp_path: Path) -> None:
     costs = json.loads(done.stdout)
     assert costs["name"] == "demo"
     assert 0 < costs["upload_bytes"] <= 4 * costs["trained_parameters"]
+    assert costs["download_bytes"] == costs["upload_bytes"]
+    assert costs["seconds_per_round"] > 0

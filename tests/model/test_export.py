@@ -22,7 +22,7 @@ from model.cli import app
 from model.errors import CheckpointError, ReleaseError
 from model.export import export_release, open_model
 from model.fingerprint import checkpoint_sha256
-from model.inventory import count_checkpoint
+from model.inventory import count_checkpoint, count_held
 from model.layout import AdapterConfig, adapter_layout
 from model.release import read_release
 from model.transformer import DeepseekV3
@@ -146,6 +146,7 @@ def test_the_inventory_counts_what_the_network_holds(tmp_path: Path) -> None:
     mtp = sum(p.numel() for name, p in net.named_parameters() if name.startswith("mtp."))
     assert found.mtp_parameters == mtp
     assert found.parameters == sum(p.numel() for p in net.parameters()) - mtp
+    assert count_held(tmp_path / "base") == sum(values.numel() for values in net.state_dict().values())
     unused = 2 * 6 * 3 * 32 * 16  # two layers of eight experts, two of which a token passes
     assert found.active_parameters == found.parameters - unused
     assert found.cache_bytes_per_token == net.new_cache(1, 1).nbytes
