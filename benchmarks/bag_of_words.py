@@ -41,7 +41,8 @@ def read_parts(prepared: Preparation) -> tuple[list[Part], int]:
     """Every institution's part over the words of the union's training records, and how many targets there are."""
     rows = {name: [json.loads(line) for line in copy.decode().splitlines()] for name, copy in prepared.copies.items()}
     every = [row for part in rows.values() for row in part]
-    plan, index = prepared.plan, {}
+    plan = prepared.plan
+    index: dict[str, int] = {}
     for row in every:
         if row["split"] == "train":
             for word in _words(plan, row):

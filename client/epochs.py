@@ -57,7 +57,7 @@ def _check_terms(node: Node, request: Request, manifest: EpochManifest) -> None:
     if (manifest.run, manifest.epoch) != (request.run, request.attempt):
         raise Refusal("the epoch manifest is for another run or epoch than its envelope")
     if manifest.roster_hash != node.roster.roster_hash:
-        raise Refusal(f"the roster of {node.name} differs from the coordinator's; compare both with `consortium client roster`")
+        raise Refusal(f"the roster of {node.name} differs from the coordinator's; compare names and keys in roster.toml with the operator")
     if len(manifest.members) < node.policy.min_institutions:
         raise PolicyError(
             f"the cohort has {len(manifest.members)} members and the policy of {node.name} asks for {node.policy.min_institutions}"

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from client.database import read_query, shown_source
 from client.errors import RecordError
 from client.settings import RecordSettings
 from client.sources import Row, read_rows
@@ -37,7 +38,8 @@ def read_records(settings: RecordSettings, plan: Plan) -> Records:
         RecordError: what cannot be used, naming file, line and field; nothing is left half-read.
     """
     plan_fields(plan.records)  # a wrong template is found before any file is read
-    return divide_records(read_rows(settings.source), settings, plan)
+    rows = read_query(settings.source, settings.query) if settings.query else read_rows(settings.source)
+    return divide_records(rows, settings, plan)
 
 
 def divide_records(rows: Sequence[Row], settings: RecordSettings, plan: Plan) -> Records:
@@ -56,7 +58,7 @@ def divide_records(rows: Sequence[Row], settings: RecordSettings, plan: Plan) ->
     for split, name in (("train", "training"), ("test", "test")):
         if not chosen[split]:
             how = f'no row has {split} in column "{settings.split}"' if settings.split else "too few rows for test_fraction"
-            raise RecordError(f"{settings.source}: there are no {name} records ({how}); add some or change [records]")
+            raise RecordError(f"{shown_source(settings.source)}: there are no {name} records ({how}); add some or change [records]")
     return Records(tuple(chosen["train"]), tuple(chosen["test"]))
 
 

@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from client.database import absolute_source
 from client.errors import SettingsError
+from protocols.commented import commented, quoted
 from protocols.files import write_file
+from protocols.plan import Plan
 from protocols.validation import first_problem
 
 
 class _Table(BaseModel):
-    """A TOML table in which an unknown key is an error."""
+    """A TOML table in which an unknown key is an error, and so is a value of another type."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class RecordSettings(_Table):
     """Where the records are and how they are divided."""
 
-    source: str = Field(min_length=1, description="JSONL, CSV or Parquet; a path relative to this file, * and ? allowed")
+    source: str = Field(
+        min_length=1, repr=False, description="JSONL, CSV or Parquet, a path relative to this file, * and ? allowed; or a database's URL"
+    )
+    query: str = Field("", description="with a URL: the SELECT whose rows are the records, in a fixed order")
     id: str = Field("", description="column that names a record")
     group: str = Field("", description="column that is never divided between training and test, say the patient")
     split: str = Field("", description="column holding train or test; records with anything else are not read")
@@ -37,6 +43,12 @@ class RecordSettings(_Table):
     def _one_division(self) -> Self:
         if bool(self.split) == (self.test_fraction is not None):
             raise ValueError("give either split or test_fraction")
+        return self
+
+    @model_validator(mode="after")
+    def _query_with_url(self) -> Self:
+        if ("://" in self.source) != bool(self.query):
+            raise ValueError("a database's URL as source needs a query, and files have none")
         return self
 
     def column(self, field: str, plan_name: str) -> str:
@@ -53,6 +65,36 @@ class HardwareSettings(_Table):
 
     device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$", description="cpu, cuda or cuda:N")
     base_precision: Literal["stored", "fp32", "bf16"] = Field("fp32", description="how the base's frozen weights are held")
+
+    gpus: Annotated[int, Field(ge=1)] = Field(1, description="GPUs that one training uses, where device is cuda")
+    max_rank: Annotated[int, Field(ge=1)] | None = Field(None, description="largest LoRA rank of a plan that is accepted")
+    keep_warm: bool = Field(True, description="whether the base stays in memory between rounds")
+
+    @field_validator("gpus")
+    @classmethod
+    def _one_gpu(cls, value: int) -> int:
+        if value > 1:
+            raise ValueError("this version trains on one GPU; set it to 1 or take it out")
+        return value
+
+    @field_validator("keep_warm")
+    @classmethod
+    def _stays_warm(cls, value: bool) -> bool:
+        if not value:
+            raise ValueError("this version always keeps the base in memory between rounds; set it to true or take it out")
+        return value
+
+    def check_plan(self, plan: Plan) -> None:
+        """Refuses a plan whose adapters are larger than this hardware is meant for.
+
+        Raises:
+            SettingsError: naming the plan's key.
+        """
+        for key, rank in _ranks(plan):
+            if self.max_rank is not None and rank > self.max_rank:
+                raise SettingsError(
+                    f"{key} is {rank} and this institution's hardware.max_rank {self.max_rank}; lower the one or raise the other"
+                )
 
 
 class StorageSettings(_Table):
@@ -93,7 +135,7 @@ def load_settings(path: Path) -> InstitutionSettings:
     here = path.resolve().parent
     return settings.model_copy(
         update={
-            "records": settings.records.model_copy(update={"source": str(here / settings.records.source)}),
+            "records": settings.records.model_copy(update={"source": absolute_source(settings.records.source, here)}),
             "bases": {name: str(here / directory) for name, directory in settings.bases.items()},
             "storage": StorageSettings(home=str(here / settings.storage.home)),
         }
@@ -106,7 +148,7 @@ def write_settings(path: Path, settings: InstitutionSettings) -> None:
     tables.append(_written("records", records, skip=("fields",)))
     plain = {field: column for field, column in records.fields.items() if isinstance(column, str)}
     tables.append(_mapping("records.fields", plain, RecordSettings.model_fields["fields"].description or ""))
-    tables += [_mapping(f"records.fields.{_quoted(p)}", table, "") for p, table in records.fields.items() if not isinstance(table, str)]
+    tables += [_mapping(f"records.fields.{quoted(p)}", table, "") for p, table in records.fields.items() if not isinstance(table, str)]
     tables.append(_mapping("bases", settings.bases, InstitutionSettings.model_fields["bases"].description or ""))
     tables += [_written("hardware", settings.hardware), _written("storage", settings.storage)]
     write_file(path, "\n\n".join(tables).encode() + b"\n")
@@ -116,28 +158,28 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError:
-        raise SettingsError(f"{path}: there is no readable file at this path; consortium client init writes one") from None
+        raise SettingsError(
+            f"{path}: there is no readable file at this path; correct it, or copy one that `consortium simulate` wrote"
+        ) from None
     except UnicodeDecodeError:
         raise SettingsError(f"{path}: the settings are not UTF-8 text; save the file as UTF-8") from None
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{path}: not valid TOML: {error}") from None
 
 
+def _ranks(plan: Plan) -> Iterator[tuple[str, int]]:
+    trainable = plan.trainable
+    if set(trainable.targets) - {"embeddings"}:
+        yield "trainable.lora_rank", trainable.lora_rank
+    yield from ((f"trainable.rank_pattern of {module}", rank) for module, rank in sorted(trainable.rank_pattern.items()))
+    if trainable.experts != "none" and trainable.expert_mode == "lora":
+        yield "trainable.expert_rank", trainable.expert_rank
+
+
 def _written(name: str, table: _Table, skip: tuple[str, ...] = ()) -> str:
-    lines = [f"[{name}]"]
-    for key, field in type(table).model_fields.items():
-        value = getattr(table, key)
-        if key not in skip:
-            # An unset key is shown as a comment, so that the reader sees what there is.
-            line = f"{key} = {_quoted(value)}" if value not in ("", None) else f"# {key} ="
-            lines.append(f"{line}  # {field.description}" if value not in ("", None) else f"{line}    {field.description}")
-    return "\n".join(lines)
+    return "\n".join([f"[{name}]", *commented(table, skip)])
 
 
 def _mapping(name: str, mapping: Mapping[str, str], description: str) -> str:
     heading = f"[{name}]  # {description}" if description else f"[{name}]"
-    return "\n".join([heading, *(f"{_quoted(key)} = {_quoted(value)}" for key, value in mapping.items())])
-
-
-def _quoted(value: str | float) -> str:
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return "\n".join([heading, *(f"{quoted(key)} = {quoted(value)}" for key, value in mapping.items())])

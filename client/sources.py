@@ -28,9 +28,6 @@ def read_rows(source: str) -> list[Row]:
     Raises:
         RecordError: no file, an empty one, an unknown format, a wrong encoding or a broken line.
     """
-    if "://" in source:
-        scheme = source.partition("://")[0]
-        raise RecordError(f"{scheme}:// sources are not read in this version; export the records to JSONL, CSV or Parquet")
     found = [source] if Path(source).is_file() else sorted(glob.glob(source, recursive=True))  # noqa: PTH207 (the pattern is absolute)
     paths = [Path(path) for path in found]
     if not paths:
@@ -70,18 +67,26 @@ def _jsonl(path: Path) -> Iterator[Row]:
 def _csv(path: Path) -> Iterator[Row]:
     # The default limit of 128 KiB a field is a clinical note's length; a larger one has no drawback.
     csv.field_size_limit(sys.maxsize)
-    reader = csv.reader((line for _, line in _lines(path)), strict=True)
+    lines = [line for _, line in _lines(path)]
+    reader = csv.reader(lines, strict=True, delimiter=_separator(lines[0]) if lines else ",")
     try:
         header = next(reader, [])
         _check_header(header, path)
         for cells in reader:
             place = f"{path}, line {reader.line_num}"
             if cells and len(cells) != len(header):
-                raise RecordError(f"{place}: {len(cells)} cells, but the header has {len(header)}; quote cells with commas or line ends")
+                raise RecordError(
+                    f"{place}: {len(cells)} cells, but the header has {len(header)}; quote cells with separators or line ends"
+                )
             if cells:
                 yield Row(dict(zip(header, cells, strict=True)), place)
     except csv.Error as error:
         raise RecordError(f"{path}, line {reader.line_num}: not valid CSV ({error}); quote cells with quotes or line ends") from None
+
+
+def _separator(first: str) -> str:
+    """The comma, or the semicolon where it gives the first line more columns: spreadsheets of many countries write it."""
+    return max(",;", key=lambda separator: len(next(csv.reader([first], delimiter=separator), [])))
 
 
 def _check_header(header: list[str], path: Path) -> None:

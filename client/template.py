@@ -46,7 +46,12 @@ def parse_template(text: str, where: str) -> Template:
     return Template(tuple(texts), tuple(fields))
 
 
+def is_field(name: str) -> bool:
+    """Whether a record's field of this name can stand between braces."""
+    return _FIELD.fullmatch(name) is not None
+
+
 def _checked(name: str, where: str) -> str:
-    if not _FIELD.fullmatch(name):
+    if not is_field(name):
         raise RecordError(f"{where} asks for {{{name}}}, but only a field's name may stand between braces; nothing more is done")
     return name

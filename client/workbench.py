@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from client.choices import LabelPrior
+from client.database import shown_source
 from client.dataset import Dataset, Example, build_datasets
 from client.evaluation import accuracy, bits_per_byte, closed_choices, exact_match
 from client.order import generator
@@ -74,9 +75,10 @@ def open_workbench(plan: Plan, settings: InstitutionSettings, base: Base | None 
     Raises:
         SettingsError, RecordError, ModelError: what is missing or does not fit, in one sentence.
     """
+    settings.hardware.check_plan(plan)
     records = read_records(settings.records, plan)
     base = base or load_base(settings.base_directory(plan.base.name), settings.hardware)
-    datasets = build_datasets(records, plan.records, base.tokenizer, settings.records.source)
+    datasets = build_datasets(records, plan.records, base.tokenizer, shown_source(settings.records.source))
     return Workbench(plan, base, datasets.train, datasets.test)
 
 

@@ -77,7 +77,7 @@ def _trainers(plan: Plan, benches: Mapping[str, Workbench]) -> Iterator[_Trainer
 def _trained(trainer: _Trainer, path: Path, on_round: OnRound) -> State:
     """The state after the last round; every tensor is trained in each round, whatever the federation's rule alternates."""
     plan, bench = trainer.bench.plan, trainer.bench
-    state = load_state(path) if path.exists() else _start(bench)
+    state = load_state(path) if path.exists() else starting_state(bench)
     for number in range(state.round + 1, plan.rounds + 1):
         update = bench.train(number, state.tensors, tuple(state.tensors), state.experts, trainer.steps)
         tensors = {name: values + update.delta[name] for name, values in state.tensors.items()}
@@ -87,7 +87,8 @@ def _trained(trainer: _Trainer, path: Path, on_round: OnRound) -> State:
     return state
 
 
-def _start(bench: Workbench) -> State:
+def starting_state(bench: Workbench) -> State:
+    """The public starting point with the experts that the institution's own records choose."""
     trainable, adaptation = bench.plan.trainable, bench.adaptation
     if trainable.experts.startswith("esft"):
         experts = select_experts(normalized_affinities(bench.expert_affinity()), trainable.expert_top_p)

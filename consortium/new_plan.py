@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client.sources import Row, read_rows
+from client.template import is_field
 from consortium.errors import SimulationError
 from protocols.files import write_file
 
@@ -85,12 +86,9 @@ def guess_fields(rows: Sequence[Row], source: str) -> Fields:
     """Guesses by the fields' names first, then by their values.
 
     Raises:
-        SimulationError: fewer than two fields hold something.
+        SimulationError: fewer than two fields can be used, or one that the plan needs is empty in a row.
     """
-    values = {field: [str(row.values.get(field) or "") for row in rows] for field in rows[0].values if field not in ("id", "split")}
-    values = {field: found for field, found in values.items() if _usable(field) and all(found)}
-    if len(values) < 2:
-        raise SimulationError(f"{source}: two fields that every record fills are needed, a text and its answer; add them")
+    values = _candidates(rows, source)
     site = _named(values, SITE_NAMES)
     rest = {field: found for field, found in values.items() if field != site} if len(values) > 2 else values
     text = _named(rest, TEXT_NAMES) or max(rest, key=lambda field: sum(map(len, rest[field])))
@@ -98,11 +96,33 @@ def guess_fields(rows: Sequence[Row], source: str) -> Fields:
     label = _named(answers, LABEL_NAMES) or min(answers, key=lambda field: len(set(answers[field])))
     sites = len(set(values[site])) if site else 0
     usable = site if site not in (text, label) and sites >= MIN_INSTITUTIONS else None
+    for field, use in ((label, "the answer"), (usable, "whose record it is")):
+        if field is not None:
+            _check_filled(rows, field, use)
     return Fields(text, label, usable, sites, len(set(answers[label])) <= min(CLOSED, len(rows) // 2))
 
 
-def _usable(field: str) -> bool:
-    return re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", field) is not None
+def _candidates(rows: Sequence[Row], source: str) -> dict[str, list[str]]:
+    """The fields that a plan may name and that most rows fill, with their values as text."""
+    values = {field: [_text(row, field) for row in rows] for field in rows[0].values if field not in ("id", "split")}
+    filled = {field: found for field, found in values.items() if 2 * sum(map(bool, found)) > len(rows)}
+    usable = {field: found for field, found in filled.items() if is_field(field)}
+    if len(usable) < 2:
+        strange = next((field for field in filled if field not in usable), None)
+        hint = "add them" if strange is None else f"rename {strange!r}, because a plan's fields hold no brackets, quotes or . ! :"
+        raise SimulationError(f"{source}: two fields that most records fill are needed, a text and its answer; {hint}")
+    return usable
+
+
+def _check_filled(rows: Sequence[Row], field: str, use: str) -> None:
+    for row in rows:
+        if not _text(row, field):
+            raise SimulationError(f"{row.place}: field {field}, taken for {use}, is empty; fill it, or take the row out")
+
+
+def _text(row: Row, field: str) -> str:
+    value = row.values.get(field)
+    return "" if value is None else str(value).strip()
 
 
 def _named(values: dict[str, list[str]], names: Sequence[str]) -> str | None:

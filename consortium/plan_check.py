@@ -1,52 +1,64 @@
-"""What a plan costs and reveals, from the plan and the base's configuration alone."""
+"""What a plan costs and reveals, from the plan, the base's configuration, and a few measured steps."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from client.records import plan_fields
 from consortium.bases import base_directory
+from consortium.preparation import check_cohort
+from consortium.round_time import measure_round
 from model.config import read_config
+from model.inventory import count_held
 from model.layout import Adaptation, AdapterConfig
 from protocols.plan import Plan, load_plan
 from protocols.schedule import planned_sums
 from protocols.update import Terms
 
-OPTIMIZER_COPIES = 4  # the weights, their gradient, and AdamW's two moments, in fp32
+OPTIMIZER_COPIES = 4  # the weights, their gradient, and AdamW's two moments
+FP32_BYTES = LANE_BYTES = 4
 
 
-def check_costs(path: Path) -> dict[str, Any]:
-    """Figures and sentences of `consortium plan check`.
+def check_costs(path: Path, clock: Callable[[], float]) -> dict[str, Any]:
+    """Figures and sentences of `consortium plan check`; `clock` gives seconds from any starting point.
 
     Raises:
-        ConsortiumError, ModelError: the plan or its base cannot be used.
+        ConsortiumError, ModelError: the plan, its base or its records cannot be used.
     """
-    plan = load_plan(path)
-    base = base_directory(plan, path.resolve().parent)
-    adaptation = Adaptation(read_config(base), AdapterConfig.from_fields(plan.trainable.model_dump()), plan.seed)
-    terms = Terms(plan, adaptation)
-    start = terms.start()
-    trained = [sum(tensor_size(tensor.shape) for tensor in terms.trained(start, one)) for one in planned_sums(plan) if one.kind == "update"]
-    parameters = sum(values.size for values in start.tensors.values())
-    frozen = sum(file.stat().st_size for file in base.glob("*.safetensors"))
+    torch.set_num_threads(1)  # as `simulate` does
+    plan, home = load_plan(path), path.resolve().parent
+    plan_fields(plan.records)
+    check_cohort(plan, plan.simulation.institutions if plan.simulation else plan.secure_aggregation.min_institutions)
+    base = base_directory(plan, home)
+    terms = Terms(plan, Adaptation(read_config(base), AdapterConfig.from_fields(plan.trainable.model_dump()), plan.seed))
+    parameters = sum(values.size for values in terms.start().tensors.values())
+    traffic = max(_round_bytes(terms))
+    time = measure_round(plan, base, home, clock)
     return {
         "schema": 1,
         "name": plan.name,
         "sha256": plan.sha256,
         "rounds": plan.rounds,
         "trained_parameters": parameters,
-        "memory_bytes": frozen + OPTIMIZER_COPIES * 4 * parameters,
-        "upload_bytes": 4 * max(trained),
+        "memory_bytes": FP32_BYTES * (count_held(base) + OPTIMIZER_COPIES * parameters),
+        "upload_bytes": traffic,
+        "download_bytes": traffic,  # the opened sum comes back as long as the masked vectors went out
+        "seconds_per_round": None if time is None else time.seconds,
+        "seconds_measured_on": None if time is None else f"one core of this machine, {time.records}",
         "reveals": _reveals(plan),
     }
 
 
-def tensor_size(shape: tuple[int, ...]) -> int:
-    """Elements of a tensor."""
-    size = 1
-    for length in shape:
-        size *= length
-    return size
+def _round_bytes(terms: Terms) -> Iterator[int]:
+    """Bytes of every round's sums, one way and for one institution; signatures and keys, a few kilobytes, are not counted."""
+    state = terms.start()
+    for _, sums in groupby(planned_sums(terms.plan), lambda planned: planned.round):
+        yield LANE_BYTES * sum(terms.lanes(state, planned).size for planned in sums)
 
 
 def _reveals(plan: Plan) -> list[str]:

@@ -51,7 +51,7 @@ def prepare(plan: Plan, home: Path) -> Preparation:
     """
     if plan.simulation is None:
         raise SimulationError(f"plan {plan.name} has no [simulation] table; add one with source = the file of records")
-    _check_cohort(plan, plan.simulation.institutions)
+    check_cohort(plan, plan.simulation.institutions)
     base = base_directory(plan, home)
     Adaptation(read_config(base), AdapterConfig.from_fields(plan.trainable.model_dump()), plan.seed).layout({})
     source = str(home / plan.simulation.source)
@@ -63,17 +63,29 @@ def prepare(plan: Plan, home: Path) -> Preparation:
     return Preparation(plan, base, copies, _datasets(plan, base, source, records))
 
 
-def _check_cohort(plan: Plan, institutions: int) -> None:
+def check_cohort(plan: Plan, institutions: int) -> None:
+    """Whether so many institutions carry the plan's secure sums.
+
+    Raises:
+        SimulationError: they are too few for its rounds, or for the colluding ones that it allows for.
+    """
     sums, needed = plan.secure_aggregation, max(plan.secure_aggregation.min_institutions, plan.participation.quorum)
     if institutions < needed:
         raise SimulationError(f"simulation.institutions is {institutions} and a round needs {needed}; raise it, or ask for fewer")
-    try:
-        check_threshold(institutions, sums.colluding, threshold(institutions, sums.colluding))
-    except ThresholdError:
+    most = max(colluding for colluding in range(institutions) if _carries(institutions, colluding))
+    if sums.colluding > most:
         raise SimulationError(
-            f"secure_aggregation.colluding = {sums.colluding} is too many among {institutions} institutions; "
+            f"secure_aggregation.colluding is {sums.colluding} and {institutions} institutions carry at most {most}; "
             "lower it, or raise simulation.institutions"
-        ) from None
+        )
+
+
+def _carries(institutions: int, colluding: int) -> bool:
+    try:
+        check_threshold(institutions, colluding, threshold(institutions, colluding))
+    except ThresholdError:
+        return False
+    return True
 
 
 def _completed(plan: Plan, base: Path, records: Iterable[Records]) -> Plan:

@@ -15,7 +15,7 @@ from flwr.app import Context, RecordDict
 
 from client.client_app import OpenNode, make_client_app
 from client.dataset import Datasets
-from client.ledger import Ledger
+from client.institution import open_node
 from client.node import Node
 from client.settings import HardwareSettings
 from client.workbench import Base, Workbench, load_base
@@ -33,7 +33,6 @@ from coordinator.release import TrainedModel, release_model
 from coordinator.store import RunStore
 from model.layout import Adaptation, AdapterConfig
 from protocols.plan import Plan, load_plan, parse_plan
-from protocols.policy import Policy
 from protocols.state import State
 
 Watcher: TypeAlias = Callable[[Event | BaselineProgress], None]
@@ -105,8 +104,7 @@ def _train(simulated: _Simulated, registry: Registry, on_event: Watcher) -> str:
     """The run's id, once it is finished."""
     place = simulated.place
     operator = Operator(place.operator, place.roster, os.urandom)
-    ledgers = {name: Ledger.open(Path(place.settings(name).storage.home), _now) for name in place.names}
-    nodes = {number: _node(simulated, name, operator, ledgers[name]) for number, name in enumerate(place.names, 1)}
+    nodes = {number: _node(simulated, name) for number, name in enumerate(place.names, 1)}
     apps = {number: make_client_app(_always(node)) for number, node in nodes.items()}
     contexts = {number: Context(run_id=1, node_id=number, node_config={}, state=RecordDict(), run_config={}) for number in apps}
     adapter = AdapterConfig.from_fields(place.plan.trainable.model_dump())
@@ -121,8 +119,8 @@ def _train(simulated: _Simulated, registry: Registry, on_event: Watcher) -> str:
             on_event=on_event,
         )
     finally:
-        for ledger in ledgers.values():
-            ledger.close()
+        for node in nodes.values():
+            node.ledger.close()
     return result.run
 
 
@@ -130,13 +128,10 @@ def _always(node: Node) -> OpenNode:
     return lambda _: node
 
 
-def _node(simulated: _Simulated, name: str, operator: Operator, ledger: Ledger) -> Node:
-    sums = simulated.place.plan.secure_aggregation
-    policy = Policy(min_institutions=sums.min_institutions, colluding=sums.colluding)
+def _node(simulated: _Simulated, name: str) -> Node:
     # Public, so that a run of the same seed ends with the same bits; a deployed node takes rounding from the operating system.
     rounding = hashlib.sha256(f"rounding {name} {simulated.place.plan.seed}".encode()).digest()
-    identity, coordinator = simulated.place.identity(name), operator.identity.public_key
-    return Node(identity, operator.roster, coordinator, policy, ledger, lambda _: simulated.benches[name], os.urandom, rounding)
+    return open_node(simulated.place.institutions / name, lambda _: simulated.benches[name], _now, rounding)
 
 
 def _outcome(simulated: _Simulated, registry: Registry, run: str) -> Outcome:

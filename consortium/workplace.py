@@ -17,6 +17,7 @@ from model.config import read_config
 from protocols.files import write_file
 from protocols.identity import Identity
 from protocols.plan import Plan
+from protocols.policy import Policy, write_policy
 from protocols.roster import Roster, RosterEntry
 
 MARKER = "consortium-simulation.json"  # written first: only a folder that has it is gone on with, or emptied
@@ -112,12 +113,15 @@ def _is_complete(place: Workplace) -> bool:
 def _make(place: Workplace, prepared: Preparation) -> None:
     """Everything that this simulation needs, and stock Flower's (`flwr run`) too; the marker comes first and the plan last."""
     write_file(place.out / MARKER, json.dumps({"schema": 1, "records_sha256": prepared.records_sha256}).encode())
+    sums = place.plan.secure_aggregation
+    policy = Policy(min_institutions=sums.min_institutions, colluding=sums.colluding)
     for name, copy in prepared.copies.items():
         folder = place.institutions / name
         folder.mkdir(parents=True)
         write_file(folder / "records.jsonl", copy)
         content = {"records": {"source": "records.jsonl", "split": "split"}, "bases": {place.plan.base.name: str(place.base)}}
         write_settings(folder / "institution.toml", InstitutionSettings.model_validate(content))
+        write_policy(folder / "policy.toml", policy)
         Identity.generate(name, os.urandom).save(folder / "identity.key")
     for name in place.names:
         write_membership(place.institutions / name, Membership(name, place.roster, place.operator.public_key))

@@ -55,5 +55,5 @@ def open_home(folder: Path) -> Home:
         plan, entries = (folder / "plan.json").read_bytes(), json.loads((folder / "roster.json").read_text())
         roster = Roster(tuple(RosterEntry(name, bytes.fromhex(key)) for name, key in sorted(entries.items())))
     except (OSError, ValueError, AttributeError):
-        raise SettingsError(f"{folder} holds no prepared plan; `consortium simulate` and `coordinator submit` prepare one") from None
+        raise SettingsError(f"{folder} holds no prepared plan; `consortium simulate` prepares one") from None
     return Home(folder, plan_from_canonical(plan), read_config(folder), Identity.load(OPERATOR, folder / "identity.key"), roster)

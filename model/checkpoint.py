@@ -56,9 +56,12 @@ def save_checkpoint(net: DeepseekV3, path: str | Path) -> None:
         CheckpointError: the path exists and is not an empty directory.
     """
     target = Path(path)
-    if target.exists() and any(target.iterdir()):
-        raise CheckpointError(f"{target} is not empty: give a new directory")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise CheckpointError(f"{target} is {'not empty' if target.is_dir() else 'a file'}: give a new directory")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise CheckpointError(f"{target} lies below a file: give a new directory") from None
     draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
         save_file(dict(disk_tensors(net)), draft / "model.safetensors", metadata={"format": "pt"})

@@ -52,6 +52,12 @@ def count_checkpoint(directory: Path) -> Inventory:
     return Inventory(total, active, mtp, per_layer * config.num_hidden_layers * width, sha256)
 
 
+def count_held(directory: Path) -> int:
+    """Elements that the network holds in memory; MTP modules share the main model's embedding and head."""
+    config = read_config(directory)
+    return sum(size for name, _, size in _tensors(directory) if not (_is_mtp(name, config) and name.endswith(_MTP_COPIES)))
+
+
 def _tensors(directory: Path) -> Iterator[tuple[str, str, int]]:
     for path in tensor_files(directory):
         with safe_open(path, framework="np") as file:

@@ -148,7 +148,8 @@ class DeepseekV3(nn.Module):
         """Mean cross entropy of targets [b, t]: the token at each position, or -100 where it is not to be learnt.
 
         The state of position p - 1 predicts the target at p. MTP depth k adds mtp_weight / D times its own mean
-        (DeepSeek-V3, equation 25); with weight 0 the modules are not run. `valid` [b, t] says which tokens are not padding, for the expert counts.
+        (DeepSeek-V3, equation 25); with weight 0 the modules are not run.
+        `valid` [b, t] says which tokens are not padding, for the expert counts.
         """
         hidden = self.hidden(input_ids, ahead=mtp_weight > 0)
         states, wanted = select_targets(hidden.main, targets, 1)

@@ -12,7 +12,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
 from protocols.errors import PlanError
 from protocols.validation import first_problem
@@ -24,12 +24,13 @@ NonNegativeInt = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
+Texts = Annotated[tuple[str, ...], Field(strict=False)]  # TOML and JSON have arrays, no tuples; the texts themselves stay strict
 
 
 class _Table(BaseModel):
-    """A TOML table in which an unknown key is an error."""
+    """A TOML table in which an unknown key is an error, and so is a value of another type; an integer may stand for a real number."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Base(_Table):
@@ -62,7 +63,7 @@ class Trainable(_Table):
 
     lora_rank: PositiveInt = Field(8, description="rank of LoRA on the targets")
     lora_alpha: PositiveFloat = Field(16, description="LoRA scale: alpha / rank")
-    targets: tuple[str, ...] = Field(
+    targets: Texts = Field(
         ("attention", "shared_experts", "dense_mlp", "lm_head"),
         description="attention, shared_experts, dense_mlp, lm_head, embeddings (trained in full), or exact module names",
     )
@@ -71,7 +72,9 @@ class Trainable(_Table):
     expert_mode: Literal["lora", "full"] = Field("lora", description="LoRA on, or full weights of, the chosen experts")
     expert_rank: PositiveInt = Field(8, description="rank of LoRA on routed experts")
     expert_top_p: Fraction = Field(0.2, description="share of the affinity that the chosen experts of a layer cover")
-    mtp: Literal["auto"] | bool = Field("auto", description="auto adapts the MTP module if the base has one; true refuses a base without")
+    mtp: Literal["auto", True, False] = Field(
+        "auto", description="auto adapts the MTP module if the base has one; true refuses a base without"
+    )
     router_bias: Literal["frozen"] = Field("frozen", description="the selection bias stays as it is in the base")
 
 
@@ -131,7 +134,7 @@ class Evaluation(_Table):
 
     metric: Literal["accuracy", "exact_match", "bits_per_byte"] = Field("accuracy", description="a pair of sums over test records")
     every: PositiveInt = Field(1, description="rounds between two evaluations; the last round is always evaluated")
-    choices: tuple[str, ...] = Field((), description="the closed list of targets for accuracy; simulate fills an empty one")
+    choices: Texts = Field((), description="the closed list of targets for accuracy; simulate fills an empty one")
     max_records: PositiveInt = Field(2000, description="test records per institution")
 
     @property
@@ -170,11 +173,29 @@ class Uniform(_Table):
     uniform: Literal[True]
 
 
+def _partition_table(value: Any) -> str | None:
+    """The table that a partition's keys belong to, so that an error is about that one alone."""
+    tables: dict[str, type[_Table]] = {"field": ByField, "dirichlet": Dirichlet, "uniform": Uniform, "alpha": Dirichlet}
+    if isinstance(value, dict):
+        return next((table.__name__ for key, table in tables.items() if key in value), None)
+    return type(value).__name__
+
+
+Partition = Annotated[
+    Annotated[ByField, Tag("ByField")] | Annotated[Dirichlet, Tag("Dirichlet")] | Annotated[Uniform, Tag("Uniform")],
+    Discriminator(
+        _partition_table,
+        custom_error_type="partition",
+        custom_error_message="give { field = ... }, { dirichlet = ..., alpha = ... } or { uniform = true }",
+    ),
+]
+
+
 class Simulation(_Table):
     """What only `simulate` reads."""
 
     source: str = Field(min_length=1, description="records; a path relative to the plan")
-    partition: ByField | Dirichlet | Uniform = Field(Uniform(uniform=True), description="field, dirichlet with alpha, or uniform")
+    partition: Partition = Field(Uniform(uniform=True), description="field, dirichlet with alpha, or uniform")
     institutions: Annotated[int, Field(ge=3)] = Field(5, description="how many institutions")
     max_records: NonNegativeInt = Field(0, description="training records per institution; 0 takes all")
 

@@ -9,7 +9,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from protocols.commented import commented
 from protocols.errors import PolicyError
+from protocols.files import write_file
 from protocols.plan import Plan
 from protocols.validation import first_problem
 
@@ -64,3 +66,9 @@ def load_policy(path: Path) -> Policy:
         raise PolicyError(f"{path}: {first_problem(error, Policy)}") from None
     except (OSError, ValueError):
         raise PolicyError(f"{path}: the policy is not readable TOML; mend it or delete it for the defaults") from None
+
+
+def write_policy(path: Path, policy: Policy) -> None:
+    """Writes the file with a comment on every key."""
+    lines = ["# What this institution allows, whatever a plan asks; its own node refuses the rest.", *commented(policy)]
+    write_file(path, "\n".join([*lines, ""]).encode())

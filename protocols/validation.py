@@ -12,13 +12,15 @@ def first_problem(error: ValidationError, model: type[BaseModel]) -> str:
     """The first problem of `error`, naming the field by its dotted path; the value itself is never repeated."""
     problems = error.errors(include_url=False, include_input=False, include_context=False)
     problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
-    path = [str(part) for part in problem["loc"] if not str(part)[:1].isupper()]
-    field = ".".join(path) or "the document"
+    path = [str(part) for part in problem["loc"]]
+    field = ".".join(part for part in path if not part[:1].isupper()) or "the document"
     if problem["type"] == "extra_forbidden":
         return f"{field} is not a known key{_suggestion(path, model)}"
     if problem["type"] == "missing":
         return f"{field} is missing"
     message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "literal_error":
+        message = message.replace("True", "true").replace("False", "false")  # as TOML writes them
     return f"{field}: {message[:1].lower()}{message[1:]}"
 
 
@@ -29,13 +31,15 @@ def _suggestion(path: list[str], model: type[BaseModel]) -> str:
 
 
 def _keys_at(path: list[str], model: type[BaseModel]) -> list[str]:
-    here: type[BaseModel] | None = model
+    """The keys of the table at `path`; where a key may hold several tables, the table's class follows it in the path."""
+    here: list[type[BaseModel]] = [model]
     for part in path:
-        field = here.model_fields.get(part) if here else None
-        here = _table(field.annotation) if field else None
-    return [field.alias or name for name, field in here.model_fields.items()] if here else []
+        field = here[0].model_fields.get(part) if here else None
+        here = [table for table in here if table.__name__ == part] if part[:1].isupper() else _tables(field.annotation) if field else []
+    return [field.alias or name for name, field in here[0].model_fields.items()] if here else []
 
 
-def _table(annotation: Any) -> type[BaseModel] | None:
-    candidates = [annotation, *get_args(annotation)]
-    return next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
+def _tables(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [table for part in get_args(annotation) for table in _tables(part)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -24,14 +25,17 @@ def check(
     """Say what a plan trains, what a round costs, and what an institution reveals."""
     from consortium.plan_check import check_costs
 
-    costs = check_costs(path)
+    costs = check_costs(path, time.perf_counter)
     if as_json:
         typer.echo(json.dumps(costs, indent=2))
         return
     typer.echo(f"plan {costs['name']} ({costs['sha256'][:12]}): {costs['rounds']} rounds")
     typer.echo(f"trained parameters: {costs['trained_parameters']:,} (experts that the plan will choose not counted)")
     typer.echo(f"memory for training, without activations: about {costs['memory_bytes'] / 1e6:.0f} MB")
-    typer.echo(f"largest upload of a round: about {costs['upload_bytes'] / 1e6:.1f} MB per institution")
+    typer.echo(f"largest upload of a round: about {costs['upload_bytes'] / 1e6:.1f} MB per institution, and as much download")
+    seconds, how = costs["seconds_per_round"], costs["seconds_measured_on"]
+    said = "not measured, because the base is large" if seconds is None else f"about {seconds:.1f} s per institution ({how})"
+    typer.echo(f"training in a round, without measuring test records: {said}")
     typer.echo("an institution reveals:")
     for sentence in costs["reveals"]:
         typer.echo(f"  - {sentence}")

@@ -1,7 +1,7 @@
 """Clinical-style notes with codes: every hospital has its own conditions, wording and number of notes.
 
 Many notes name other conditions too, as denied, ruled out, past or in the family; which one is coded follows from the words
-around it, so counting words is not enough.
+around it, so counting single words is not enough.
 """
 
 from __future__ import annotations

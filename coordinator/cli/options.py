@@ -28,12 +28,12 @@ def located(registry: str | None) -> str:
 
 @contextmanager
 def opened(registry: str | None) -> Iterator[Registry]:
-    """An existing registry; looking never makes one."""
+    """An existing registry; looking never makes, migrates or writes one."""
     from datetime import UTC, datetime
 
     from coordinator.registry.registry import Registry
 
-    found = Registry.open(located(registry), lambda: datetime.now(UTC), create=False)
+    found = Registry.open(located(registry), lambda: datetime.now(UTC), read_only=True)
     try:
         yield found
     finally:

@@ -1,52 +1,51 @@
-"""Opening a database: SQLite by path with durable settings, anything else by SQLAlchemy URL; then its migrations."""
+"""Opening a database, SQLite by path with durable settings or any by SQLAlchemy URL, and its migrations unless it is only read."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError
 from sqlalchemy.pool import StaticPool
 
 from coordinator.errors import RegistryError
+from coordinator.registry.tables import Base
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
-def open_engine(location: str, create: bool) -> Engine:
-    """An engine for a SQLite path or a URL, with its schema up to date.
+def open_engine(location: str, read_only: bool) -> Engine:
+    """An engine for a SQLite path or a URL: with its schema brought up to date, or as it is and never written.
 
     Raises:
-        RegistryError: there is no such registry (and `create` is false), it cannot be opened, or a newer version wrote it.
+        RegistryError: it cannot be opened or a newer version wrote it; with `read_only` also if there is no registry, or an older one.
     """
-    url = location if "://" in location else f"sqlite:///{location}"
-    _check_file(url, create)
     try:
-        engine = _engine(url)
-        with engine.connect().execution_options(writes=True) as connection, connection.begin():
-            migrate(connection)
+        url = make_url(location) if "://" in location else URL.create("sqlite", database=location)
+        return _reading_engine(url) if read_only else _writing_engine(url)
     except (ArgumentError, NoSuchModuleError):
         raise RegistryError(
-            f"{_shown(url)} is not a database URL that is understood; give a path, or sqlite:/// or postgresql:// ..."
+            f"{_shown(location)} is not a database URL that is understood; give a path, or sqlite:/// or postgresql:// ..."
         ) from None
+    except ModuleNotFoundError as error:
+        raise RegistryError(f"{_shown(location)} needs the Python package {error.name}; install consortium[postgresql]") from None
     except DatabaseError as error:
         raise RegistryError(
-            f"{_shown(url)} cannot be opened as a registry: {str(error.orig).splitlines()[0]}; check path and rights"
+            f"{_shown(location)} cannot be opened as a registry: {str(error.orig).splitlines()[0]}; check path and rights"
         ) from None
-    return engine
 
 
 def migrate(connection: Connection) -> None:
     """Brings the schema to the newest revision, inside the connection's transaction."""
     config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
-    script = ScriptDirectory.from_config(config)
+    script = _script(config)
     present = MigrationContext.configure(connection).get_current_revision()
     if present == script.get_current_head():
         return
@@ -55,16 +54,59 @@ def migrate(connection: Connection) -> None:
     command.upgrade(config, "head")
 
 
-def _engine(url: str) -> Engine:
-    parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite":
-        return create_engine(parsed)
+def _script(config: Config) -> ScriptDirectory:
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    return ScriptDirectory.from_config(config)
+
+
+def _writing_engine(url: URL) -> Engine:
+    engine = _engine(url)
+    with engine.connect().execution_options(writes=True) as connection, connection.begin():
+        migrate(connection)
+    return engine
+
+
+def _reading_engine(url: URL) -> Engine:
+    is_file = url.get_backend_name() == "sqlite" and not _in_memory(url)
+    engine = create_engine(_read_only_file(Path(url.database or ""))) if is_file else _engine(url)
+    with engine.connect() as connection:
+        _check_schema(connection, url.database if is_file else _shown(url.render_as_string()))
+    return engine
+
+
+def _read_only_file(path: Path) -> URL:
+    if not path.is_file():
+        raise RegistryError(
+            f"there is no registry at {path}; name one with --registry, for example --registry OUT/registry.db of a simulation"
+        )
+    # Even a read-only connection leaves -wal and -shm files, unless the file is said not to change: true while nobody has it open.
+    live = any(path.with_name(path.name + suffix).exists() for suffix in ("-wal", "-journal"))
+    how = {"mode": "ro"} if live else {"mode": "ro", "immutable": "1"}
+    return URL.create("sqlite", database=f"file:{quote(str(path.resolve()))}", query={**how, "uri": "true"})
+
+
+def _check_schema(connection: Connection, shown: str | None) -> None:
+    present, newest = MigrationContext.configure(connection).get_current_revision(), _script(Config()).get_current_head()
+    if present is None or not set(Base.metadata.tables) <= set(inspect(connection).get_table_names()):
+        raise RegistryError(f"{shown} is no registry: it lacks the tables of one; name another with --registry")
+    if present != newest:
+        raise RegistryError(f"{shown} has schema {present} and this version reads {newest}; install the version that wrote it")
+
+
+def _engine(url: URL) -> Engine:
+    if url.get_backend_name() != "sqlite":
+        # SQLAlchemy's own default for postgresql:// is psycopg2; the extra `postgresql` installs its successor.
+        return create_engine(url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url)
     # One connection must be shared in memory, where every new one would be another, empty database.
-    options: dict[str, Any] = {"poolclass": StaticPool} if parsed.database in (None, "", ":memory:") else {}
-    engine = create_engine(parsed, connect_args={"timeout": 30, "check_same_thread": False}, **options)
+    options: dict[str, Any] = {"poolclass": StaticPool} if _in_memory(url) else {}
+    engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False}, **options)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _in_memory(url: URL) -> bool:
+    return url.database in (None, "", ":memory:")
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
@@ -80,19 +122,9 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-def _check_file(url: str, create: bool) -> None:
-    if create or not url.startswith("sqlite:///") or url == "sqlite:///:memory:":
-        return
-    path = Path(url.removeprefix("sqlite:///"))
-    if not path.is_file():
-        raise RegistryError(
-            f"there is no registry at {path}; name one with --registry, for example --registry OUT/registry.db of a simulation"
-        )
-
-
-def _shown(url: str) -> str:
-    """The location without a password."""
+def _shown(location: str) -> str:
+    """The location without a password, which may also stand in a URL's query."""
     try:
-        return make_url(url).render_as_string(hide_password=True).removeprefix("sqlite:///")
+        return make_url(location).set(query={}).render_as_string() if "://" in location else location
     except ArgumentError:
         return "the location given"

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, Self
 
 from sqlalchemy import Engine, func, select
+from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import Session
 
 from coordinator.errors import LeaseHeld, RegistryError
@@ -30,13 +31,15 @@ class Registry:
         self._clock = clock
 
     @classmethod
-    def open(cls, location: str, clock: Clock, *, create: bool = True) -> Self:
+    def open(cls, location: str, clock: Clock, *, read_only: bool = False) -> Self:
         """Opens a SQLite file by path, or any database by SQLAlchemy URL, and brings its schema up to date.
 
+        With `read_only` nothing is made, migrated or written, and nothing but reading may be asked afterwards.
+
         Raises:
-            RegistryError: nothing can be opened there; with `create` false also if there is no registry yet.
+            RegistryError: nothing can be opened there; with `read_only` also if there is no registry of this version.
         """
-        return cls(open_engine(location, create), clock)
+        return cls(open_engine(location, read_only), clock)
 
     def close(self) -> None:
         """Ends the connections; the registry is not used afterwards."""
@@ -210,8 +213,11 @@ class Registry:
 
     @contextmanager
     def _reading(self) -> Iterator[Session]:
-        with Session(self._engine) as session:
-            yield session
+        try:
+            with Session(self._engine) as session:
+                yield session
+        except DatabaseError as error:
+            raise RegistryError(f"the registry cannot be read ({type(error.orig).__name__}); restore a backup, or try again") from None
 
     def _append(self, session: Session, kind: str, run: str | None, body: Mapping[str, Any]) -> ChainHead:
         session.flush()

@@ -1,9 +1,12 @@
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from client.errors import SettingsError
-from client.settings import InstitutionSettings, RecordSettings, load_settings, write_settings
+from client.settings import HardwareSettings, InstitutionSettings, RecordSettings, load_settings, write_settings
+from protocols.plan import parse_plan
 
 MINIMAL = '[records]\nsource = "records/*.csv"\nsplit = "part"\n'
 
@@ -26,7 +29,12 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     ("text", "sentence"),
     [
         (MINIMAL + 'sorce = "x"\n', "records.sorce is not a known key; did you mean source"),
-        (MINIMAL + "[hardware]\ngpus = 4\n", "hardware.gpus is not a known key"),
+        (MINIMAL + "[hardware]\ngpus = 4\n", "hardware.gpus: this version trains on one GPU"),
+        (MINIMAL + "[hardware]\ngpus = 0\n", "hardware.gpus"),
+        (MINIMAL + "[hardware]\nkeep_warm = false\n", "hardware.keep_warm: this version always keeps the base in memory"),
+        (MINIMAL + '[hardware]\nmax_rank = "8"\n', "hardware.max_rank"),
+        (MINIMAL.replace("records/*.csv", "sqlite:///x.db"), "a database's URL as source needs a query"),
+        (MINIMAL + 'query = "select 1"\n', "a database's URL as source needs a query"),
         (MINIMAL + '[hardware]\ndevice = "tpu"\n', "hardware.device"),
         (MINIMAL + "test_fraction = 0.5\n", "give either split or test_fraction"),
         ('[records]\nsource = "x.csv"\n', "give either split or test_fraction"),
@@ -49,6 +57,40 @@ def test_missing_file_and_wrong_encoding_are_named(tmp_path: Path) -> None:
     (tmp_path / "latin.toml").write_bytes('name = "Zürich"'.encode("latin-1"))
     with pytest.raises(SettingsError, match="not UTF-8"):
         load_settings(tmp_path / "latin.toml")
+
+
+def test_every_key_of_hardware_is_known(tmp_path: Path) -> None:
+    text = '[hardware]\ndevice = "cuda:0"\ngpus = 1\nbase_precision = "bf16"\nmax_rank = 16\nkeep_warm = true\n'
+    hardware = load_settings(written(tmp_path, MINIMAL + text)).hardware
+    assert (hardware.gpus, hardware.max_rank, hardware.keep_warm) == (1, 16, True)
+
+
+@pytest.mark.parametrize(
+    ("trainable", "key"),
+    [
+        ({"lora_rank": 9, "experts": "none"}, "trainable.lora_rank is 9"),
+        ({"rank_pattern": {"lm_head": 9}}, "trainable.rank_pattern of lm_head is 9"),
+        ({"expert_rank": 9}, "trainable.expert_rank is 9"),
+        ({"expert_rank": 9, "experts": "none"}, None),
+        ({"expert_rank": 9, "expert_mode": "full"}, None),
+        ({"lora_rank": 9, "targets": ["embeddings"]}, None),
+        ({"lora_rank": 8}, None),
+    ],
+)
+def test_a_plan_of_a_larger_rank_is_refused(trainable: dict[str, Any], key: str | None) -> None:
+    plan = parse_plan({"name": "a", "base": "tiny", "records": {"prompt": "{a}", "target": "{b}"}, "trainable": trainable}, "plan.toml")
+    HardwareSettings().check_plan(plan)
+    with pytest.raises(SettingsError, match=key) if key else nullcontext():
+        HardwareSettings(max_rank=8).check_plan(plan)
+
+
+def test_a_database_s_file_is_relative_to_the_settings_and_a_server_s_url_stays(tmp_path: Path) -> None:
+    text = '[records]\nsource = "sqlite:///records.db"\nquery = "select 1"\nsplit = "part"\n'
+    assert load_settings(written(tmp_path, text)).records.source == f"sqlite:///{tmp_path}/records.db"
+    server = "postgresql://me:secret@host/db?sslmode=require"
+    records = load_settings(written(tmp_path, text.replace("sqlite:///records.db", server))).records
+    assert records.source == server
+    assert "secret" not in repr(records)
 
 
 def test_base_that_is_not_bound_is_named(tmp_path: Path) -> None:

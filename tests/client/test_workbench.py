@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from client.errors import RecordError
+from client.errors import RecordError, SettingsError
 from client.settings import HardwareSettings, InstitutionSettings
 from client.work import Work
 from client.workbench import Base, Workbench, load_base, open_workbench
@@ -38,18 +38,26 @@ def make_plan(**tables: object) -> Plan:
     return parse_plan(content | tables, "plan")
 
 
-def open_bench(plan: Plan, base: Base, tmp_path: Path, labels: tuple[str, ...] = COLOURS) -> Workbench:
+def open_bench(
+    plan: Plan, base: Base, tmp_path: Path, labels: tuple[str, ...] = COLOURS, hardware: dict[str, object] | None = None
+) -> Workbench:
     things = ("grass", "the sky", "a rose", "lettuce")
     rows = [
         {"text": f"{things[n % 4]} {n // 4}", "label": labels[n % len(labels)], "split": "test" if n < 8 else "train"} for n in range(40)
     ]
     (tmp_path / "records.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    settings = InstitutionSettings.model_validate({"records": {"source": str(tmp_path / "records.jsonl"), "split": "split"}})
+    content = {"records": {"source": str(tmp_path / "records.jsonl"), "split": "split"}, "hardware": hardware or {}}
+    settings = InstitutionSettings.model_validate(content)
     return open_workbench(plan, settings, base)
 
 
 def moved(state: Tensors, delta: Tensors) -> dict[str, np.ndarray]:
     return {name: values + delta[name] if name in delta else values for name, values in state.items()}
+
+
+def test_a_plan_beyond_the_hardware_s_rank_is_refused(base: Base, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"trainable\.lora_rank is 4 and this institution's hardware\.max_rank 3"):
+        open_bench(make_plan(), base, tmp_path, hardware={"max_rank": 3})
 
 
 def test_training_moves_exactly_the_trained_tensors_and_lowers_the_loss(base: Base, tmp_path: Path) -> None:

@@ -63,11 +63,18 @@ def test_a_new_plan_never_replaces_a_file(tmp_path: Path) -> None:
     assert (tmp_path / "triage.toml").read_text() == "mine"
 
 
+def test_new_prints_one_document(tmp_path: Path) -> None:
+    done = _consortium(tmp_path, "new", "triage", "--json")
+    assert json.loads(done.stdout) == {"schema": 1, "name": "triage", "path": "triage.toml"}
+
+
 def test_plan_check_prints_one_document_of_costs(tmp_path: Path) -> None:
     done = _consortium(ROOT, "plan", "check", "consortium/demo/plan.toml", "--json")
     costs = json.loads(done.stdout)
     assert costs["name"] == "demo"
     assert 0 < costs["upload_bytes"] <= 4 * costs["trained_parameters"]
+    assert costs["download_bytes"] == costs["upload_bytes"]
+    assert costs["seconds_per_round"] > 0
 
 
 def _failed(folder: Path, *arguments: str) -> str:

@@ -10,8 +10,8 @@ from consortium.demo.records import demo_records
 from consortium.demo.vocabulary import CONDITIONS, HOSPITALS
 
 
-def _bag_of_words_accuracy() -> float:
-    """Logistic regression on which words the pooled notes hold."""
+def _single_words_accuracy() -> float:
+    """Logistic regression on which single words the pooled notes hold."""
     records = list(demo_records(0))
     sides = {side: [record for record in records if record["split"] == side] for side in ("train", "test")}
     bags = {side: [set(record["note"].lower().split()) for record in part] for side, part in sides.items()}
@@ -28,8 +28,8 @@ def _bag_of_words_accuracy() -> float:
     return float((layer(counts["test"]).argmax(1) == wanted["test"]).float().mean())
 
 
-def test_counting_words_of_the_pooled_notes_is_better_than_chance_and_not_enough() -> None:
-    assert 3 / len(CONDITIONS) < _bag_of_words_accuracy() < 0.85
+def test_counting_single_words_of_the_pooled_notes_is_better_than_chance_and_not_enough() -> None:
+    assert 3 / len(CONDITIONS) < _single_words_accuracy() < 0.85
 
 
 def test_notes_are_the_same_for_the_same_seed_and_others_for_another() -> None:

@@ -10,7 +10,12 @@ from client.errors import RecordError
 from consortium import simulate
 from consortium.demo.records import demo_records
 from consortium.errors import SimulationError
+from consortium.preparation import prepare
+from consortium.workplace import open_workplace
+from coordinator.errors import JobError
 from coordinator.events import RoundFinished
+from protocols.plan import load_plan
+from protocols.policy import Policy, load_policy, write_policy
 from tests.consortium.small_plan import TEMPLATES, small_records, write_small
 
 PLAN = """
@@ -92,6 +97,16 @@ def test_bits_per_byte_counts_records_and_says_which_were_cut(tmp_path: Path) ->
     assert report["records"]["south"]["truncated"] == 1
     report.path.unlink()  # what a sentence about a damaged report asks for
     assert simulate(plan, tmp_path / "out", baselines=False).document == report.document
+
+
+def test_every_institution_has_settings_and_a_policy_that_its_node_obeys(tmp_path: Path) -> None:
+    path = _plan(tmp_path)
+    place = open_workplace(prepare(load_plan(path), tmp_path), tmp_path / "out", overwrite=False)
+    policies = [load_policy(place.institutions / name / "policy.toml") for name in place.names]
+    assert policies == [Policy(min_institutions=3, colluding=1)] * 3
+    write_policy(place.institutions / place.names[1] / "policy.toml", Policy(max_rounds=1))
+    with pytest.raises(JobError, match=f"{place.names[1]}: rounds is 2 and this institution's policy allows at most 1"):
+        simulate(path, tmp_path / "out", baselines=False)
 
 
 def test_bad_records_leave_nothing_behind(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from model.cli import app
 from model.errors import CheckpointError, ReleaseError
 from model.export import export_release, open_model
 from model.fingerprint import checkpoint_sha256
-from model.inventory import count_checkpoint
+from model.inventory import count_checkpoint, count_held
 from model.layout import AdapterConfig, adapter_layout
 from model.release import read_release
 from model.transformer import DeepseekV3
@@ -123,6 +123,22 @@ def test_nothing_is_written_over_an_existing_directory(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine"]
 
 
+@pytest.mark.parametrize(("out", "sentence"), [("mine", "mine is a file"), ("mine/out", "out lies below a file")])
+def test_a_file_is_never_replaced_by_a_directory(tmp_path: Path, out: str, sentence: str) -> None:
+    _, release = released(tmp_path)
+    (tmp_path / "mine").write_text("kept")
+    with pytest.raises(CheckpointError, match=sentence):
+        export_release(release, tmp_path / out)
+    assert (tmp_path / "mine").read_text() == "kept"
+
+
+def test_export_prints_one_document(tmp_path: Path) -> None:
+    _, release = released(tmp_path)
+    result = CliRunner().invoke(app, ["export", str(release), str(tmp_path / "out"), "--json"])
+    document = json.loads(result.stdout)
+    assert (document["path"], document["sha256"]) == (str(tmp_path / "out"), checkpoint_sha256(tmp_path / "out"))
+
+
 def test_the_inventory_counts_what_the_network_holds(tmp_path: Path) -> None:
     net = random_network(num_nextn_predict_layers=1, n_shared_experts=1)
     save_checkpoint(net, tmp_path / "base")
@@ -130,6 +146,7 @@ def test_the_inventory_counts_what_the_network_holds(tmp_path: Path) -> None:
     mtp = sum(p.numel() for name, p in net.named_parameters() if name.startswith("mtp."))
     assert found.mtp_parameters == mtp
     assert found.parameters == sum(p.numel() for p in net.parameters()) - mtp
+    assert count_held(tmp_path / "base") == sum(values.numel() for values in net.state_dict().values())
     unused = 2 * 6 * 3 * 32 * 16  # two layers of eight experts, two of which a token passes
     assert found.active_parameters == found.parameters - unused
     assert found.cache_bytes_per_token == net.new_cache(1, 1).nbytes

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from model import checkpoint_sha256, load_checkpoint
 from model.bases import bundled_base
+from model.cli import app
 from model.config import ModelConfig
 from model.errors import CheckpointError, RecipeError
 from model.pretraining.batches import record_batches
@@ -170,6 +172,18 @@ def test_the_result_loads_with_its_mtp_module_and_tokenizer(books: Path, tmp_pat
     assert [step.stage for step in steps] == ["network"] * 6 + ["mtp"] * 16
     assert steps[5].loss < steps[0].loss
     assert steps[-1].loss < steps[6].loss
+
+
+def test_the_command_prints_one_document(books: Path, tmp_path: Path) -> None:
+    content = small_recipe(books).model_dump(exclude_none=True)
+    tables = {key: value for key, value in content.items() if isinstance(value, dict)}
+    lines = [f"{key} = {json.dumps(value)}" for key, value in content.items() if key not in tables]
+    for name, table in tables.items():
+        lines += [f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in table.items())]
+    (tmp_path / "recipe.toml").write_text("\n".join(lines))
+    arguments = [str(tmp_path / "recipe.toml"), "--data", str(books.parent), "--out", str(tmp_path / "base"), "--json"]
+    result = CliRunner().invoke(app, ["pretrain", *arguments])
+    assert json.loads(result.stdout)["sha256"] == checkpoint_sha256(tmp_path / "base")
 
 
 @pytest.mark.parametrize("factor", [0.25, 3.0])

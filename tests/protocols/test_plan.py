@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,52 @@ def test_an_unknown_key_is_named_with_its_table_and_a_suggestion() -> None:
 def test_what_cannot_be_honoured_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(PlanError, match=message):
         parsed(**changes)
+
+
+@pytest.mark.parametrize(
+    ("partition", "message"),
+    [
+        ({"dirichlet": "label"}, "simulation.partition.alpha is missing"),
+        ({"alpha": 0.3}, "simulation.partition.dirichlet is missing"),
+        ({"dirichlet": "label", "alpha": "0.3"}, "simulation.partition.alpha: input should be a valid number"),
+        ({"dirichlet": "label", "alpha": 0.3, "alpa": 1}, "alpa is not a known key; did you mean alpha"),
+        ({"uniform": False}, "simulation.partition.uniform: input should be true"),
+        ({"uniform": True, "alpha": 0.3}, "simulation.partition.alpha is not a known key; known here: uniform"),
+        ({"field": "site", "alpha": 0.3}, "simulation.partition.alpha is not a known key; known here: field"),
+        ({"dirichlt": "label"}, "simulation.partition: give { field"),
+        ("uniform", "simulation.partition: give { field"),
+    ],
+)
+def test_an_error_in_a_partition_is_about_the_table_that_was_meant(partition: object, message: str) -> None:
+    with pytest.raises(PlanError, match=re.escape(message)):
+        parsed(simulation={"source": "x", "partition": partition})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rounds": "8"}, "rounds"),
+        ({"rounds": 8.0}, "rounds"),
+        ({"training": {"local_steps": True}}, "training.local_steps"),
+        ({"training": {"learning_rate": "1e-3"}}, "training.learning_rate"),
+        ({"trainable": {"mtp": "yes"}}, "trainable.mtp: input should be 'auto', true or false"),
+        ({"trainable": {"targets": "attention"}}, "trainable.targets"),
+        ({"evaluation": {"choices": [1]}}, "evaluation.choices.0"),
+    ],
+)
+def test_a_value_of_another_type_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(PlanError, match=re.escape(f"plan.toml: {message}")):
+        parsed(**changes)
+
+
+def test_an_integer_may_stand_for_a_real_number_and_an_array_for_a_list_of_names() -> None:
+    plan = parsed(
+        training={"learning_rate": 1},
+        trainable={"targets": ["attention"], "mtp": True},
+        simulation={"source": "x", "partition": {"dirichlet": "label", "alpha": 1}},
+    )
+    assert (plan.training.learning_rate, plan.trainable.targets, plan.trainable.mtp) == (1.0, ("attention",), True)
+    assert plan_from_canonical(plan.canonical()) == plan
 
 
 def test_the_error_does_not_repeat_the_value() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from protocols.errors import PolicyError
 from protocols.plan import parse_plan
-from protocols.policy import Policy, check_plan, load_policy
+from protocols.policy import Policy, check_plan, load_policy, write_policy
 
 PLAN = parse_plan({"name": "triage", "base": "tiny", "records": {"prompt": "{a}", "target": "{b}"}}, "plan.toml")
 
@@ -41,3 +41,10 @@ def test_an_unknown_term_is_named(tmp_path: Path) -> None:
     (tmp_path / "policy.toml").write_text("coluding = 2\n")
     with pytest.raises(PolicyError, match="did you mean colluding"):
         load_policy(tmp_path / "policy.toml")
+
+
+def test_a_written_policy_is_commented_and_read_back(tmp_path: Path) -> None:
+    policy = Policy(min_institutions=4, colluding=0, targets=("attention", "lm_head"))
+    write_policy(tmp_path / "policy.toml", policy)
+    assert load_policy(tmp_path / "policy.toml") == policy
+    assert "# most rounds of one plan" in (tmp_path / "policy.toml").read_text()

@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Callable
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, inspect
+from sqlalchemy.exc import OperationalError
 
 from coordinator.errors import RegistryError
 from coordinator.registry import Registry
@@ -64,8 +66,71 @@ def test_registry_of_a_newer_version_is_refused(tmp_path: Path, clock: Callable[
 
 def test_looking_for_a_registry_makes_none(tmp_path: Path, clock: Callable[[], datetime]) -> None:
     with pytest.raises(RegistryError, match="there is no registry at"):
-        Registry.open(str(tmp_path / "absent.db"), clock, create=False)
+        Registry.open(str(tmp_path / "absent.db"), clock, read_only=True)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "content", ["", "CREATE TABLE mine (a)", "CREATE TABLE alembic_version (version_num); INSERT INTO alembic_version VALUES ('0001')"]
+)
+def test_looking_at_a_database_that_is_no_registry_changes_nothing(tmp_path: Path, clock: Callable[[], datetime], content: str) -> None:
+    path = tmp_path / "other?.db"
+    path.touch()
+    connection = sqlite3.connect(path)
+    connection.executescript(content)
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(RegistryError, match=r"other\?\.db is no registry"):
+        Registry.open(str(path), clock, read_only=True)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_looking_at_a_registry_writes_nothing_beside_it_and_refuses_another_schema(tmp_path: Path, clock: Callable[[], datetime]) -> None:
+    path = tmp_path / "registry.db"
+    Registry.open(str(path), clock).close()
+    before = path.read_bytes()
+    registry = Registry.open(str(path), clock, read_only=True)
+    assert registry.runs() == ()
+    with pytest.raises(OperationalError, match="readonly"):
+        registry.append_event("note", None, {})
+    registry.close()
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE alembic_version SET version_num = '0000'")
+    connection.commit()
+    connection.close()
+    with pytest.raises(RegistryError, match="has schema 0000 and this version reads 0001"):
+        Registry.open(str(path), clock, read_only=True)
+
+
+def test_looking_sees_what_a_running_job_has_written(tmp_path: Path, clock: Callable[[], datetime]) -> None:
+    job = Registry.open(str(tmp_path / "registry.db"), clock)
+    job.append_event("note", None, {})
+    looking = Registry.open(str(tmp_path / "registry.db"), clock, read_only=True)
+    assert looking.head().length == 1
+    job.append_event("note", None, {})
+    assert looking.head().length == 2
+    looking.close()
+    job.close()
+
+
+def test_damaged_registry_is_one_sentence(tmp_path: Path, clock: Callable[[], datetime]) -> None:
+    path = tmp_path / "registry.db"
+    Registry.open(str(path), clock).close()
+    content = path.read_bytes()
+    path.write_bytes(content[:8192] + b"\xff" * (len(content) - 8192))
+    with pytest.raises(RegistryError, match="cannot be (read|opened)"):
+        Registry.open(str(path), clock, read_only=True).events()
+
+
+@pytest.mark.skipif(find_spec("psycopg") is not None, reason="psycopg is installed")
+@pytest.mark.parametrize("read_only", [True, False])
+def test_missing_driver_is_one_sentence(clock: Callable[[], datetime], read_only: bool) -> None:
+    with pytest.raises(RegistryError, match=r"needs the Python package psycopg; install consortium\[postgresql\]") as raised:
+        Registry.open("postgresql://me:secret@host/registry", clock, read_only=read_only)
+    assert "secret" not in str(raised.value)
 
 
 def test_file_that_is_no_database_is_refused(tmp_path: Path, clock: Callable[[], datetime]) -> None:

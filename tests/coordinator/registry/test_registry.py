@@ -55,7 +55,7 @@ def test_everything_survives_closing(tmp_path: Path, clock: Callable[[], datetim
     first = Registry.open(path, clock)
     run, head = first.create_run(new_run, b"\x01"), first.head()
     first.close()
-    second = Registry.open(path, clock, create=False)
+    second = Registry.open(path, clock, read_only=True)
     assert (second.runs(), second.head()) == ((run,), head)
     second.close()
 

@@ -1,0 +1,102 @@
+"""What `consortium plan check` says before anything is trained."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from client.errors import RecordError
+from consortium.demo.records import write_demo_records
+from consortium.errors import SimulationError
+from consortium.plan_check import check_costs
+
+PLAN = """
+name = "small"
+base = "tiny"
+rounds = 3
+[records]
+prompt = "{note}\\ncode:"
+target = " {code}"
+max_tokens = 96
+[trainable]
+lora_rank = 2
+targets = ["attention"]
+expert_rank = 2
+[training]
+local_steps = 30
+batch_size = 4
+label_prior = "corrected"
+[simulation]
+source = "records.jsonl"
+"""
+
+
+def steady(seconds: float) -> Callable[[], float]:
+    """A clock that goes on by as much at every look."""
+    ticks = itertools.count()
+    return lambda: next(ticks) * seconds
+
+
+def write(folder: Path, content: str = PLAN) -> Path:
+    (folder / "plan.toml").write_text(content)
+    return folder / "plan.toml"
+
+
+def test_time_is_measured_on_the_plan_s_own_records(tmp_path: Path) -> None:
+    write_demo_records(tmp_path / "records.jsonl", 0)
+    costs = check_costs(write(tmp_path), steady(0.5))
+    # 0.5 s for one step to warm up leaves two to measure, which take 0.5 s together.
+    assert costs["seconds_per_round"] == pytest.approx(0.25 * 30)
+    assert costs["seconds_measured_on"] == "one core of this machine, the plan's own records"
+
+
+def test_of_a_batch_of_many_tokens_a_part_is_measured_on_random_records(tmp_path: Path) -> None:
+    content = PLAN.replace("max_tokens = 96", "max_tokens = 1024").replace("batch_size = 4", "batch_size = 40")
+    costs = check_costs(write(tmp_path, content), steady(60.0))
+    assert costs["seconds_per_round"] == pytest.approx(60.0 * 30 * 10)  # four records of forty a step
+    assert "random records of max_tokens" in costs["seconds_measured_on"]
+
+
+def test_a_large_base_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("consortium.round_time.LARGEST_BASE", 1000)
+    assert check_costs(write(tmp_path), steady(1.0))["seconds_per_round"] is None
+
+
+def test_every_sum_of_a_round_is_uploaded_and_comes_back_opened(tmp_path: Path) -> None:
+    costs = check_costs(write(tmp_path), steady(1.0))
+    every_third = check_costs(write(tmp_path, PLAN + "[evaluation]\nevery = 3\n"), steady(1.0))
+    assert costs["download_bytes"] == costs["upload_bytes"] == every_third["upload_bytes"]
+    # One factor of two travels in a round; weight, loss, examples and the metric's two sums beside it.
+    assert 2 * costs["trained_parameters"] < costs["upload_bytes"] < 4 * costs["trained_parameters"]
+    assert costs["memory_bytes"] > 16 * costs["trained_parameters"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("{note}", "{note.text}", r"records\.prompt asks for \{note\.text\}, but only a field's name"),
+        ("{code}", "{code!r}", r"records\.target asks for \{code!r\}"),
+        ("{note}", "{diagnosis}", r"line \d+: field diagnosis is missing"),
+    ],
+)
+def test_templates_that_cannot_be_filled_are_refused(tmp_path: Path, old: str, new: str, sentence: str) -> None:
+    (tmp_path / "records.jsonl").write_text("".join(json.dumps({"note": "a"}) + "\n" for _ in range(60)))
+    with pytest.raises((RecordError, SimulationError), match=sentence):
+        check_costs(write(tmp_path, PLAN.replace(old, new)), steady(1.0))
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (PLAN + "institutions = 4\n[secure_aggregation]\ncolluding = 3\n", "colluding is 3 and 4 institutions carry at most 2"),
+        (PLAN + "[secure_aggregation]\ncolluding = 4\n", "colluding is 4 and 5 institutions carry at most 3"),
+        (PLAN.partition("[simulation]")[0] + "[secure_aggregation]\ncolluding = 2\n", "colluding is 2 and 3 institutions carry at most 1"),
+    ],
+)
+def test_more_colluding_than_the_cohort_carries_are_refused(tmp_path: Path, content: str, sentence: str) -> None:
+    with pytest.raises(SimulationError, match=f"secure_aggregation.{sentence}; lower it"):
+        check_costs(write(tmp_path, content), steady(1.0))
