@@ -13,7 +13,8 @@ import pytest
 from consortium import simulate
 from consortium.plan_reference import plan_reference
 from protocols.plan import Plan, load_plan
-from tests.consortium.small import ROOT, consortium, write_csv
+from tests.consortium.command_line import ROOT, consortium
+from tests.consortium.small_notes import write_csv
 
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 QUICK = " --rounds 1 --no-baselines"

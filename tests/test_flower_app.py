@@ -17,11 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from consortium.workplace import open_workplace
+from consortium import simulate
 from coordinator.registry.registry import Registry
 from coordinator.registry.states import RunState
-from protocols.plan import load_plan
-from tests.consortium.small import ROOT, environment, write_plan
+from tests.consortium.command_line import ROOT, environment
+from tests.consortium.small_notes import write_plan
 
 PACKED = ("client", "coordinator", "model", "protocols")
 SCRIPTS = Path(sys.executable).parent
@@ -73,7 +73,17 @@ def superlink(env: dict[str, str], tmp_path: Path) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     (tmp_path / "flower").mkdir()
-    call = [SCRIPTS / "flower-superlink", "--insecure", "--simulation", "--isolation", "subprocess", "--host", "127.0.0.1", "--port", port]
+    call = [
+        str(SCRIPTS / "flower-superlink"),
+        "--insecure",
+        "--simulation",
+        "--isolation",
+        "subprocess",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        port,
+    ]
     own = {**env, "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1"}
     with (tmp_path / "superlink.log").open("w") as log, subprocess.Popen(call, env=own, stdout=log, stderr=log) as process:
         try:
@@ -100,15 +110,15 @@ def _wait_for(port: str) -> None:
 @pytest.mark.skipif(find_spec("ray") is None, reason="Flower's simulation engine needs ray: pip install '.[ray]'")
 def test_documented_flwr_run_finishes_a_prepared_folder(checkout: Path, superlink: str, env: Mapping[str, str], tmp_path: Path) -> None:
     out = tmp_path / "out"
-    open_workplace(load_plan(write_plan(tmp_path)), tmp_path, out, overwrite=False)
+    simulate(write_plan(tmp_path), out, rounds=1, baselines=False)
     script = documented_run().replace("ABSOLUTE/DIR", str(out)).replace("num-supernodes=N", "num-supernodes=3")
     own = {**env, "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": superlink}
     done = subprocess.run(["bash", "-ec", script], cwd=checkout, env=own, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     registry = Registry.open(str(out / "registry.db"), lambda: datetime.now(UTC), create=False)
     try:
-        (run,) = registry.runs()
+        _, run = registry.runs()
         assert run.state is RunState.FINISHED, f"{run.reason}\n{done.stdout}"
-        assert [one.institutions for one in registry.rounds(run.run)] == [3, 3, 3]
+        assert [one.institutions for one in registry.rounds(run.run)] == [3, 3]
     finally:
         registry.close()

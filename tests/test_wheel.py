@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.consortium.small import ROOT, consortium, environment, write_csv
+from tests.consortium.command_line import ROOT, consortium, environment
+from tests.consortium.small_notes import write_csv
 
 OURS = ("client", "consortium", "coordinator", "model", "protocols")
 QUICK = ("--rounds", "1", "--no-baselines")

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.consortium.small import consortium, write_plan
+from tests.consortium.command_line import consortium
+from tests.consortium.small_notes import write_plan
 
 pytestmark = pytest.mark.slow
 ANY_NAME = "NAME"  # stands for every key of its mapping

@@ -16,7 +16,8 @@ import pytest
 from consortium import simulate
 from coordinator.errors import RegistryError
 from coordinator.registry.registry import Registry
-from tests.consortium.small import command, consortium, environment, write_hostile_packages, write_plan
+from tests.consortium.command_line import command, consortium, environment, write_hostile_packages
+from tests.consortium.small_notes import write_plan
 
 FIGURES = ("base", "local_only", "federated", "federated_own", "pooled", "experts", "test_records")
 

@@ -21,7 +21,7 @@ from model.checkpoint import load_checkpoint
 from model.layout import AdapterConfig
 from model.transformer import DeepseekV3
 from protocols.plan import load_plan
-from tests.consortium.small import write_plan
+from tests.consortium.small_notes import write_plan
 from tests.model.configurations import relative_error
 
 PROMPT = "Pt says heart attack, denies fit. Rest.\ncode:"

@@ -10,7 +10,7 @@ from client.errors import RecordError
 from consortium import simulate
 from consortium.errors import SimulationError
 from coordinator.events import RoundFinished
-from tests.consortium.small import write_plan
+from tests.consortium.small_notes import write_plan
 
 
 class Killed(BaseException):

@@ -35,6 +35,6 @@ def _getaddrinfo(host: Any, *arguments: Any, **options: Any) -> Any:
     return real_getaddrinfo(host, *arguments, **options)
 
 
-socket.socket.connect = _connect  # type: ignore[method-assign]
-socket.socket.connect_ex = _connect_ex  # type: ignore[method-assign]
+socket.socket.connect = _connect  # type: ignore[method-assign, assignment]
+socket.socket.connect_ex = _connect_ex  # type: ignore[method-assign, assignment]
 socket.getaddrinfo = _getaddrinfo

@@ -1,19 +1,14 @@
-"""A plan so small that a simulated round takes a moment, and the command line as a user calls it."""
+"""A plan so small that a simulated round takes a moment, over the demonstration's notes; and some of them as a spreadsheet."""
 
 from __future__ import annotations
 
 import csv
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
 from consortium.demo.records import demo_records
 
-ROOT = Path(__file__).parents[2]
 PLAN = """
 name = "small"
 base = "tiny"
@@ -39,7 +34,6 @@ partition = { field = "site" }
 institutions = 3
 max_records = 8
 """
-HOSTILE = ("client", "coordinator", "model", "protocols", "consortium")
 
 
 def write_plan(folder: Path, *changes: tuple[str, str]) -> Path:
@@ -63,27 +57,3 @@ def write_csv(path: Path, count: int = 60) -> None:
         writer = csv.DictWriter(file, ["site", "note", "code"], extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
-
-
-def write_hostile_packages(folder: Path) -> None:
-    """Modules and packages of our names that end the process which imports them."""
-    for name in HOSTILE:
-        (folder / f"{name}.py").write_text("raise SystemExit('hostile')")
-    (folder / "model").mkdir()
-    (folder / "model" / "__init__.py").write_text("raise SystemExit('hostile')")
-
-
-def command(*arguments: str) -> list[str]:
-    """The call of `consortium` with these arguments."""
-    return [sys.executable, "-P", "-m", "consortium", *arguments]
-
-
-def environment(*paths: Path, **changes: str) -> Mapping[str, str]:
-    """This process's environment, with modules from `paths` alone."""
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(str, paths or (ROOT,))), **changes}
-
-
-def consortium(folder: Path, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Runs `consortium` in a folder, to its end."""
-    call: Sequence[str] = command(*arguments)
-    return subprocess.run(call, cwd=folder, env=env or environment(), capture_output=True, text=True, check=False)
