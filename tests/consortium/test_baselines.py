@@ -104,7 +104,7 @@ def test_process_ends_with_its_standard_input(tmp_path: Path, institutions: dict
         assert process.stdin
         process.stdin.close()
         try:
-            assert process.wait(timeout=10) == 1
+            assert process.wait(timeout=30) == 1
         finally:
             process.kill()
     assert not (out / "local-b.json").exists()

@@ -31,13 +31,13 @@ def test_killed_process_takes_its_baselines_along_and_another_goes_on_to_the_sam
     call, env = command("simulate", str(plan), "--out", str(out)), environment()
     with subprocess.Popen(call, cwd=tmp_path, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         try:
-            _wait_until(lambda: process.poll() is not None or _rounds(out) > 1, 120)
+            _wait_until(lambda: process.poll() is not None or _rounds(out) > 1, 240)
             assert process.poll() is None, process.stderr and process.stderr.read()
             (baselines,) = _baselines(out)
         finally:
             os.kill(process.pid, signal.SIGKILL)
     assert not (out / "report.json").exists()
-    _wait_until(lambda: baselines not in _baselines(out), 10)
+    _wait_until(lambda: baselines not in _baselines(out), 60)  # it notices once its imports are done
 
     done = consortium(tmp_path, "simulate", str(plan), "--out", str(out), "--json")
     assert done.returncode == 0, done.stderr
