@@ -35,6 +35,7 @@ class BaselineProcess:
         with self._log.open("w") as log:
             self._process = subprocess.Popen(  # noqa: S603 (our own module and paths)
                 [sys.executable, "-P", "-m", "consortium.baselines", *arguments],
+                stdin=subprocess.PIPE,  # never written to: its end tells the process that this one is gone, killed or not
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
@@ -61,8 +62,9 @@ class BaselineProcess:
             self._process.terminate()
             self._process.wait()
         self._reader.join()
-        if self._process.stdout:
-            self._process.stdout.close()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe:
+                pipe.close()
 
     @property
     def _log(self) -> Path:

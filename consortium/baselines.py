@@ -7,7 +7,9 @@ federation. The state after every round is on disk, so that a restart goes on wh
 from __future__ import annotations
 
 import json
+import os
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,7 +108,10 @@ def _figures(sums: Mapping[str, MetricSums], own: str | None) -> dict[str, Any]:
 
 
 def main(arguments: list[str]) -> int:
-    """`python -P -m consortium.baselines PLAN.json INSTITUTIONS_DIR OUT_DIR`: one JSON line of progress a round."""
+    """`python -P -m consortium.baselines PLAN.json INSTITUTIONS_DIR OUT_DIR`: one JSON line of progress a round.
+
+    Started so, it ends when its standard input does.
+    """
     plan_file, institutions, out = (Path(argument) for argument in arguments)
     torch.set_num_threads(1)  # the federation's process has the other core
     settings = {path.parent.name: path for path in sorted(institutions.glob("*/institution.toml"))}
@@ -123,5 +128,18 @@ def _report(name: str, done: int, total: int) -> None:
     sys.stdout.flush()
 
 
+def _end_with_standard_input() -> None:
+    """Ends this process at once when its standard input ends, which it does when the process that started it is gone."""
+
+    def watch() -> None:
+        # Not sys.stdin, whose lock a waiting thread would still hold when the interpreter shuts down.
+        while os.read(0, 4096):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 if __name__ == "__main__":
+    _end_with_standard_input()
     sys.exit(main(sys.argv[1:]))

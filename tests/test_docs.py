@@ -5,52 +5,88 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import shutil
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from consortium.demo.records import write_demo_records
+from consortium import simulate
 from consortium.plan_reference import plan_reference
-from protocols.plan import load_plan
+from protocols.plan import Plan, load_plan
+from tests.consortium.command_line import ROOT, consortium
+from tests.consortium.small_notes import write_csv
 
-ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```[a-z]*\n(.*?)```", README, re.DOTALL)
-COMMANDS = [line.split("#")[0].strip() for block in BLOCKS for line in block.splitlines() if line.strip()]
-TOO_LONG = {"consortium simulate triage.toml": " --rounds 1 --no-baselines"}
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+QUICK = " --rounds 1 --no-baselines"
+AS_RUN = {"make demo": "consortium demo" + QUICK, "consortium simulate triage.toml": "consortium simulate triage.toml" + QUICK}
+ELSEWHERE = ("make", "flwr", "export")  # the Makefile is looked at below; tests/test_flower_app.py runs what is Flower's
+EXAMPLES = sorted((ROOT / "examples").glob("*.toml"))
+
+
+def _commands(page: Path) -> Iterator[str]:
+    """Lines of code blocks that a shell would run."""
+    for kind, block in re.findall(r"^```([a-z]*)\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE):
+        if kind in ("", "console", "sh", "bash"):
+            yield from (line.split("#")[0].strip() for line in block.replace("\\\n", " ").splitlines() if line.strip())
+
+
+COMMANDS = {page: tuple(_commands(page)) for page in PAGES}
 
 
 def test_the_table_of_keys_is_the_one_that_the_plan_gives() -> None:
     assert (ROOT / "docs" / "plan.md").read_text(encoding="utf-8") == plan_reference()
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.toml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_every_example_is_a_valid_plan_for_simulate(path: Path) -> None:
     assert load_plan(path).simulation is not None
 
 
-def test_make_has_every_target_that_the_readme_names() -> None:
-    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
-    named = [command.split()[1] for command in COMMANDS if command.startswith("make ")]
+def test_every_command_of_every_page_is_run_or_looked_at_by_a_test() -> None:
+    others = {
+        page.name: [command for command in found if command.split()[0] not in ("consortium", *ELSEWHERE)]
+        for page, found in COMMANDS.items()
+    }
+    assert not any(others.values()), others
+
+
+def test_make_has_every_target_that_the_pages_name() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    named = [command.split()[1] for found in COMMANDS.values() for command in found if command.startswith("make ")]
     assert named
-    assert set(named) <= set(targets)
+    assert set(named) <= set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+    assert re.search(r"^demo:.*\n\t\$\(BIN\)/python -P -m consortium demo$", makefile, re.MULTILINE), "AS_RUN runs another demo than make"
 
 
 @pytest.mark.slow
-def test_every_command_of_the_readme_runs(tmp_path: Path) -> None:
-    demo = tmp_path / "consortium-demo"
-    demo.mkdir()
-    shutil.copy(ROOT / "consortium" / "demo" / "plan.toml", demo)
-    write_demo_records(demo / "records.jsonl", 0)
-    write_demo_records(tmp_path / "my.jsonl", 0)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    commands = [command for command in COMMANDS if command.startswith("consortium ")]
-    assert commands
-    for command in commands:
-        arguments = shlex.split(command.replace("my.csv", "my.jsonl") + TOO_LONG.get(command, ""))[1:]
-        call = [sys.executable, "-P", "-m", "consortium", *arguments]
-        done = subprocess.run(call, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"{command}: {done.stderr}"
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if any("consortium " in one for one in COMMANDS[page])], ids=lambda page: page.name
+)
+def test_every_command_of_a_page_runs_in_order(tmp_path: Path, page: Path) -> None:
+    write_csv(tmp_path / "my.csv")
+    for command in COMMANDS[page]:
+        name, *arguments = shlex.split(AS_RUN.get(command, command))
+        if name == "consortium":
+            done = consortium(tmp_path, *arguments)
+            assert done.returncode == 0, f"{command}: {done.stderr}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_every_example_runs(tmp_path: Path, path: Path) -> None:
+    plan = load_plan(path)
+    assert plan.simulation is not None
+    source = Path(os.path.normpath(path.parent / plan.simulation.source))
+    if not source.is_file():
+        pytest.skip(f"{source} is not here; the data sets of the examples are not part of the repository")
+    report = simulate(_shortened(plan, source), tmp_path / "out", rounds=1, baselines=False)
+    assert len(report["federated_own"]) == plan.simulation.institutions
+    assert report["rounds"][0]["missing"] == []
+
+
+def _shortened(plan: Plan, source: Path) -> Plan:
+    """The example with few records, wherever its own are."""
+    assert plan.simulation is not None
+    simulation = plan.simulation.model_copy(update={"source": str(source), "max_records": 32})
+    evaluation = plan.evaluation.model_copy(update={"max_records": 2})
+    return plan.model_copy(update={"simulation": simulation, "evaluation": evaluation})

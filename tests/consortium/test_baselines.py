@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from client.settings import InstitutionSettings, write_settings
 from consortium.baselines import run_baselines
 from model.bases import bundled_base
 from protocols.plan import Plan, parse_plan
+from tests.consortium.command_line import environment
 
 COLOURS = ("red", "green", "blue")
 
@@ -87,3 +89,22 @@ def test_unreadable_records_end_the_process_with_one_sentence(tmp_path: Path, in
     assert failed.returncode == 1
     assert failed.stderr.count("\n") == 1
     assert "the file holds no records" in failed.stderr
+
+
+@pytest.mark.slow
+def test_process_ends_with_its_standard_input(tmp_path: Path, institutions: dict[str, Path]) -> None:
+    plan, out, progress = tmp_path / "plan.json", tmp_path / "out", tmp_path / "progress"
+    plan.write_bytes(make_plan(rounds=100_000).canonical())
+    command = [sys.executable, "-P", "-m", "consortium.baselines", *map(str, (plan, tmp_path / "institutions", out))]
+    # Progress goes to a file: a pipe that nobody reads would end the process too, but only after a round.
+    with progress.open("w") as file, subprocess.Popen(command, stdin=subprocess.PIPE, stdout=file, env=environment()) as process:
+        while not progress.read_text():
+            assert process.poll() is None
+            time.sleep(0.05)
+        assert process.stdin
+        process.stdin.close()
+        try:
+            assert process.wait(timeout=30) == 1
+        finally:
+            process.kill()
+    assert not (out / "local-b.json").exists()

@@ -3,37 +3,64 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
+from typer.main import get_command
 
+from consortium.cli import app
 from consortium.demo.records import write_demo_records
 from consortium.errors import SimulationError
 from consortium.new_plan import write_plan
 from consortium.preparation import prepare
 from consortium.workplace import open_workplace
 from protocols.plan import load_plan
+from tests.consortium.command_line import ROOT, write_hostile_packages
+from tests.consortium.command_line import consortium as _consortium
 from tests.consortium.small_plan import small_records, write_small
 
-ROOT = Path(__file__).parents[2]
+
+def _commands(command: click.Command, *path: str) -> Iterator[tuple[str, ...]]:
+    yield path
+    if isinstance(command, click.Group):
+        for name, one in command.commands.items():
+            yield from _commands(one, *path, name)
 
 
-def _consortium(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-P", "-m", "consortium", *arguments]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+HELP = [(*path, "--help") for path in _commands(get_command(app))]
+DEMO_PLAN = str(ROOT / "consortium" / "demo" / "plan.toml")
+WITHOUT_TRAINING = [("plan", "check", DEMO_PLAN), ("model", "info", "tiny")]
 
 
-def test_commands_run_in_a_folder_that_holds_hostile_packages(tmp_path: Path) -> None:
-    (tmp_path / "client.py").write_text("raise SystemExit('hostile')")
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "__init__.py").write_text("raise SystemExit('hostile')")
-    done = _consortium(tmp_path, "--help")
-    assert done.returncode == 0
-    assert "simulate" in done.stdout
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("hostile")
+    write_hostile_packages(folder)
+    return folder
+
+
+def test_every_command_is_among_those_that_are_tried() -> None:
+    assert {("--help",), ("simulate", "--help"), ("coordinator", "verify", "--help"), ("model", "export", "--help")} <= set(HELP)
+
+
+@pytest.mark.parametrize("arguments", [*HELP, *WITHOUT_TRAINING], ids=lambda arguments: " ".join(arguments[:2]))
+def test_commands_run_in_a_folder_that_holds_hostile_packages(hostile: Path, arguments: tuple[str, ...]) -> None:
+    done = _consortium(hostile, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert "Usage:" in done.stdout or "--help" not in arguments
+
+
+def test_help_answers_within_half_a_second(tmp_path: Path) -> None:
+    def seconds() -> float:
+        start = time.perf_counter()
+        assert _consortium(tmp_path, "--help").returncode == 0
+        return time.perf_counter() - start
+
+    # Other work of the machine makes a start slower and nothing makes it faster, so that one quick start is the proof.
+    assert any(seconds() < 0.5 for _ in range(10))
 
 
 def test_a_missing_plan_is_one_sentence_and_exit_code_1(tmp_path: Path) -> None:

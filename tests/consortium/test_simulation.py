@@ -8,7 +8,6 @@ import pytest
 
 from client.errors import RecordError
 from consortium import simulate
-from consortium.demo.records import demo_records
 from consortium.errors import SimulationError
 from consortium.preparation import prepare
 from consortium.workplace import open_workplace
@@ -16,45 +15,12 @@ from coordinator.errors import JobError
 from coordinator.events import RoundFinished
 from protocols.plan import load_plan
 from protocols.policy import Policy, load_policy, write_policy
+from tests.consortium.small_notes import write_plan
 from tests.consortium.small_plan import TEMPLATES, small_records, write_small
-
-PLAN = """
-name = "small"
-base = "tiny"
-rounds = 2
-[records]
-prompt = "{note}\\ncode:"
-target = " {code}"
-[trainable]
-lora_rank = 2
-targets = ["attention"]
-experts = "none"
-[training]
-local_steps = 1
-batch_size = 2
-[evaluation]
-max_records = 4
-every = 2
-[release]
-require = {}
-[simulation]
-source = "records.jsonl"
-partition = { field = "site" }
-institutions = 3
-max_records = 8
-"""
 
 
 class Killed(BaseException):
     """The process dies here."""
-
-
-def _plan(folder: Path) -> Path:
-    import json
-
-    (folder / "records.jsonl").write_text("".join(json.dumps(record) + "\n" for record in demo_records(0)))
-    (folder / "plan.toml").write_text(PLAN)
-    return folder / "plan.toml"
 
 
 def _kill_after(number: int) -> object:
@@ -67,7 +33,7 @@ def _kill_after(number: int) -> object:
 
 @pytest.mark.slow
 def test_a_killed_simulation_goes_on_to_the_same_figures(tmp_path: Path) -> None:
-    plan = _plan(tmp_path)
+    plan = write_plan(tmp_path)
     whole = simulate(plan, tmp_path / "whole", baselines=False)
     with pytest.raises(Killed):
         simulate(plan, tmp_path / "killed", baselines=False, on_event=_kill_after(1))  # type: ignore[arg-type]
@@ -81,7 +47,7 @@ def test_a_killed_simulation_goes_on_to_the_same_figures(tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_baselines_stand_beside_the_federation(tmp_path: Path) -> None:
-    report = simulate(_plan(tmp_path), tmp_path / "out", rounds=1)
+    report = simulate(write_plan(tmp_path), tmp_path / "out", rounds=1)
     assert set(report["local_only"]["institutions"]) == set(report["federated_own"])
     assert 0.0 <= report["pooled"] <= 1.0
 
@@ -100,7 +66,7 @@ def test_bits_per_byte_counts_records_and_says_which_were_cut(tmp_path: Path) ->
 
 
 def test_every_institution_has_settings_and_a_policy_that_its_node_obeys(tmp_path: Path) -> None:
-    path = _plan(tmp_path)
+    path = write_plan(tmp_path)
     place = open_workplace(prepare(load_plan(path), tmp_path), tmp_path / "out", overwrite=False)
     policies = [load_policy(place.institutions / name / "policy.toml") for name in place.names]
     assert policies == [Policy(min_institutions=3, colluding=1)] * 3
@@ -110,7 +76,7 @@ def test_every_institution_has_settings_and_a_policy_that_its_node_obeys(tmp_pat
 
 
 def test_bad_records_leave_nothing_behind(tmp_path: Path) -> None:
-    plan = _plan(tmp_path)
+    plan = write_plan(tmp_path)
     (tmp_path / "records.jsonl").write_text("not json\n")
     with pytest.raises(RecordError, match="line 1"):
         simulate(plan, tmp_path / "out")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from flwr.app import Message
 
-from client.answering import answer
+from client.answering import ONCE, answer
 from client.node import Node
 from client.work import Work
 from protocols.epoch import EpochManifest
@@ -71,7 +71,7 @@ def with_manifest(federation: Federation, parcel: Parcel, attempt: int, **change
     return altered(federation, parcel, attempt=attempt, payload=pack(parts | {"manifest": manifest.to_bytes()}))
 
 
-@pytest.mark.parametrize("message_type", ["query.epoch_keys", "query.epoch_shares", "query.epoch_confirm", "train.sum"])
+@pytest.mark.parametrize("message_type", sorted(ONCE))
 def test_repeated_request_gets_identical_bytes(federation: Federation, message_type: str) -> None:
     node, parcel = federation.nodes["ada"], request_to(federation, "ada", message_type)
     first, second = answer(node, message_type, parcel), answer(node, message_type, parcel)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,10 @@ from safetensors.numpy import save_file
 from transformers import DeepseekV3ForCausalLM
 from typer.testing import CliRunner
 
+from coordinator.registry.records import NewRun, Round
+from coordinator.registry.registry import Registry
+from coordinator.registry.states import RunState
+from coordinator.release import TrainedModel, release_model
 from model.adapters import attach_adapters, load_adapter
 from model.bases import bundled_base
 from model.checkpoint import load_checkpoint, save_checkpoint
@@ -26,6 +30,9 @@ from model.inventory import count_checkpoint, count_held
 from model.layout import AdapterConfig, adapter_layout
 from model.release import read_release
 from model.transformer import DeepseekV3
+from protocols.identity import Identity
+from protocols.plan import Plan, parse_plan
+from protocols.state import State, state_hash
 from tests.model.configurations import random_network, random_tokens, relative_error
 
 EXPERTS = {1: (0, 5), 3: (1,)}
@@ -33,44 +40,46 @@ TRAINABLE: dict[str, Any] = {
     "lora_rank": 3,
     "lora_alpha": 6.0,
     "targets": ["attention", "shared_experts", "dense_mlp", "lm_head", "embeddings"],
+    "experts": "esft-token",
     "expert_rank": 2,
     "mtp": "auto",
 }
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
 
-def write_release(folder: Path, net: DeepseekV3, base: Path) -> dict[str, np.ndarray]:
-    """A version's directory as the coordinator writes it, with random tensors."""
-    rng = np.random.default_rng(0)
-    layout = adapter_layout(net.config, AdapterConfig.from_fields(TRAINABLE), EXPERTS)
-    tensors = {t.name: rng.normal(0, 0.1, t.shape).astype(np.float32) for t in layout}
-    folder.mkdir()
-    save_file({f"base_model.model.{name}": values for name, values in tensors.items()}, folder / "adapter_model.safetensors")
-    (folder / "plan.json").write_text(json.dumps({"trainable": TRAINABLE}))
-    manifest = {
-        "name": "triage",
-        "version": 1,
-        "base": {"name": str(base), "sha256": checkpoint_sha256(base)},
-        "experts": {str(layer): list(chosen) for layer, chosen in EXPERTS.items()},
-        "files": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()},
-    }
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    return tensors
+def release(folder: Path, plan: Plan, state: State) -> Path:
+    """The version's directory that the coordinator writes for a run which ended with `state`."""
+    registry = Registry.open(str(folder / "registry.db"), lambda: NOW)
+    new = NewRun(plan.name, plan.sha256, plan.canonical().decode(), plan.base.sha256, plan.seed, plan.rounds)
+    run = registry.create_run(new, b"\1").run
+    for reached in (RunState.ACCEPTING, RunState.RUNNING):
+        registry.set_state(run, reached)
+    registry.record_round(run, Round(0, state_hash(state).hex(), {}, (), 0.0))
+    registry.set_state(run, RunState.FINISHED)
+    trained, identity = TrainedModel(run, state, "", 3, 1), Identity("coordinator", bytes(32))
+    version = release_model(registry, plan, trained, identity=identity, models=folder / "models", now=NOW)
+    registry.close()
+    return folder / "models" / version.path
 
 
 def released(folder: Path, **changes: Any) -> tuple[DeepseekV3, Path]:
-    """A network carrying the release as adapters, and the release's directory."""
-    net = random_network(num_nextn_predict_layers=1, **changes)
-    save_checkpoint(net, folder / "base")
-    tensors = write_release(folder / "release", net, folder / "base")
-    attach_adapters(net, AdapterConfig.from_fields(TRAINABLE), EXPERTS)
+    """A network carrying random adapters, and the directory of their release."""
+    net, base = random_network(num_nextn_predict_layers=1, **changes), folder / "base"
+    save_checkpoint(net, base)
+    content = {"base": {"name": str(base), "sha256": checkpoint_sha256(base)}, "records": {"prompt": "{a}", "target": "{b}"}}
+    plan = parse_plan({"name": "triage", "trainable": TRAINABLE, **content}, "plan")
+    adapter = AdapterConfig.from_fields(plan.trainable.model_dump())
+    rng = np.random.default_rng(0)
+    tensors = {t.name: rng.normal(0, 0.1, t.shape).astype(np.float32) for t in adapter_layout(net.config, adapter, EXPERTS)}
+    attach_adapters(net, adapter, EXPERTS)
     load_adapter(net, tensors)
-    return net, folder / "release"
+    return net, release(folder, plan, State(plan.base.sha256, 0, tensors, EXPERTS))
 
 
 @pytest.mark.parametrize("tied", [False, True])
 def test_transformers_computes_the_adapted_network_s_logits(tmp_path: Path, tied: bool) -> None:
-    net, release = released(tmp_path, tie_word_embeddings=tied)
-    export_release(release, tmp_path / "out")
+    net, version = released(tmp_path, tie_word_embeddings=tied)
+    export_release(version, tmp_path / "out")
     tokens = random_tokens(1, 2, 9)
     theirs = DeepseekV3ForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32).eval()
     with torch.no_grad():
@@ -99,27 +108,27 @@ def test_peft_loads_attention_and_head_under_our_names(tmp_path: Path) -> None:
 
 
 def test_another_base_is_refused(tmp_path: Path) -> None:
-    _, release = released(tmp_path)
+    _, version = released(tmp_path)
     save_checkpoint(random_network(seed=1, num_nextn_predict_layers=1), tmp_path / "other")
     with pytest.raises(ReleaseError, match="not the base of triage 1"):
-        open_model(release, tmp_path / "other")
+        open_model(version, tmp_path / "other")
 
 
 def test_a_changed_file_is_refused(tmp_path: Path) -> None:
-    _, release = released(tmp_path)
-    with (release / "adapter_model.safetensors").open("r+b") as file:
+    _, version = released(tmp_path)
+    with (version / "adapter_model.safetensors").open("r+b") as file:
         file.seek(-1, 2)
         file.write(b"\x01")
     with pytest.raises(ReleaseError, match="not the file that was released"):
-        read_release(release)
+        read_release(version)
 
 
 def test_nothing_is_written_over_an_existing_directory(tmp_path: Path) -> None:
-    _, release = released(tmp_path)
+    _, version = released(tmp_path)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").touch()
     with pytest.raises(CheckpointError, match="not empty"):
-        export_release(release, tmp_path / "out")
+        export_release(version, tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine"]
 
 
@@ -153,8 +162,8 @@ def test_the_inventory_counts_what_the_network_holds(tmp_path: Path) -> None:
 
 
 def test_info_shows_a_release_and_a_bundled_base(tmp_path: Path) -> None:
-    _, release = released(tmp_path)
-    shown = json.loads(CliRunner().invoke(app, ["info", str(release), "--json"]).stdout)
+    _, version = released(tmp_path)
+    shown = json.loads(CliRunner().invoke(app, ["info", str(version), "--json"]).stdout)
     assert (shown["name"], shown["experts"]) == ("triage", {"1": [0, 5], "3": [1]})
     assert json.loads(CliRunner().invoke(app, ["info", "tiny", "--json"]).stdout)["sha256"] == checkpoint_sha256(bundled_base("tiny"))
 
