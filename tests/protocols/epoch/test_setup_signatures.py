@@ -56,11 +56,15 @@ def test_shares_cut_short_on_the_way_do_not_blame_their_sender(field: str) -> No
 
 
 def test_a_message_in_another_s_name_is_refused() -> None:
-    cohort = Cohort()
-    with pytest.raises(ProtocolError, match="relayed as those of ada are for another sender"):
-        deal(cohort, cohort.keys | {"ada": cohort.keys["cor"]})
-    with pytest.raises(ProtocolError, match="relayed as those of ada are for another sender"):
-        confirm(cohort, cohort.shares | {"ada": cohort.shares["cor"]})
+    cohort, ada = Cohort(), Cohort().identities["ada"]
+    # The second of each is ada's own, signed by ada: what is wrong in it must not be held against cor.
+    keys, shares = replace(cohort.keys["ada"], sender="cor"), replace(cohort.shares["ada"], sender="cor")
+    for other_keys in (cohort.keys["cor"], replace(keys, signature=ada.sign(keys.signed()))):
+        with pytest.raises(ProtocolError, match="relayed as those of ada are for another sender"):
+            deal(cohort, cohort.keys | {"ada": other_keys})
+    for other_shares in (cohort.shares["cor"], replace(shares, signature=ada.sign(shares.signed()))):
+        with pytest.raises(ProtocolError, match="relayed as those of ada are for another sender"):
+            confirm(cohort, cohort.shares | {"ada": other_shares})
 
 
 def test_messages_of_another_epoch_are_refused() -> None:
