@@ -52,11 +52,12 @@ def check_shares(
             or set(message.ciphertexts) != others
         ):
             raise ProtocolError(f"the shares relayed as those of {name} are for another sender, epoch or cohort")
+        # Before the signature holds, nothing in the message is held against its sender.
+        verify(entries[name], message.signed(), message.signature, name)
         if message.keys_hash != expected:
             raise ProtocolError(f"{name} was shown other keys than this member; the coordinator split the setup")
         if len(message.commitments) != 64 * manifest.slots or len(message.share_commitments) != 64 * manifest.slots * manifest.n:
             raise DishonestMember(f"{name} did not commit to every secret and share; leave it out")
-        verify(entries[name], message.signed(), message.signature, name)
 
 
 def check_share(message: SharesMessage, manifest: EpochManifest, slot: int, holder: str, secret: int, share: bytes) -> bool:

@@ -233,7 +233,10 @@ def _open_secret(
         wrong = ", ".join(n for n in sorted(given) if epoch.number(n) not in good)
         blame = f"; {wrong} sent a wrong share" if wrong else ""
         raise TooFewSurvivors(f"{len(good)} correct shares for {dealer} came and {epoch.threshold} are needed{blame}")
-    value = combine_shares(dict(sorted(good.items())[: epoch.threshold]))
+    try:
+        value = combine_shares(dict(sorted(good.items())[: epoch.threshold]))
+    except ProtocolError:  # the shares are those that were committed to, so it is their dealer who is at fault
+        value = b""
     if not check_secret(message, slot, secret, value):
         raise DishonestMember(f"{dealer} dealt shares of another secret than it committed to; leave it out of the next epoch")
     return value
