@@ -115,7 +115,7 @@ def test_documented_flwr_run_finishes_a_prepared_folder(checkout: Path, superlin
     own = {**env, "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": superlink}
     done = subprocess.run(["bash", "-ec", script], cwd=checkout, env=own, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    registry = Registry.open(str(out / "registry.db"), lambda: datetime.now(UTC), create=False)
+    registry = Registry.open(str(out / "registry.db"), lambda: datetime.now(UTC), read_only=True)
     try:
         _, run = registry.runs()
         assert run.state is RunState.FINISHED, f"{run.reason}\n{done.stdout}"

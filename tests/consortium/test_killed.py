@@ -53,7 +53,7 @@ def _figures(document: Any) -> dict[str, Any]:
 def _rounds(out: Path) -> int:
     """Finished rounds in the registry, the measurement of the base among them."""
     try:
-        registry = Registry.open(str(out / "registry.db"), lambda: datetime.now(UTC), create=False)
+        registry = Registry.open(str(out / "registry.db"), lambda: datetime.now(UTC), read_only=True)
     except RegistryError:
         return 0
     try:
