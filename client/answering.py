@@ -14,7 +14,7 @@ from client.node import Arrays, Node, Request, Result, logger
 from client.states import adopt_state, follow_transcript, hello
 from client.sums import open_set, send_masked_input, sign_set
 from model.errors import ModelError
-from protocols.errors import ConsortiumError, EncodingError, PlanError, PolicyError, ProtocolError, Refusal
+from protocols.errors import ConsortiumError, DishonestMember, EncodingError, PlanError, PolicyError, ProtocolError, Refusal
 from protocols.identity import Envelope, open_envelope_of, seal_envelope
 from protocols.pack import PackError, pack, unpack
 from protocols.wire import Parcel
@@ -73,7 +73,8 @@ def _check_run(run: str) -> None:
 def _refused(node: Node, message_type: str, error: Exception) -> Result:
     """The reason, if it tells nothing of this institution; a fact about a vector, as in EncodingError, is one about records."""
     if isinstance(error, _SPEAKABLE) and not isinstance(error, EncodingError):
-        return Result({"refused": str(error).encode()})
+        accused = {"accused": error.member.encode()} if isinstance(error, DishonestMember) else {}
+        return Result({"refused": str(error).encode()} | accused)
     logger.error("request %s failed: %s", message_type, error, exc_info=None if isinstance(error, ConsortiumError | ModelError) else error)
     reason = f"{node.name} could not answer {message_type} ({type(error).__name__}); its own log says why"
     return Result({"refused": reason.encode()})
