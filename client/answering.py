@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -13,9 +14,9 @@ from client.node import Arrays, Node, Request, Result, logger
 from client.states import adopt_state, follow_transcript, hello
 from client.sums import open_set, send_masked_input, sign_set
 from model.errors import ModelError
-from protocols.errors import ConsortiumError, Refusal
+from protocols.errors import ConsortiumError, DishonestMember, EncodingError, PlanError, PolicyError, ProtocolError, Refusal
 from protocols.identity import Envelope, open_envelope_of, seal_envelope
-from protocols.pack import pack, unpack
+from protocols.pack import PackError, pack, unpack
 from protocols.wire import Parcel
 
 Handler = Callable[[Node, Request], Result]
@@ -38,6 +39,11 @@ REPEATABLE: Mapping[str, Handler] = {
 }
 MESSAGE_TYPES = tuple(sorted({**ONCE, **REPEATABLE}))
 
+# The ledger names folders after runs: a run's id must not be able to point anywhere else.
+_RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+# Texts that say something of the request alone. Every other error's may tell of records, settings or paths.
+_SPEAKABLE = (Refusal, PolicyError, PlanError, ProtocolError, PackError)
+
 
 def answer(node: Node, message_type: str, parcel: Parcel) -> Parcel:
     """The signed answer to a signed request; what the node declines is answered with a signed refusal of one sentence.
@@ -50,15 +56,28 @@ def answer(node: Node, message_type: str, parcel: Parcel) -> Parcel:
     if stage != message_type or envelope.recipient not in ("", node.name):
         raise Refusal(f"a request for {envelope.recipient or 'everyone'} as {envelope.stage} came to {node.name} as {message_type}")
     try:
+        _check_run(envelope.run)
         request = Request(envelope.run, envelope.round, about, envelope.attempt, message_type, unpack(envelope.payload), parcel.arrays)
         return _answer_once(node, envelope, request, parcel) if message_type in ONCE else _fresh(node, envelope, request)
-    except (ConsortiumError, ModelError) as error:
-        return _sealed(node, envelope, Result({"refused": str(error).encode()}))
     except Exception as error:
-        # The text of an unexpected error may quote a record, so it stays in the institution's own log.
-        logger.exception("request %s failed", envelope.stage)
-        reason = f"{node.name} could not answer {message_type} ({type(error).__name__}); its own log says why"
-        return _sealed(node, envelope, Result({"refused": reason.encode()}))
+        return _sealed(node, envelope, _refused(node, message_type, error))
+
+
+def _check_run(run: str) -> None:
+    if not _RUN.fullmatch(run):
+        raise Refusal(
+            "a run's id has 1 to 80 letters, digits, dots, dashes and underscores, a letter or digit first; submit the plan again"
+        )
+
+
+def _refused(node: Node, message_type: str, error: Exception) -> Result:
+    """The reason, if it tells nothing of this institution; a fact about a vector, as in EncodingError, is one about records."""
+    if isinstance(error, _SPEAKABLE) and not isinstance(error, EncodingError):
+        accused = {"accused": error.member.encode()} if isinstance(error, DishonestMember) else {}
+        return Result({"refused": str(error).encode()} | accused)
+    logger.error("request %s failed: %s", message_type, error, exc_info=None if isinstance(error, ConsortiumError | ModelError) else error)
+    reason = f"{node.name} could not answer {message_type} ({type(error).__name__}); its own log says why"
+    return Result({"refused": reason.encode()})
 
 
 def _answer_once(node: Node, envelope: Envelope, request: Request, parcel: Parcel) -> Parcel:

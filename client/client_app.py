@@ -12,9 +12,10 @@ from flwr.clientapp import ClientApp
 from client.answering import MESSAGE_TYPES, answer
 from client.errors import SettingsError
 from client.institution import open_node
-from client.node import Node
+from client.node import Node, logger
 from client.settings import load_settings
 from client.work import Work
+from protocols.errors import ConsortiumError, Refusal
 from protocols.plan import Plan
 from protocols.wire import from_record, to_record
 
@@ -26,9 +27,17 @@ def make_client_app(open_node_of: OpenNode) -> ClientApp:
     client_app = ClientApp()
 
     def handle(message: Message, context: Context) -> Message:
-        node = open_node_of(context)
-        parcel = answer(node, message.metadata.message_type, from_record(message.content))
-        return Message(to_record(parcel), reply_to=message)
+        try:
+            parcel = answer(open_node_of(context), message.metadata.message_type, from_record(message.content))
+            return Message(to_record(parcel), reply_to=message)
+        except Exception as error:
+            # Flower sends the text of whatever leaves an app to its server, and ours may name paths of this institution.
+            logger.error(
+                "%s failed: %s", message.metadata.message_type, error, exc_info=None if isinstance(error, ConsortiumError) else error
+            )
+            raise Refusal(
+                f"no answer to {message.metadata.message_type} ({type(error).__name__}); the institution's log says why"
+            ) from None
 
     for message_type in MESSAGE_TYPES:
         category, _, action = message_type.partition(".")
@@ -47,7 +56,8 @@ class FolderNodes:
         own = context.node_config.get("institution")
         folder = Path(str(own)) if own else _numbered(context)
         if folder not in self._nodes:
-            seed = str(context.run_config.get("rounding-seed", ""))
+            # Run configuration is the operator's: whoever knows the seed of a deployed node's rounding could take it out again.
+            seed = "" if own else str(context.run_config.get("rounding-seed", ""))
             self._nodes[folder] = open_node(folder, _LastWork(folder), lambda: datetime.now(UTC), seed.encode() or None)
         return self._nodes[folder]
 

@@ -229,7 +229,8 @@ class Ledger:
             fields = (finished.run, finished.round, finished.sum, finished.transcript, finished.state_hash, finished.institutions)
             self._write("INSERT OR REPLACE INTO sums VALUES (?, ?, ?, ?, ?, ?, ?)", *fields, self._now())
             self._write("DELETE FROM vectors WHERE run = ? AND round = ? AND sum = ?", finished.run, finished.round, finished.sum)
-            self._write("UPDATE replies SET arrays = x'' WHERE key LIKE ?", f"{finished.run}/{finished.round}/{finished.sum}/%")
+            prefix = f"{finished.run}/{finished.round}/{finished.sum}/"
+            self._write("UPDATE replies SET arrays = x'' WHERE substr(key, 1, length(?)) = ?", prefix, prefix)
         self._vector_path(finished.run, finished.round, finished.sum).unlink(missing_ok=True)
         self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 

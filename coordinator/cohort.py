@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from coordinator.errors import JobError
 from coordinator.events import EpochCertified, Event
-from coordinator.link import Link, Subject
+from coordinator.link import Link, Reply, Subject
 from coordinator.store import RunStore
-from protocols.epoch import EpochCertificate, EpochManifest, KeysMessage, SharesMessage, certify_epoch, threshold
-from protocols.errors import ConsortiumError
+from protocols.epoch import (
+    EpochCertificate,
+    EpochManifest,
+    KeysMessage,
+    SharesMessage,
+    certify_epoch,
+    read_confirmation,
+    read_keys,
+    read_shares,
+    setup_hash,
+    threshold,
+)
 from protocols.pack import pack
 from protocols.state import State, state_arrays, state_hash, state_header
 from protocols.update import Terms
 
+T = TypeVar("T")
 SLOTS = 16
 
 
@@ -96,35 +109,54 @@ class Cohort:
             raise JobError(f"{len(members)} institutions take part and the plan needs {needed} ({reasons or 'none is connected'})")
 
     def _set_up(self, members: tuple[str, ...]) -> tuple[Epoch | None, tuple[str, ...]]:
-        plan, number = self.terms.plan, self.store.journal.epoch + 1
-        colluding = plan.secure_aggregation.colluding
+        """An epoch of these members, or those with whom to begin again."""
+        manifest = self._next_manifest(members)
+        subject, roster = Subject(0, "epoch", manifest.epoch), self.link.roster
+
+        def keys_of(reply: Reply) -> KeysMessage:
+            return read_keys(manifest, roster, reply.institution, reply.part("message"))
+
+        def shares_of(reply: Reply) -> SharesMessage:
+            return read_shares(manifest, roster, keys, reply.institution, reply.part("message"))
+
+        def confirmation_of(reply: Reply) -> bytes:
+            read_confirmation(manifest, roster, setup, reply.institution, reply.part("signature"))
+            return reply.part("signature")
+
+        keys = self._stage(subject, "query.epoch_keys", members, {"manifest": manifest.to_bytes()}, keys_of)
+        if len(keys) < len(members):
+            return None, self._left(members, keys)
+        shares = self._stage(subject, "query.epoch_shares", members, {"messages": _packed(keys)}, shares_of)
+        if len(shares) < len(members):
+            return None, self._left(members, shares)
+        setup = setup_hash(manifest, keys, shares)
+        signatures = self._stage(subject, "query.epoch_confirm", members, {"messages": _packed(shares)}, confirmation_of)
+        if len(signatures) < len(members):
+            return None, self._left(members, signatures)
+        return Epoch(manifest, certify_epoch(manifest, roster, keys, shares, signatures), members), members
+
+    def _next_manifest(self, members: tuple[str, ...]) -> EpochManifest:
+        number, colluding = self.store.journal.epoch + 1, self.terms.plan.secure_aggregation.colluding
         needed = threshold(len(members), colluding)
         self.store.update(epoch=number, threshold=needed)
-        manifest = EpochManifest(
-            self.link.run, number, self.link.roster.roster_hash, members, len(members), colluding, needed, "SA-1", SLOTS
-        )  # fmt: skip
-        subject = Subject(0, "epoch", number)
-        keys = self._stage(subject, "query.epoch_keys", dict.fromkeys(members, pack({"manifest": manifest.to_bytes()})), "message")
-        if len(keys) < len(members):
-            return None, tuple(sorted(keys))
-        shares = self._stage(subject, "query.epoch_shares", dict.fromkeys(members, pack({"messages": pack(keys)})), "message")
-        if len(shares) < len(members):
-            return None, tuple(sorted(shares))
-        signatures = self._stage(subject, "query.epoch_confirm", dict.fromkeys(members, pack({"messages": pack(shares)})), "signature")
-        if len(signatures) < len(members):
-            return None, tuple(sorted(signatures))
-        return self._certified(manifest, keys, shares, signatures), members
+        roster_hash = self.link.roster.roster_hash
+        return EpochManifest(self.link.run, number, roster_hash, members, len(members), colluding, needed, "SA-1", SLOTS)
 
-    def _certified(
-        self, manifest: EpochManifest, keys: Mapping[str, bytes], shares: Mapping[str, bytes], signatures: Mapping[str, bytes]
-    ) -> Epoch:
-        read_keys = {name: KeysMessage.from_bytes(data) for name, data in keys.items()}
-        read_shares = {name: SharesMessage.from_bytes(data) for name, data in shares.items()}
-        try:
-            certificate = certify_epoch(manifest, self.link.roster, read_keys, read_shares, signatures)
-        except ConsortiumError as error:
-            raise JobError(f"epoch {manifest.epoch} could not be certified: {error}") from None
-        return Epoch(manifest, certificate, manifest.members)
+    def _stage(
+        self, subject: Subject, message_type: str, members: tuple[str, ...], parts: Mapping[str, bytes], read: Callable[[Reply], T]
+    ) -> dict[str, T]:
+        return self.link.collect(subject, message_type, dict.fromkeys(members, pack(parts)), read)
 
-    def _stage(self, subject: Subject, message_type: str, payloads: Mapping[str, bytes], part: str) -> dict[str, bytes]:
-        return {reply.institution: reply.parts[part] for reply in self.link.ask(subject, message_type, payloads) if part in reply.parts}
+    def _left(self, members: tuple[str, ...], answered: Collection[str]) -> tuple[str, ...]:
+        """Who begins again: not who is silent, and not who is blamed for another's refusal.
+
+        More accusers than may collude include an honest one, so they stay; otherwise one side lies, nobody knows which, and both go.
+        """
+        blamed = {name: accused for name, accused in self.link.accused.items() if accused in members and accused != name}
+        proved = {name for name, count in Counter(blamed.values()).items() if count > self.terms.plan.secure_aggregation.colluding}
+        stay = {name for name in members if name in answered or blamed.get(name) in proved} - set(blamed.values())
+        return tuple(sorted(stay))
+
+
+def _packed(messages: Mapping[str, KeysMessage] | Mapping[str, SharesMessage]) -> bytes:
+    return pack({name: message.to_bytes() for name, message in messages.items()})

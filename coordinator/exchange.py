@@ -18,6 +18,9 @@ from protocols.wire import Parcel, WireError, deserialize, from_record, release,
 
 Arrays = Mapping[str, NDArray[Any]]
 App = Callable[[Message, Context], Message]
+MOST_ENVELOPE_BYTES = 2**25  # vectors travel outside; the largest setup answer among 250 institutions has 1 MB
+# What Flower's decoders raise on a node's bytes; a server that cannot be reached raises others, and ends the run.
+_UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +74,18 @@ class Exchange:
         while waiting:
             arrived = False
             for identifier in list(waiting):
-                for reply in self._grid.pull_messages([identifier]):
+                for reply in self._pull(identifier):
                     arrived = True
                     yield _answer(reply, *waiting.pop(identifier))
             if not arrived and not self._wait(end):
                 return
+
+    def _pull(self, identifier: str) -> list[Message | None]:
+        """The reply if it is there; None stands for one that Flower itself cannot read, whose bytes are the node's own."""
+        try:
+            return list(self._grid.pull_messages([identifier]))
+        except _UNREADABLE:
+            return [None]
 
     def _wait(self, end: float) -> bool:
         if self._clock() >= end:
@@ -84,15 +94,23 @@ class Exchange:
         return True
 
 
-def _answer(reply: Message, node: int, bytes_down: int) -> Answer:
+def _answer(reply: Message | None, node: int, bytes_down: int) -> Answer:
+    if reply is None:
+        return Answer(node, None, "its answer is not in the expected form; both sides must run the same version", 0, bytes_down)
     if reply.has_error():
         # The reason is Flower's own text of a crash on the other machine; it may quote anything, so it is not repeated.
         return Answer(node, None, f"the node failed (Flower error {reply.error.code})", 0, bytes_down)
-    size = len(serialize(reply))
     try:
-        return Answer(node, from_record(reply.content), "", size, bytes_down)
-    except WireError as error:
-        return Answer(node, None, str(error), size, bytes_down)
+        size = len(serialize(reply))
+        parcel = from_record(reply.content)
+    except Exception as error:
+        # Whatever a node makes Flower or numpy stumble over costs that node alone.
+        reason = str(error) if isinstance(error, WireError) else f"its answer cannot be read ({type(error).__name__})"
+        return Answer(node, None, reason, 0, bytes_down)
+    if len(parcel.envelope) > MOST_ENVELOPE_BYTES:
+        reason = f"it answered with an envelope of {len(parcel.envelope)} bytes and at most {MOST_ENVELOPE_BYTES} are read"
+        return Answer(node, None, reason, size, bytes_down)
+    return Answer(node, parcel, "", size, bytes_down)
 
 
 class InProcessGrid(Grid):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
@@ -16,7 +16,9 @@ from protocols.pack import unpack
 from protocols.roster import Roster
 from protocols.wire import Parcel
 
+T = TypeVar("T")
 Arrays = Mapping[str, NDArray[Any]]
+_LONGEST_REASON = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,18 @@ class Reply:
     arrays: Arrays
     incarnation: int
 
+    def part(self, name: str) -> bytes:
+        """Raises ConsortiumError if the answer lacks it."""
+        if name not in self.parts:
+            raise ConsortiumError(f"its answer has no {name}; both sides must run the same version")
+        return self.parts[name]
+
+    def array(self, name: str) -> NDArray[Any]:
+        """Raises ConsortiumError if the answer lacks it."""
+        if name not in self.arrays:
+            raise ConsortiumError(f"its answer has no array {name}; both sides must run the same version")
+        return self.arrays[name]
+
 
 @dataclass(slots=True)
 class _Traffic:
@@ -62,9 +76,11 @@ class Link:
         self.roster = roster
         self.run = run
         self.missing: dict[str, str] = {}  # institution -> why it did not answer the last question
+        self.accused: dict[str, str] = {}  # institution -> whom it blames for that
         self._exchange = exchange
         self._deadline = deadline
         self._nodes: dict[str, int] = {}
+        self._incarnations: dict[str, int] = {}
         self._traffic = _Traffic()
 
     def greet(self, plan: bytes) -> dict[str, Reply]:
@@ -72,12 +88,13 @@ class Link:
         subject, nodes = Subject(0, "run", 0), self._exchange.nodes()
         parcel = self._sealed(subject, "query.hello", "", plan, {})
         greetings: dict[str, Reply] = {}
-        self.missing, self._nodes = {}, {}
+        self.missing, self.accused, self._nodes, self._incarnations = {}, {}, {}, {}
         for answer in self._exchange.ask("query.hello", [(node, parcel) for node in nodes], self.run, self._deadline):
             reply = self._opened(answer, subject, "query.hello", None)
             if reply is not None and reply.institution not in greetings:
                 greetings[reply.institution] = reply
                 self._nodes[reply.institution] = answer.node
+                self._incarnations[reply.institution] = reply.incarnation
         for name in sorted(entry.name for entry in self.roster.entries):
             if name not in greetings:
                 self._miss(name, "query.hello", self.missing.get(name, "it is not connected"))
@@ -85,7 +102,7 @@ class Link:
 
     def ask(self, subject: Subject, message_type: str, payloads: Mapping[str, bytes], arrays: Arrays | None = None) -> Iterator[Reply]:
         """Yields verified answers as they arrive; afterwards `missing` says who did not give one and why."""
-        self.missing = {name: "it is not connected" for name in payloads if name not in self._nodes}
+        self.missing, self.accused = {name: "it is not connected" for name in payloads if name not in self._nodes}, {}
         names = {self._nodes[name]: name for name in payloads if name in self._nodes}
         content = arrays or {}
         parcels = ((node, self._sealed(subject, message_type, name, payloads[name], content)) for node, name in sorted(names.items()))
@@ -101,9 +118,19 @@ class Link:
         for name in sorted(silent):
             self._miss(name, message_type, "it did not answer in time")
 
+    def collect(self, subject: Subject, message_type: str, payloads: Mapping[str, bytes], read: Callable[[Reply], T]) -> dict[str, T]:
+        """What `read` makes of each answer as it arrives; whose answer it refuses with a ConsortiumError is missing, and nobody else."""
+        answers: dict[str, T] = {}
+        for reply in self.ask(subject, message_type, payloads):
+            try:
+                answers[reply.institution] = read(reply)
+            except ConsortiumError as error:
+                self.exclude(reply.institution, message_type, str(error))
+        return answers
+
     def exclude(self, name: str, message_type: str, reason: str) -> None:
         """Counts an institution as missing whose answer was signed but wrong."""
-        self._miss(name, message_type, reason)
+        self._miss(name, message_type, _one_line(reason))
 
     def take_traffic(self) -> dict[str, Part]:
         """Bytes and first missed stage by institution since the last call."""
@@ -128,15 +155,25 @@ class Link:
             meant = (name, self.identity.name, self.run, subject.round, subject.attempt, subject.stage(message_type))
             if meant != (envelope.sender, envelope.recipient, envelope.run, envelope.round, envelope.attempt, envelope.stage):
                 raise ConsortiumError("it answered with an envelope for another request")
+            if expected and envelope.incarnation != self._incarnations[expected]:
+                raise ConsortiumError(
+                    "it answered from another incarnation of its ledger than it greeted with; it may return at the next epoch"
+                )
             parts = unpack(envelope.payload)
         except ConsortiumError as error:
-            self.missing[name or f"node {answer.node}"] = str(error)
+            self.missing[name or f"node {answer.node}"] = _one_line(str(error))
             return None
         if "refused" in parts:
-            self.missing[name] = parts["refused"].decode(errors="replace")
+            self.missing[name] = _one_line(parts["refused"].decode(errors="replace"))
+            self.accused[name] = parts.get("accused", b"").decode(errors="replace")
             return None
         return Reply(name, parts, answer.parcel.arrays, envelope.incarnation)
 
     def _miss(self, name: str, message_type: str, reason: str) -> None:
         self.missing[name] = reason
         self._traffic.miss(name, message_type)
+
+
+def _one_line(reason: str) -> str:
+    """A member chooses the words, and they go to the operator's terminal and into the registry for good."""
+    return "".join(letter if letter.isprintable() else " " for letter in reason[:_LONGEST_REASON])

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from coordinator.cohort import Cohort, Epoch
 from coordinator.errors import JobError
 from coordinator.events import Event, StageFinished, SumFinished
-from coordinator.link import Link, Subject
+from coordinator.link import Link, Reply, Subject
 from coordinator.registry.records import ChainHead
 from coordinator.store import RunStore
 from protocols.encoding import LaneLayout, decode
-from protocols.errors import ConsortiumError
+from protocols.errors import ProtocolError
 from protocols.pack import pack
 from protocols.schedule import PlannedSum
 from protocols.secagg import (
@@ -26,6 +26,8 @@ from protocols.secagg import (
     SurvivorCertificate,
     UnmaskAnswer,
     certify,
+    check_answer,
+    check_signature,
     propose_survivors,
     unmask_sum,
 )
@@ -93,7 +95,7 @@ class RoundEngine:
         for left in reversed(range(attempts)):
             try:
                 return self._attempt(planned, state)
-            except JobError as failure:
+            except (JobError, ProtocolError) as failure:
                 self._epoch = None
                 if left == 0:
                     raise JobError(f"round {planned.round}, {planned.kind}: {failure} (after {attempts} attempts)") from None
@@ -148,30 +150,42 @@ class RoundEngine:
         """Adds masked inputs as they arrive: one accumulator and one input in memory, however many institutions there are."""
         accumulator = Accumulator(one.manifest, self.link.roster)
         message_type = "evaluate.sum" if planned.kind == "evaluate" else "train.sum"
-        for reply in self.link.ask(one.subject, message_type, dict.fromkeys(one.epoch.members, pack(one.parts))):
-            try:
-                accumulator.add(MaskedInput(reply.institution, reply.arrays["masked"], reply.parts["root"], reply.parts["signature"]))
-            except (ConsortiumError, KeyError) as error:
-                self.link.exclude(reply.institution, message_type, str(error))
+
+        def add(reply: Reply) -> None:
+            accumulator.add(MaskedInput(reply.institution, reply.array("masked"), reply.part("root"), reply.part("signature")))
+
+        self.link.collect(one.subject, message_type, dict.fromkeys(one.epoch.members, pack(one.parts)), add)
         self._report(one.subject, message_type, set(accumulator.roots))
         self._enough(one, len(accumulator.roots), message_type)
         return accumulator
 
     def _certificate(self, one: _Sum, accumulator: Accumulator) -> SurvivorCertificate:
         """Freezes the set on disk before anyone is asked to sign it: once signed there is no other."""
-        proposal = propose_survivors(accumulator)
-        self._store.update(survivors=tuple(sorted(proposal.members)))
+        proposal, frozen = propose_survivors(accumulator), self._store.journal.survivors
+        if frozen and frozen != proposal.members:
+            lost = ", ".join(sorted(set(frozen) - set(proposal.members)))
+            raise AttemptFailed(f"{lost} sent nothing this time, and this sum is opened over the set that was proposed first or not at all")
+        self._store.update(survivors=proposal.members)
         payload = pack(one.parts | {"proposal": proposal.to_bytes()})
-        replies = self.link.ask(one.subject, "query.survivors", dict.fromkeys(proposal.members, payload))
-        signatures = {reply.institution: reply.parts["signature"] for reply in replies if "signature" in reply.parts}
+
+        def signature_of(reply: Reply) -> bytes:
+            check_signature(one.manifest, self.link.roster, proposal, reply.institution, reply.part("signature"))
+            return reply.part("signature")
+
+        signatures = self.link.collect(one.subject, "query.survivors", dict.fromkeys(proposal.members, payload), signature_of)
         self._report(one.subject, "query.survivors", set(signatures))
         self._enough(one, len(signatures), "query.survivors", one.epoch.manifest.threshold)
         return certify(one.manifest, one.epoch.manifest, self.link.roster, proposal, signatures)
 
     def _open(self, one: _Sum, accumulator: Accumulator, certificate: SurvivorCertificate) -> NDArray[np.uint32]:
         payload = pack(one.parts | {"certificate": certificate.to_bytes()})
-        replies = self.link.ask(one.subject, "query.unmask", dict.fromkeys(certificate.proposal.members, payload))
-        answers = {r.institution: UnmaskAnswer.from_bytes(r.parts["answer"]) for r in replies if "answer" in r.parts}
+
+        def answer_of(reply: Reply) -> UnmaskAnswer:
+            answer = UnmaskAnswer.from_bytes(reply.part("answer"))
+            check_answer(one.epoch.manifest, one.epoch.certificate, one.manifest.slot, certificate.proposal, reply.institution, answer)
+            return answer
+
+        answers = self.link.collect(one.subject, "query.unmask", dict.fromkeys(certificate.proposal.members, payload), answer_of)
         self._report(one.subject, "query.unmask", set(answers))
         self._enough(one, len(answers), "query.unmask", one.epoch.manifest.threshold)
         return unmask_sum(accumulator, one.manifest, one.epoch.manifest, one.epoch.certificate, certificate, answers)

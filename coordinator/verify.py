@@ -85,9 +85,10 @@ def _participants(registry: Registry, events: Sequence[Event]) -> str:
 def _run(run: Run, events: Sequence[Event]) -> str:
     _compare(f"run {run.run}", [run_body(run)], _bodies(events, "run-submitted"))
     states = _bodies(events, "run-state")
-    written = (states[-1]["state"], states[-1]["reason"]) if states else ("submitted", "")
-    if (run.state.value, run.reason) != written:
-        raise ChainBroken(f"run {run.run} is {run.state.value} in its row, but {written[0]} in the event chain; restore a backup")
+    written = states[-1] if states else {"state": "submitted", "reason": ""}
+    if {"state": run.state.value, "reason": run.reason} != written:
+        said = written.get("state", "in no state")
+        raise ChainBroken(f"run {run.run} is {run.state.value} in its row, but {said} in the event chain; restore a backup")
     return f"Run {run.run} was submitted with plan {run.plan_sha256[:12]}… and is {run.state.value}."
 
 
@@ -105,7 +106,7 @@ def _models(run: Run, events: Sequence[Event], versions: Sequence[ModelVersion])
 def _files(version: ModelVersion, rounds: Sequence[Round], models: Path) -> str:
     what = f"model {version.name} {version.version}"
     folder = models / version.path
-    manifest = verify_release(folder, bytes.fromhex(version.signer))
+    manifest = verify_release(folder, _signer(version))
     if file_sha256(folder / "manifest.json") != version.manifest_sha256:
         raise ReleaseBroken(f"{folder / 'manifest.json'}: signed, but not the manifest that the registry names; get this model again")
     transcripts = rounds[-1].transcripts.values() if rounds else ()
@@ -114,8 +115,27 @@ def _files(version: ModelVersion, rounds: Sequence[Round], models: Path) -> str:
     return f"The files of {what} are those signed with key {version.signer[:16]}…, and belong to the last round of run {version.run}."
 
 
+def _signer(version: ModelVersion) -> bytes:
+    try:
+        return bytes.fromhex(version.signer)
+    except ValueError:
+        raise ChainBroken(
+            f"model {version.name} {version.version}: its signer is no key; the registry was changed, restore a backup"
+        ) from None
+
+
 def _bodies(events: Iterable[Event], kind: str) -> list[dict[str, Any]]:
-    return [json.loads(event.body) for event in events if event.kind == kind]
+    return [_body(event) for event in events if event.kind == kind]
+
+
+def _body(event: Event) -> dict[str, Any]:
+    try:
+        body = json.loads(event.body)
+    except (ValueError, RecursionError):
+        body = None
+    if not isinstance(body, dict):
+        raise ChainBroken(f"event {event.sequence} ({event.kind}) is not readable; the registry was changed, restore a backup")
+    return body
 
 
 def _compare(what: str, rows: list[dict[str, Any]], written: list[dict[str, Any]]) -> None:

@@ -52,7 +52,11 @@ class TooFewSurvivors(ProtocolError):
 
 
 class DishonestMember(ProtocolError):
-    """A member that sent something provably wrong; the text names it."""
+    """A member that sent something provably wrong."""
+
+    def __init__(self, member: str, fault: str) -> None:
+        super().__init__(f"{member} {fault}")
+        self.member = member
 
 
 class EncodingError(ProtocolError):

@@ -45,9 +45,10 @@ def from_record(record: RecordDict) -> Parcel:
     try:
         envelope = record.config_records["envelope"]["bytes"]
         arrays = {name: _from_array(array) for name, array in record.array_records["arrays"].items()}
-        release(record)
     except (KeyError, TypeError, ValueError):
         raise WireError("a message is not in the expected form; both sides must run the same version") from None
+    finally:
+        release(record)
     if not isinstance(envelope, bytes):
         raise WireError("a message has no envelope; both sides must run the same version")
     return Parcel(envelope, arrays)

@@ -60,8 +60,15 @@ def model_version_of(row: ModelVersionRow) -> ModelVersion:
 
 
 def event_of(row: EventRow) -> Event:
-    hashes = bytes.fromhex(row.previous_hash), bytes.fromhex(row.hash)
-    return Event(row.sequence, row.kind, row.run, row.at, row.body, *hashes)
+    return Event(row.sequence, row.kind, row.run, row.at, row.body, _hash_of(row.previous_hash), _hash_of(row.hash))
+
+
+def _hash_of(text: str) -> bytes:
+    """Empty for what is no hash, so that the check of the chain names the event."""
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        return b""
 
 
 def _contribution_of(row: ContributionRow) -> Contribution:

@@ -22,21 +22,21 @@ def agree(seed: bytes, other: KeysMessage) -> bytes:
     try:
         return X25519PrivateKey.from_private_bytes(seed).exchange(X25519PublicKey.from_public_bytes(other.x25519))
     except ValueError:  # a wrong length, or a point of small order
-        raise DishonestMember(f"{other.sender} announced an X25519 key that is none; leave it out") from None
+        raise DishonestMember(other.sender, "announced an X25519 key that is none; leave it out") from None
 
 
 def encapsulate(other: KeysMessage) -> tuple[bytes, bytes]:
     try:
         return MLKEM768PublicKey.from_public_bytes(other.mlkem).encapsulate()
     except ValueError:
-        raise DishonestMember(f"{other.sender} announced an ML-KEM-768 key that is none; leave it out") from None
+        raise DishonestMember(other.sender, "announced an ML-KEM-768 key that is none; leave it out") from None
 
 
 def decapsulate(private: MLKEM768PrivateKey, message: SharesMessage, me: str) -> bytes:
     try:
         return private.decapsulate(message.ciphertexts[me])
     except ValueError:
-        raise DishonestMember(f"{message.sender} sent an ML-KEM-768 ciphertext of a wrong length; leave it out") from None
+        raise DishonestMember(message.sender, "sent an ML-KEM-768 ciphertext of a wrong length; leave it out") from None
 
 
 def seal(secret: bytes, manifest: EpochManifest, sender: str, recipient: str, content: bytes) -> bytes:
@@ -49,7 +49,7 @@ def open_sealed(secret: bytes, manifest: EpochManifest, sender: str, recipient: 
     try:
         return AESGCM(key).decrypt(_NONCE, sealed, manifest.hash)
     except InvalidTag:
-        raise DishonestMember(f"{sender} sealed shares that do not open; leave it out") from None
+        raise DishonestMember(sender, "sealed shares that do not open; leave it out") from None
 
 
 def derive_pair_seeds(manifest: EpochManifest, me: str, other: str, ecdh: bytes, sent: bytes, received: bytes) -> tuple[bytes, ...]:
@@ -75,9 +75,9 @@ def open_recovery(manifest: EpochManifest, member: str, slot: int, recovery: byt
     try:
         seeds = unpack(AESGCM(key).decrypt(_NONCE, envelope, _associated(manifest, member, slot)))
     except (InvalidTag, PackError):
-        raise DishonestMember(f"{member} published an envelope that does not open; leave it out of the next epoch") from None
+        raise DishonestMember(member, "published an envelope that does not open; leave it out of the next epoch") from None
     if seeds.keys() != set(manifest.members) - {member} or any(len(seed) != KEY_BYTES for seed in seeds.values()):
-        raise DishonestMember(f"{member} published an envelope without a pair seed for every member; leave it out of the next epoch")
+        raise DishonestMember(member, "published an envelope without a pair seed for every member; leave it out of the next epoch")
     return seeds
 
 

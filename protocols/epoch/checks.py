@@ -31,9 +31,14 @@ def check_keys(manifest: EpochManifest, keys: Mapping[str, KeysMessage], entries
     if set(keys) != set(manifest.members):
         raise ProtocolError("the keys are not those of exactly the members of this epoch")
     for name, message in keys.items():
-        if message.sender != name or message.epoch_hash != manifest.hash:
-            raise ProtocolError(f"the keys relayed as those of {name} are for another sender or epoch")
-        verify(entries[name], message.signed(), message.signature, name)
+        check_keys_of(name, message, manifest, entries[name])
+
+
+def check_keys_of(name: str, message: KeysMessage, manifest: EpochManifest, public_key: bytes) -> None:
+    """Raises unless the message is the named member's for this epoch."""
+    if message.sender != name or message.epoch_hash != manifest.hash:
+        raise ProtocolError(f"the keys relayed as those of {name} are for another sender or epoch")
+    verify(public_key, message.signed(), message.signature, name)
 
 
 def check_shares(
@@ -44,20 +49,20 @@ def check_shares(
         raise ProtocolError("the shares are not those of exactly the members of this epoch")
     expected = keys_hash(keys)
     for name, message in shares.items():
-        others = set(manifest.members) - {name}
-        if (
-            message.sender != name
-            or message.epoch_hash != manifest.hash
-            or set(message.sealed) != others
-            or set(message.ciphertexts) != others
-        ):
-            raise ProtocolError(f"the shares relayed as those of {name} are for another sender, epoch or cohort")
-        # Before the signature holds, nothing in the message is held against its sender.
-        verify(entries[name], message.signed(), message.signature, name)
-        if message.keys_hash != expected:
-            raise ProtocolError(f"{name} was shown other keys than this member; the coordinator split the setup")
-        if len(message.commitments) != 64 * manifest.slots or len(message.share_commitments) != 64 * manifest.slots * manifest.n:
-            raise DishonestMember(f"{name} did not commit to every secret and share; leave it out")
+        check_shares_of(name, message, manifest, expected, entries[name])
+
+
+def check_shares_of(name: str, message: SharesMessage, manifest: EpochManifest, expected: bytes, public_key: bytes) -> None:
+    """Raises unless the message is the named member's for this epoch, dealt on the keys with the `expected` hash."""
+    others = set(manifest.members) - {name}
+    if message.sender != name or message.epoch_hash != manifest.hash or set(message.sealed) != others or set(message.ciphertexts) != others:
+        raise ProtocolError(f"the shares relayed as those of {name} are for another sender, epoch or cohort")
+    # Before the signature holds, nothing in the message is held against its sender.
+    verify(public_key, message.signed(), message.signature, name)
+    if message.keys_hash != expected:
+        raise ProtocolError(f"{name} was shown other keys than this member; the coordinator split the setup")
+    if len(message.commitments) != 64 * manifest.slots or len(message.share_commitments) != 64 * manifest.slots * manifest.n:
+        raise DishonestMember(name, "did not commit to every secret and share; leave it out")
 
 
 def check_share(message: SharesMessage, manifest: EpochManifest, slot: int, holder: str, secret: int, share: bytes) -> bool:

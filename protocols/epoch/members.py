@@ -97,12 +97,12 @@ def confirm_epoch(state: SharesState, shares: Mapping[str, SharesMessage], ident
 
 def _check_dealt(manifest: EpochManifest, message: SharesMessage, me: str, held: bytes) -> None:
     if len(held) != 2 * SHARE_BYTES * manifest.slots:
-        raise DishonestMember(f"{message.sender} dealt shares of a wrong length; leave it out")
+        raise DishonestMember(message.sender, "dealt shares of a wrong length; leave it out")
     for slot in range(manifest.slots):
         for secret in (0, 1):
             start = SHARE_BYTES * (2 * slot + secret)
             if not check_share(message, manifest, slot, me, secret, held[start : start + SHARE_BYTES]):
-                raise DishonestMember(f"{message.sender} dealt a share that it did not commit to; leave it out")
+                raise DishonestMember(message.sender, "dealt a share that it did not commit to; leave it out")
 
 
 def _share_commitments(shares: list[list[list[bytes]]], n: int) -> bytes:

@@ -177,6 +177,13 @@ def certify(
     return certificate
 
 
+def check_signature(manifest: SumManifest, roster: Roster, proposal: SurvivorProposal, name: str, signature: bytes) -> None:
+    """Raises SignatureError unless it is a signature on the set by one of its members."""
+    if name not in proposal.roots:
+        raise SignatureError(f"{name} is not in the set that it signed")
+    verify(roster.key_of(name), _signed_set(manifest, proposal), signature, name)
+
+
 def verify_certificate(manifest: SumManifest, epoch: EpochManifest, roster: Roster, certificate: SurvivorCertificate) -> None:
     """Raises unless at least threshold members of the set, and nobody else, signed it."""
     _check_proposal(epoch, manifest, certificate.proposal)
@@ -185,6 +192,19 @@ def verify_certificate(manifest: SumManifest, epoch: EpochManifest, roster: Rost
         raise SignatureError("the certificate holds a signature that is not of a member of its set")
     if len(signers) < epoch.threshold:
         raise TooFewSurvivors(f"{len(signers)} institutions signed the set and {epoch.threshold} are needed")
+
+
+def check_answer(
+    epoch: EpochManifest, setup: EpochCertificate, slot: int, proposal: SurvivorProposal, name: str, answer: UnmaskAnswer
+) -> None:
+    """Raises DishonestMember unless a member opens exactly what follows from the set, with the shares that were committed to."""
+    inside = set(proposal.members)
+    if answer.sender != name or answer.self_seeds.keys() != inside or answer.recovery_secrets.keys() != set(epoch.members) - inside:
+        raise DishonestMember(name, "opened other secrets than follow from the set")
+    for secret, shares in ((SELF_SEED, answer.self_seeds), (RECOVERY_SECRET, answer.recovery_secrets)):
+        for dealer, share in shares.items():
+            if not check_share(setup.shares[dealer], epoch, slot, name, secret, share):
+                raise DishonestMember(name, f"sent a wrong share for {dealer}")
 
 
 def unmask_sum(
@@ -238,7 +258,7 @@ def _open_secret(
     except ProtocolError:  # the shares are those that were committed to, so it is their dealer who is at fault
         value = b""
     if not check_secret(message, slot, secret, value):
-        raise DishonestMember(f"{dealer} dealt shares of another secret than it committed to; leave it out of the next epoch")
+        raise DishonestMember(dealer, "dealt shares of another secret than it committed to; leave it out of the next epoch")
     return value
 
 
@@ -265,10 +285,8 @@ def _check_proposal(epoch: EpochManifest, manifest: SumManifest, proposal: Survi
 
 
 def _is_valid(manifest: SumManifest, roster: Roster, proposal: SurvivorProposal, name: str, signature: bytes) -> bool:
-    if name not in proposal.roots:
-        return False
     try:
-        verify(roster.key_of(name), _signed_set(manifest, proposal), signature, name)
+        check_signature(manifest, roster, proposal, name, signature)
     except SignatureError:
         return False
     return True

@@ -65,6 +65,14 @@ def test_vector_is_of_one_state_and_is_erased_with_its_sum(ledger: Ledger) -> No
     assert [(done.round, done.institutions) for done in ledger.finished_sums("run")] == [(1, 3)]
 
 
+def test_finished_sum_leaves_the_answers_of_runs_with_similar_names(ledger: Ledger) -> None:
+    for run in ("a_b", "a-b", "a_bc"):
+        ledger.keep_reply(f"{run}/1/update/1/train.sum", StoredReply(b"q", b"r", b"masked"))
+    ledger.finish_sum(FinishedSum("a_b", 1, "update", b"t", b"s", 3, ""))
+    kept = {run: ledger.reply(f"{run}/1/update/1/train.sum", b"q") for run in ("a_b", "a-b", "a_bc")}
+    assert {run: stored and stored.arrays for run, stored in kept.items()} == {"a_b": b"", "a-b": b"masked", "a_bc": b"masked"}
+
+
 def test_damaged_vector_is_refused(ledger: Ledger) -> None:
     ledger.keep_vector("run", 1, "update", b"state", b"vector")
     (ledger.home / "vectors" / "run" / "1-update.u32").write_bytes(b"other")

@@ -60,6 +60,30 @@ def test_broken_chain_is_named(registry: Registry, models: Path, tmp_path: Path)
     assert [text.split(" (")[0] for text in verify_registry(registry, models).failed] == ["event 6"]
 
 
+NO_BODIES = ["[]", "{}", "[" * 100_000, '{"state":1,"reason":[]}']
+KINDS = ["run-state", "run-submitted", "round-finished", "model-released", "participant-joined"]
+
+
+@pytest.mark.parametrize(("kind", "body"), [*((kind, "x") for kind in KINDS), *(("run-state", body) for body in NO_BODIES)])
+def test_edited_event_is_a_broken_chain(registry: Registry, models: Path, tmp_path: Path, kind: str, body: str) -> None:
+    tamper(tmp_path, "DROP TRIGGER events_no_update")
+    tamper(tmp_path, f"UPDATE events SET body = '{body}' WHERE kind = '{kind}'")
+    failed = verify_registry(registry, models).failed
+    assert len(failed) == 2 and "is not what was written" in failed[0]
+
+
+@pytest.mark.parametrize("column", ["hash", "previous_hash"])
+def test_hash_that_is_none_is_a_broken_chain(registry: Registry, models: Path, tmp_path: Path, column: str) -> None:
+    tamper(tmp_path, "DROP TRIGGER events_no_update")
+    tamper(tmp_path, f"UPDATE events SET {column} = 'no hash' WHERE sequence = 6")
+    assert [text.split(" (")[0] for text in verify_registry(registry, models).failed] == ["event 6"]
+
+
+def test_signer_that_is_no_key_is_named(registry: Registry, models: Path, tmp_path: Path) -> None:
+    tamper(tmp_path, "UPDATE model_versions SET signer = 'nobody'")
+    assert any("its signer is no key" in text for text in verify_registry(registry, models).failed)
+
+
 def test_changed_model_file_is_named(registry: Registry, models: Path) -> None:
     (models / "triage" / "1" / "README.md").write_text("better than it is")
     (complaint,) = verify_registry(registry, models).failed

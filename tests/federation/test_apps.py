@@ -19,8 +19,10 @@ from coordinator.registry.registry import Registry
 from coordinator.registry.states import RunState
 from coordinator.server_app import app as server_app
 from model.layout import Adaptation, AdapterConfig
+from protocols.errors import Refusal
 from protocols.identity import Identity
 from protocols.roster import Roster, RosterEntry
+from protocols.wire import Parcel, to_record
 from tests.federation.federation import CONFIG, NAMES, FormulaWork, _now, make_plan
 
 
@@ -74,6 +76,24 @@ def test_home_and_membership_are_read_as_written(prepared: Path) -> None:
 def test_more_nodes_than_institutions_is_one_sentence(prepared: Path) -> None:
     with pytest.raises(SettingsError, match="holds 4 institutions"):
         FolderNodes()(context(prepared, 4))
+
+
+@pytest.mark.parametrize(("deployed", "expected"), [(True, None), (False, b"known")])
+def test_rounding_seed_of_the_run_configuration_is_for_simulation_alone(prepared: Path, deployed: bool, expected: bytes | None) -> None:
+    simulated = context(prepared, 0)
+    config = {"institution": str(prepared / "institutions" / "ada")} if deployed else simulated.node_config
+    run_config = {**simulated.run_config, "rounding-seed": "known"}
+    node = FolderNodes()(Context(run_id=1, node_id=0, node_config=config, state=RecordDict(), run_config=run_config))
+    assert node.name == "ada" and node.rounding_seed == expected
+    node.ledger.close()
+
+
+def test_text_of_a_node_that_cannot_be_opened_does_not_leave_it(prepared: Path, caplog: pytest.LogCaptureFixture) -> None:
+    message = InProcessGrid({}, {}).create_message(to_record(Parcel(b"")), "query.hello", 4, "")
+    with pytest.raises(Refusal) as raised:
+        make_client_app(FolderNodes())(message, context(prepared, 4))
+    assert str(prepared) not in str(raised.value) and "SettingsError" in str(raised.value)
+    assert "holds 4 institutions" in caplog.text
 
 
 def test_client_app_answers_every_message_type() -> None:
