@@ -226,7 +226,6 @@ def test_a_wrong_field_of_a_recipe_is_named(tmp_path: Path) -> None:
         load_recipe(path)
 
 
-@pytest.mark.xfail(strict=True, reason="the bundled candidate was made by a prototype; its recipe names no result yet")
 def test_the_bundled_base_is_what_its_recipe_names() -> None:
     tiny = bundled_base("tiny")
     assert load_recipe(tiny / "recipe.toml").result_sha256 == checkpoint_sha256(tiny)
