@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from coordinator.errors import JobError
 from coordinator.events import EpochCertified, Event
 from coordinator.link import Link, Subject
+from coordinator.publishing import bring_up_to_date
 from coordinator.store import RunStore
 from protocols.epoch import EpochCertificate, EpochManifest, KeysMessage, SharesMessage, certify_epoch, threshold
 from protocols.errors import ConsortiumError
 from protocols.pack import pack
-from protocols.state import State, state_arrays, state_hash, state_header
+from protocols.state import State, state_hash
 from protocols.update import Terms
 
 SLOTS = 16
@@ -66,22 +67,10 @@ class Cohort:
                 return epoch
 
     def _present(self, state: State, only: tuple[str, ...]) -> tuple[str, ...]:
-        current = (state_hash(state), self._last_transcript())
         greetings = self.link.greet(pack({"plan": self.terms.plan.canonical()}))
-        wanted = {name: reply for name, reply in greetings.items() if not only or name in only}
-        behind = [name for name, reply in wanted.items() if (reply.parts.get("state"), reply.parts.get("transcript")) != current]
-        caught_up = self._bring_up_to_date(behind, state) if behind else set()
-        return tuple(sorted(name for name in wanted if name not in behind or name in caught_up))
-
-    def _bring_up_to_date(self, behind: list[str], state: State) -> set[str]:
-        digest, transcript = state_hash(state), self._last_transcript()
-        payload = pack({"header": state_header(state), "state": digest, "transcript": transcript})
-        subject = Subject(state.round, "run", 0)
-        replies = self.link.ask(subject, "query.state", dict.fromkeys(behind, payload), state_arrays(state))
-        return {reply.institution for reply in replies if reply.parts.get("state") == digest}
-
-    def _last_transcript(self) -> bytes:
-        return bytes.fromhex(self.store.journal.transcript) or bytes(32)
+        wanted = {name: reply.parts for name, reply in greetings.items() if not only or name in only}
+        places = {name: (parts.get("state", b""), parts.get("transcript", b"")) for name, parts in wanted.items()}
+        return tuple(sorted(bring_up_to_date(self.link, self.store, state, places, (state_hash(state), bytes(32)))))
 
     def _check_size(self, members: tuple[str, ...], only: tuple[str, ...]) -> None:
         plan = self.terms.plan
@@ -103,7 +92,7 @@ class Cohort:
         manifest = EpochManifest(
             self.link.run, number, self.link.roster.roster_hash, members, len(members), colluding, needed, "SA-1", SLOTS
         )  # fmt: skip
-        subject = Subject(0, "epoch", number)
+        subject = Subject(0, "epoch", number, manifest.hash)
         keys = self._stage(subject, "query.epoch_keys", dict.fromkeys(members, pack({"manifest": manifest.to_bytes()})), "message")
         if len(keys) < len(members):
             return None, tuple(sorted(keys))
