@@ -225,6 +225,11 @@ def test_state_without_enough_confirmations_is_refused(script: Script, kind: str
     assert script.place("ada") == (b"", 0)
 
 
+def test_state_of_another_plan_is_refused(script: Script) -> None:
+    outcome = script.forge_outcome(script.forge_epoch(OTHERS), 1, "update", 0, plan_hash=b"\1" * 32)
+    assert "another plan" in script.hand_over("ada", outcome.transcript, outcome.after, confirmed(script, outcome.transcript)).refusal
+
+
 def test_state_other_than_the_confirmed_one_is_refused(script: Script) -> None:
     outcome, confirmations = absent(script)
     name, values = next(iter(outcome.after.tensors.items()))
