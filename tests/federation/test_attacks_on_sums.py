@@ -133,6 +133,26 @@ def test_set_with_an_input_that_was_not_sent_is_neither_signed_nor_opened(script
     assert "with what it sent" in script.open("ada", epoch, manifest, script.forge_certificate(manifest, other, OTHERS)).refusal
 
 
+def test_opening_needs_a_certificate_and_a_place_in_its_set(script: Script) -> None:
+    epoch = script.set_up(NAMES)
+    manifest = script.manifest(epoch, 0, "evaluate", 0)
+    proposal = without(proposed(script, epoch, manifest), manifest, "dov")
+    assert "3 are needed" in script.open("ada", epoch, manifest, script.forge_certificate(manifest, proposal, THREE[:2])).refusal
+    assert "not of a member" in script.open("ada", epoch, manifest, script.forge_certificate(manifest, proposal, NAMES)).refusal
+    certificate = script.forge_certificate(manifest, proposal, THREE)
+    assert "dov is not in the certified set" in script.open("dov", epoch, manifest, certificate).refusal
+    assert script.open("ada", epoch, manifest, certificate).refusal == ""
+
+
+def test_nothing_is_sent_in_an_epoch_that_not_all_members_certified(script: Script) -> None:
+    epoch = script.set_up(NAMES)
+    manifest, signatures = script.manifest(epoch, 0, "evaluate", 0), epoch.certificate.signatures
+    fewer = {name: signatures[name] for name in THREE}
+    for signed, sentence in (({**signatures, "dov": bytes(64)}, "not that of dov"), (fewer, "exactly the members")):
+        altered = replace(epoch, certificate=replace(epoch.certificate, signatures=signed))
+        assert sentence in script.send("ada", altered, manifest).refusal
+
+
 def test_member_that_was_left_out_does_not_return_within_the_epoch(script: Script) -> None:
     epoch = script.set_up(NAMES)
     script.follow(script.sum(epoch, 0, "evaluate", 0, THREE), NAMES)
