@@ -12,7 +12,7 @@ import pytest
 from client.ledger import FinishedSum, Ledger
 from protocols.epoch import EpochState, KeysState, SharesMessage, SharesState, deal_shares
 from protocols.errors import ProtocolError
-from protocols.secagg import mask_input
+from protocols.secagg import SurvivorProposal, mask_input, unmask
 from protocols.shamir import SHARE_BYTES
 from tests.federation.federation import NAMES, Crash, Federation, _now, make_plan
 from tests.federation.scripted import Script
@@ -78,13 +78,17 @@ def test_secrets_of_a_finished_sum_are_gone_and_those_of_later_slots_are_left(sc
     assert vector not in left and not list((ledger(script).home / "vectors").rglob("*.u32"))
 
 
-def test_nothing_is_masked_in_an_erased_slot(script: Script) -> None:
+def test_nothing_is_masked_or_opened_in_an_erased_slot(script: Script) -> None:
     epoch = script.set_up(NAMES)
     script.follow(script.sum(epoch, 0, "evaluate", 1), NAMES)
     manifest = script.manifest(epoch, 1, "update", 0)
     assert "slot 0 were erased" in script.send("ada", epoch, manifest).refusal
+    state, ada = stored(script, 1), script.identity("ada")
     with pytest.raises(ProtocolError, match="erased"):
-        mask_input(stored(script, 1), manifest, np.zeros(manifest.size, np.uint32), script.identity("ada"))
+        mask_input(state, manifest, np.zeros(manifest.size, np.uint32), ada)
+    certificate = script.forge_certificate(manifest, SurvivorProposal(manifest.hash, dict.fromkeys(NAMES, bytes(32))), NAMES)
+    with pytest.raises(ProtocolError, match="erased"):
+        unmask(state, manifest, certificate, script.federation.roster, ada)
 
 
 def test_earlier_epochs_and_a_finished_run_leave_no_secret(script: Script) -> None:
