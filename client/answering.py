@@ -14,7 +14,16 @@ from client.node import Arrays, Node, Request, Result, logger
 from client.states import adopt_state, follow_transcript, hello
 from client.sums import open_set, send_masked_input, sign_set
 from model.errors import ModelError
-from protocols.errors import ConsortiumError, DishonestMember, EncodingError, PlanError, PolicyError, ProtocolError, Refusal
+from protocols.errors import (
+    ConsortiumError,
+    Contradiction,
+    DishonestMember,
+    EncodingError,
+    PlanError,
+    PolicyError,
+    ProtocolError,
+    Refusal,
+)
 from protocols.identity import Envelope, open_envelope_of, seal_envelope
 from protocols.pack import PackError, pack, unpack
 from protocols.wire import Parcel
@@ -57,7 +66,7 @@ def answer(node: Node, message_type: str, parcel: Parcel) -> Parcel:
         raise Refusal(f"a request for {envelope.recipient or 'everyone'} as {envelope.stage} came to {node.name} as {message_type}")
     try:
         _check_run(envelope.run)
-        request = Request(envelope.run, envelope.round, about, envelope.attempt, message_type, unpack(envelope.payload), parcel.arrays)
+        request = _request(envelope, about, message_type, parcel)
         return _answer_once(node, envelope, request, parcel) if message_type in ONCE else _fresh(node, envelope, request)
     except Exception as error:
         return _sealed(node, envelope, _refused(node, message_type, error))
@@ -80,7 +89,22 @@ def _refused(node: Node, message_type: str, error: Exception) -> Result:
     return Result({"refused": reason.encode()})
 
 
+def _request(envelope: Envelope, about: str, message_type: str, parcel: Parcel) -> Request:
+    parts = unpack(envelope.payload)
+    return Request(
+        envelope.run, envelope.round, about, envelope.attempt, envelope.manifest_hash, message_type, parts, parcel.arrays
+    )  # fmt: skip
+
+
 def _answer_once(node: Node, envelope: Envelope, request: Request, parcel: Parcel) -> Parcel:
+    try:
+        return _stored_or_new(node, envelope, request, parcel)
+    except Contradiction:
+        node.ledger.keep_evidence(request.key, parcel.envelope)  # here, where the handler's own writes are rolled back already
+        raise
+
+
+def _stored_or_new(node: Node, envelope: Envelope, request: Request, parcel: Parcel) -> Parcel:
     stored = node.ledger.reply(request.key, parcel.envelope)
     if stored is not None:
         return Parcel(stored.reply, _arrays_from_bytes(stored.arrays))

@@ -6,6 +6,7 @@ from client.ledger import StoredEpoch
 from client.node import Node, Request, Result
 from protocols.epoch import (
     EpochManifest,
+    EpochState,
     KeysMessage,
     KeysState,
     SharesMessage,
@@ -16,12 +17,17 @@ from protocols.epoch import (
 )
 from protocols.errors import PolicyError, Refusal
 from protocols.pack import unpack
+from protocols.plan import plan_from_canonical
+from protocols.transcript import Transcript
 
 
 def announce_keys(node: Node, request: Request) -> Result:
     """Stage 1: fresh channel keys for an epoch whose members and terms this node's own roster and policy allow."""
     manifest = EpochManifest.from_bytes(request.part("manifest"))
-    _check_terms(node, request, manifest)
+    _check_subject(request, manifest)
+    if node.ledger.epoch(request.run, request.attempt) is not None:
+        raise Refusal(f"epoch {request.attempt} of run {request.run} was begun before at {node.name}; give the next one another number")
+    check_cohort(node, manifest)
     state, message = begin_epoch(manifest, node.identity, node.roster, node.randomness)
     _keep(node, request, manifest, "keys", state.to_bytes())
     return Result({"message": message.to_bytes()})
@@ -50,22 +56,44 @@ def stored_epoch(node: Node, request: Request, stage: str) -> StoredEpoch:
     stored = node.ledger.epoch(request.run, request.attempt)
     if stored is None or stored.stage != stage:
         raise Refusal(f"epoch {request.attempt} is not at the stage {stage} at {node.name}; begin a new epoch")
+    _check_subject(request, EpochManifest.from_bytes(stored.manifest))
     return stored
 
 
-def _check_terms(node: Node, request: Request, manifest: EpochManifest) -> None:
-    if (manifest.run, manifest.epoch) != (request.run, request.attempt):
-        raise Refusal("the epoch manifest is for another run or epoch than its envelope")
+def check_cohort(node: Node, manifest: EpochManifest) -> None:
+    """Raises PolicyError or Refusal unless an epoch's terms are those of this node's roster, of its policy and of the run's plan."""
+    canonical = node.ledger.plan(manifest.run)
+    if canonical is None:
+        raise Refusal(f"run {manifest.run} was never announced to {node.name}; greet it with the plan first")
+    sums = plan_from_canonical(canonical).secure_aggregation
     if manifest.roster_hash != node.roster.roster_hash:
         raise Refusal(f"the roster of {node.name} differs from the coordinator's; compare names and keys in roster.toml with the operator")
-    if len(manifest.members) < node.policy.min_institutions:
-        raise PolicyError(
-            f"the cohort has {len(manifest.members)} members and the policy of {node.name} asks for {node.policy.min_institutions}"
-        )
-    if manifest.colluding < node.policy.colluding:
-        raise PolicyError(
-            f"the cohort allows for {manifest.colluding} colluding members and the policy of {node.name} for {node.policy.colluding}"
-        )
+    fewest = max(node.policy.min_institutions, sums.min_institutions)
+    if len(manifest.members) < fewest:
+        raise PolicyError(f"the cohort has {len(manifest.members)} members; plan and policy of {node.name} ask for {fewest}")
+    colluding = max(node.policy.colluding, sums.colluding)
+    if manifest.colluding < colluding:
+        raise PolicyError(f"the cohort allows for {manifest.colluding} colluding members; plan and policy of {node.name} for {colluding}")
+
+
+def erase_used(node: Node, transcript: Transcript, over: bool) -> None:
+    """Erases the secrets of the transcript's slot and of all before it, and of whole epochs before its own; all if the run is `over`."""
+    run, current = transcript.manifest.run, transcript.epoch.epoch
+    for number in node.ledger.epochs(run):
+        stored = node.ledger.epoch(run, number)
+        if stored is not None and (number < current or over):
+            node.ledger.keep_epoch(run, number, StoredEpoch(stored.manifest, "over", b""))
+        elif stored is not None and number == current and stored.stage == "confirmed":
+            left = EpochState.from_bytes(stored.state).erased(transcript.manifest.slot + 1).to_bytes()
+            node.ledger.keep_epoch(run, number, StoredEpoch(stored.manifest, stored.stage, left))
+
+
+def _check_subject(request: Request, manifest: EpochManifest) -> None:
+    # Round and subject are part of the key under which an answer is kept; another pair would be another setup of one epoch.
+    if (request.round, request.about) != (0, "epoch") or (manifest.run, manifest.epoch) != (request.run, request.attempt):
+        raise Refusal("the epoch manifest is for another run or epoch than its envelope")
+    if manifest.hash != request.manifest_hash:
+        raise Refusal("the epoch manifest is not the one that its envelope names; both sides must run the same version")
 
 
 def _keep(node: Node, request: Request, manifest: EpochManifest, stage: str, state: bytes) -> None:

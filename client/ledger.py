@@ -8,13 +8,14 @@ from __future__ import annotations
 import hashlib
 import secrets
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
-from protocols.errors import ConsortiumError, Refusal
+from protocols.errors import ConsortiumError, Contradiction, Refusal
 from protocols.files import write_file
 
 _TABLES = """
@@ -27,7 +28,10 @@ CREATE TABLE IF NOT EXISTS epochs (run TEXT, epoch INTEGER, manifest BLOB NOT NU
 CREATE TABLE IF NOT EXISTS claims (claim TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS vectors (run TEXT, round INTEGER, sum TEXT, state_hash BLOB NOT NULL, sha256 BLOB NOT NULL,
   PRIMARY KEY (run, round, sum)) STRICT;
-CREATE TABLE IF NOT EXISTS states (run TEXT PRIMARY KEY, state_hash BLOB NOT NULL, transcript BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS positions (run TEXT PRIMARY KEY, state_hash BLOB NOT NULL, transcript BLOB NOT NULL,
+  finished INTEGER NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS chain (length INTEGER PRIMARY KEY, head BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS survivors (epoch_hash BLOB PRIMARY KEY, members TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS sums (run TEXT, round INTEGER, sum TEXT, transcript BLOB NOT NULL, state_hash BLOB NOT NULL,
   institutions INTEGER NOT NULL, at TEXT NOT NULL, PRIMARY KEY (run, round, sum)) STRICT;
 """
@@ -57,7 +61,7 @@ class StoredEpoch:
 
 @dataclass(frozen=True, slots=True)
 class FinishedSum:
-    """A sum that this institution was part of."""
+    """A sum whose transcript this institution followed, or whose state it adopted."""
 
     run: str
     round: int
@@ -66,6 +70,14 @@ class FinishedSum:
     state_hash: bytes  # after the sum
     institutions: int
     at: str
+
+
+class Position(NamedTuple):
+    """Where a run stands at this institution."""
+
+    state_hash: bytes
+    transcript: bytes  # hash of the last one that was applied, or whose state was adopted
+    finished: int  # sums of the plan that are over
 
 
 class Ledger:
@@ -77,6 +89,8 @@ class Ledger:
         self._database = database
         self._clock = clock
         self._depth = 0
+        self._erasing = False
+        self._erase_rest()
 
     @classmethod
     def open(cls, home: Path, clock: Callable[[], datetime]) -> Ledger:
@@ -111,11 +125,24 @@ class Ledger:
         except BaseException:
             self._depth -= 1
             if self._depth == 0:
+                self._erasing = False
                 self._database.execute("ROLLBACK")
             raise
         self._depth -= 1
         if self._depth == 0:
             self._database.execute("COMMIT")
+            if self._erasing:
+                self._erase_rest()
+
+    def _erase_rest(self) -> None:
+        """What rows no longer hold is gone from the files too: vectors without a row, and earlier pages in the write-ahead log."""
+        self._erasing = False
+        with self.transaction():  # no other process is between a vector's file and its row
+            kept = {self._vector_path(*row) for row in self._database.execute("SELECT run, round, sum FROM vectors")}
+            for path in (self.home / "vectors").rglob("*"):
+                if path.is_file() and path not in kept:
+                    path.unlink()
+        self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     # Requests and answers.
 
@@ -129,15 +156,19 @@ class Ledger:
         if row is None:
             return None
         if row[0] != request:
-            self._write("INSERT INTO evidence (key, request, at) VALUES (?, ?, ?)", key, request, self._now())
+            self.keep_evidence(key, request)
             raise Refusal(f"another request was already answered as {key}; both are kept as evidence")
         return StoredReply(*row)
 
     def keep_reply(self, key: str, stored: StoredReply) -> None:
         self._write("INSERT INTO replies VALUES (?, ?, ?, ?)", key, stored.request, stored.reply, stored.arrays)
 
+    def keep_evidence(self, key: str, request: bytes) -> None:
+        """Keeps a signed request that contradicts an earlier one."""
+        self._write("INSERT INTO evidence (key, request, at) VALUES (?, ?, ?)", key, request, self._now())
+
     def evidence(self) -> list[tuple[str, bytes]]:
-        """Requests that were refused because another one had been answered under their key."""
+        """Requests that were refused because of what had been answered before."""
         return list(self._database.execute("SELECT key, request FROM evidence ORDER BY id"))
 
     # Runs and epochs.
@@ -157,11 +188,16 @@ class Ledger:
 
     def keep_epoch(self, run: str, epoch: int, stored: StoredEpoch) -> None:
         """Replaces the former stage, so that what it held secret is gone."""
+        self._erasing = True
         self._write("INSERT OR REPLACE INTO epochs VALUES (?, ?, ?, ?, ?)", run, epoch, stored.manifest, stored.stage, stored.state)
 
     def epoch(self, run: str, epoch: int) -> StoredEpoch | None:
         row = self._database.execute("SELECT manifest, stage, state FROM epochs WHERE run = ? AND epoch = ?", (run, epoch)).fetchone()
         return StoredEpoch(*row) if row else None
+
+    def epochs(self, run: str) -> list[int]:
+        """Numbers of the run's epochs."""
+        return [row[0] for row in self._database.execute("SELECT epoch FROM epochs WHERE run = ? ORDER BY epoch", (run,))]
 
     # Promises that are made once.
 
@@ -169,26 +205,50 @@ class Ledger:
         """Binds `claim` to `value` for ever: slot to manifest, state and kind of sum to the set that was signed.
 
         Raises:
-            Refusal: with `sentence`, when it is bound to another value.
+            Contradiction: with `sentence`, when it is bound to another value.
         """
         bound = self.claimed(claim)
         if bound is None:
             self._write("INSERT INTO claims VALUES (?, ?)", claim, value)
         elif bound != value:
-            raise Refusal(sentence)
+            raise Contradiction(sentence)
 
     def claimed(self, claim: str) -> bytes | None:
         """What `claim` is bound to."""
         row = self._database.execute("SELECT value FROM claims WHERE claim = ?", (claim,)).fetchone()
         return bytes(row[0]) if row else None
 
+    def follow_chain(self, length: int, head: bytes) -> None:
+        """Binds a length of the coordinator's event chain to its head.
+
+        Raises:
+            Contradiction: it is shorter than one that was bound before, or another of the same length.
+        """
+        row = self._database.execute("SELECT length, head FROM chain ORDER BY length DESC LIMIT 1").fetchone()
+        if row and (length < row[0] or (length == row[0] and head != row[1])):
+            raise Contradiction(f"an event chain of {length} events does not extend the one of {row[0]} that was shown before")
+        self._write("INSERT OR IGNORE INTO chain VALUES (?, ?)", length, head)
+
+    def narrow_survivors(self, epoch_hash: bytes, members: Collection[str]) -> None:
+        """Binds an epoch's later sets to lie within `members`.
+
+        Raises:
+            Contradiction: an earlier set of this epoch left one of them out.
+        """
+        row = self._database.execute("SELECT members FROM survivors WHERE epoch_hash = ?", (epoch_hash,)).fetchone()
+        back = sorted(set(members) - set(row[0].split("\n"))) if row else []
+        if back:
+            raise Contradiction(f"{', '.join(back)} was left out by an earlier set of this epoch and returns at the next one")
+        self._write("INSERT OR REPLACE INTO survivors VALUES (?, ?)", epoch_hash, "\n".join(sorted(members)))
+
     # Vectors and states: files, named by their rows.
 
     def keep_vector(self, run: str, round_number: int, kind: str, state_hash: bytes, vector: bytes) -> None:
         """The final vector of a sum, uint32 little-endian; a sum that is asked again sends this one."""
-        write_file(self._vector_path(run, round_number, kind), vector, mode=0o600)
         row = (run, round_number, kind, state_hash, hashlib.sha256(vector).digest())
-        self._write("INSERT INTO vectors VALUES (?, ?, ?, ?, ?)", *row)
+        with self.transaction():
+            write_file(self._vector_path(run, round_number, kind), vector, mode=0o600)
+            self._write("INSERT INTO vectors VALUES (?, ?, ?, ?, ?)", *row)
 
     def vector(self, run: str, round_number: int, kind: str, state_hash: bytes) -> bytes | None:
         """Raises Refusal if the sum's vector was made from another state, LedgerError if its file is damaged."""
@@ -204,35 +264,27 @@ class Ledger:
             raise LedgerError(f"{path}: the stored vector is damaged; this institution cannot take part in the sum again")
         return vector
 
-    def drop_vectors(self, run: str) -> None:
-        """Erases what was computed for sums that went on without this institution."""
-        rows = self._database.execute("SELECT round, sum FROM vectors WHERE run = ?", (run,)).fetchall()
-        self._write("DELETE FROM vectors WHERE run = ?", run)
-        for round_number, kind in rows:
-            self._vector_path(run, round_number, kind).unlink(missing_ok=True)
+    def keep_position(self, run: str, position: Position) -> None:
+        """Where the run stands now; the state's file is `state_path`."""
+        self._write("INSERT OR REPLACE INTO positions VALUES (?, ?, ?, ?)", run, *position)
 
-    def keep_state(self, run: str, state_hash: bytes, transcript: bytes) -> None:
-        """The run's current state (its file is `state_path`) and the hash of the last transcript."""
-        self._write("INSERT OR REPLACE INTO states VALUES (?, ?, ?)", run, state_hash, transcript)
-
-    def current_state(self, run: str) -> tuple[bytes, bytes] | None:
-        """State hash and transcript hash; None at the run's start."""
-        row = self._database.execute("SELECT state_hash, transcript FROM states WHERE run = ?", (run,)).fetchone()
-        return (bytes(row[0]), bytes(row[1])) if row else None
+    def position(self, run: str) -> Position | None:
+        """None at the run's start."""
+        row = self._database.execute("SELECT state_hash, transcript, finished FROM positions WHERE run = ?", (run,)).fetchone()
+        return Position(*row) if row else None
 
     def state_path(self, run: str, state_hash: bytes) -> Path:
         return self.home / "states" / run / f"{state_hash.hex()}.safetensors"
 
     def finish_sum(self, finished: FinishedSum) -> None:
-        """Records the sum and erases what only it needed: vector, arrays of answers. Nothing is erased before the row is in place."""
+        """Records a sum and erases what only it, and those before it, needed: vectors, arrays of answers; all in one transaction."""
         with self.transaction():
+            self._erasing = True
             fields = (finished.run, finished.round, finished.sum, finished.transcript, finished.state_hash, finished.institutions)
             self._write("INSERT OR REPLACE INTO sums VALUES (?, ?, ?, ?, ?, ?, ?)", *fields, self._now())
-            self._write("DELETE FROM vectors WHERE run = ? AND round = ? AND sum = ?", finished.run, finished.round, finished.sum)
+            self._write("DELETE FROM vectors WHERE run = ?", finished.run)
             prefix = f"{finished.run}/{finished.round}/{finished.sum}/"
             self._write("UPDATE replies SET arrays = x'' WHERE substr(key, 1, length(?)) = ?", prefix, prefix)
-        self._vector_path(finished.run, finished.round, finished.sum).unlink(missing_ok=True)
-        self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def finished_sums(self, run: str | None = None) -> list[FinishedSum]:
         """Every sum in the order in which it was finished, or those of one run."""

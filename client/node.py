@@ -32,6 +32,7 @@ class Request:
     round: int
     about: str  # "update", "experts", "evaluate", "epoch" or "run"
     attempt: int
+    manifest_hash: bytes  # of the sum's or epoch's manifest; empty where there is none
     message_type: str
     parts: Mapping[str, bytes]
     arrays: Arrays
@@ -82,6 +83,7 @@ class Session:
     terms: Terms
     state: State
     transcript: bytes  # hash of the last one seen; zeros at the start
+    finished: int = 0  # sums of the plan that are over
 
     @property
     def state_hash(self) -> bytes:
@@ -118,15 +120,21 @@ def open_session(node: Node, run: str) -> Session:
             f"the base {plan.base.name} on the disk of {node.name} is not the plan's; install the checkpoint with the plan's hash"
         )
     terms = Terms(plan, work.adaptation)
-    current = node.ledger.current_state(run)
-    if current is None:
+    position = node.ledger.position(run)
+    if position is None:
         return Session(plan, work, terms, terms.start(), bytes(32))
-    return Session(plan, work, terms, load_state(node.ledger.state_path(run, current[0])), current[1])
+    state = load_state(node.ledger.state_path(run, position.state_hash))
+    return Session(plan, work, terms, state, position.transcript, position.finished)
 
 
-def find_sum(session: Session, request: Request) -> PlannedSum:
-    """The plan's entry for the sum that a request is about."""
-    for planned in planned_sums(session.plan):
-        if (planned.round, planned.kind) == (request.round, request.about):
-            return planned
-    raise Refusal(f"the plan has no {request.about} sum in round {request.round}")
+def next_sum(session: Session, request: Request) -> PlannedSum:
+    """The plan's next sum at this node: a finished one is never taken up again, and none is left out.
+
+    Raises:
+        Refusal: the request is about another one.
+    """
+    following = planned_sums(session.plan)[session.finished : session.finished + 1]
+    if (request.round, request.about) not in [(planned.round, planned.kind) for planned in following]:
+        name = "".join(f"the {planned.kind} sum of round {planned.round}" for planned in following) or "none"
+        raise Refusal(f"the next sum of run {request.run} is {name}, not the {request.about} sum of round {request.round}")
+    return following[0]

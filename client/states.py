@@ -1,4 +1,4 @@
-"""How a node follows the run: greeting, transcripts that it applies itself, and catching up after an absence."""
+"""How a node follows the run: greeting, transcripts that it applies itself, and states that enough others have come to."""
 
 from __future__ import annotations
 
@@ -6,11 +6,18 @@ import hashlib
 
 import numpy as np
 
-from client.ledger import FinishedSum
-from client.node import Node, Request, Result, accept_plan, find_sum, open_session
+from client.epochs import erase_used
+from client.ledger import FinishedSum, Position
+from client.manifests import check_manifest
+from client.node import Node, Request, Result, Session, accept_plan, next_sum, open_session
+from client.transcripts import checked_transcript
 from protocols.encoding import decode
 from protocols.errors import Refusal
+from protocols.pack import unpack
+from protocols.policy import check_update
+from protocols.schedule import PlannedSum, planned_sums
 from protocols.state import State, save_state, state_from_arrays, state_hash
+from protocols.transcript import Transcript, confirmation, verify_confirmations
 
 
 def hello(node: Node, request: Request) -> Result:
@@ -21,46 +28,64 @@ def hello(node: Node, request: Request) -> Result:
 
 
 def follow_transcript(node: Node, request: Request) -> Result:
-    """Applies a total by itself and keeps the outcome only if it is the announced one; then erases what the sum no longer needs."""
-    session, announced = open_session(node, request.run), request.part("after")
-    transcript = request.part("transcript")
-    if session.transcript == transcript and session.state_hash == announced:
-        return Result({"state": announced})
-    if session.state_hash != request.part("before"):
-        raise Refusal(f"{node.name} is at another state than this transcript starts from; send it the current state")
-    planned, survivors = find_sum(session, request), request.part("survivors").decode().split("\n")
-    total = request.arrays.get("total")
-    if total is None or total.dtype != np.uint32 or hashlib.sha256(total.tobytes()).digest() != request.part("total"):
-        raise Refusal("the total is not the one that the transcript names")
-    values = decode(total, session.terms.lanes(session.state, planned), len(node.roster.entries))
-    after, _ = session.terms.apply(session.state, planned, values)
-    if state_hash(after) != announced:
-        raise Refusal(f"the total of round {request.round} does not lead to the announced state; the coordinator must show its transcript")
-    _keep(node, request, after, transcript)
-    node.ledger.finish_sum(FinishedSum(request.run, request.round, request.about, transcript, announced, len(survivors), ""))
-    return Result({"state": announced})
+    """Applies the next sum's total by itself and keeps the outcome only if it is the announced one."""
+    session = open_session(node, request.run)
+    transcript = checked_transcript(node, session, request)
+    if session.transcript != transcript.hash:
+        planned = next_sum(session, request)
+        after = _applied(node, session, planned, transcript, request)
+        _keep(node, session, transcript, after, session.finished + 1)
+    return Result(confirmation(transcript))
 
 
 def adopt_state(node: Node, request: Request) -> Result:
-    """Takes the published state after an absence; a false one only keeps this node's masks from cancelling with the others'."""
+    """Takes the state of a later sum after an absence, if threshold many members of that sum's epoch signed that they came to it."""
     session = open_session(node, request.run)
+    transcript = checked_transcript(node, session, request)
+    sums: list[tuple[int, str]] = [(planned.round, planned.kind) for planned in planned_sums(session.plan)]
+    if (request.round, request.about) not in sums[session.finished :]:
+        raise Refusal(f"{node.name} keeps the state that it is at, which is not before the {request.about} sum of round {request.round}")
+    verify_confirmations(transcript, unpack(request.part("confirmations")), node.roster)
     state = state_from_arrays(request.part("header"), request.arrays)
-    if state_hash(state) != request.part("state"):
-        raise Refusal("the state that was sent is not the one that was announced")
-    if state.base_sha256 != session.plan.base.sha256 or state.round < session.state.round:
-        raise Refusal("the state that was sent is of another base, or older than this node's own")
+    if state_hash(state) != transcript.after:
+        raise Refusal("the state that was sent is not the one that was confirmed")
+    _check_shapes(session, state)
+    _keep(node, session, transcript, state, 1 + sums.index((request.round, request.about)))
+    return Result(confirmation(transcript))
+
+
+def _applied(node: Node, session: Session, planned: PlannedSum, transcript: Transcript, request: Request) -> State:
+    lanes, total = session.terms.lanes(session.state, planned), request.arrays.get("total")
+    check_manifest(session, transcript.manifest, lanes)
+    if total is None or total.dtype != np.uint32 or hashlib.sha256(total.tobytes()).digest() != transcript.total:
+        raise Refusal("the total is not the one that the transcript names")
+    after, _ = session.terms.apply(session.state, planned, decode(total, lanes, len(node.roster.entries)))
+    if state_hash(after) != transcript.after:
+        raise Refusal(f"the total of round {planned.round} does not lead to the announced state; the coordinator must show its transcript")
+    if planned.kind == "update":
+        check_update(node.policy, session.state, after)
+    return after
+
+
+def _check_shapes(session: Session, state: State) -> None:
     shapes = {tensor.name: tensor.shape for tensor in session.terms.adaptation.layout(state.experts)}
-    if shapes != {name: values.shape for name, values in state.tensors.items()} or not shapes.keys() >= state.momentum.keys():
+    sent, momentum = ({name: values.shape for name, values in group.items()} for group in (state.tensors, state.momentum))
+    if state.base_sha256 != session.plan.base.sha256 or sent != shapes or not momentum.items() <= shapes.items():
         raise Refusal("the state that was sent does not have the tensors of plan and base")
-    _keep(node, request, state, request.part("transcript"))
-    node.ledger.drop_vectors(request.run)
-    return Result({"state": state_hash(state)})
 
 
-def _keep(node: Node, request: Request, state: State, transcript: bytes) -> None:
-    """File first, row second, and the former file last: a crash leaves at most a file too many."""
-    former, digest = node.ledger.current_state(request.run), state_hash(state)
-    save_state(state, node.ledger.state_path(request.run, digest))
-    node.ledger.keep_state(request.run, digest, transcript)
-    if former is not None and former[0] != digest:
-        node.ledger.state_path(request.run, former[0]).unlink(missing_ok=True)
+def _keep(node: Node, session: Session, transcript: Transcript, state: State, finished: int) -> None:
+    """File first, rows second, and the former file last: a crash leaves at most a file too many.
+
+    In the transaction that moves the run on, everything secret of sums that are over is erased.
+    """
+    ledger, manifest = node.ledger, transcript.manifest
+    former, digest = ledger.position(manifest.run), state_hash(state)
+    save_state(state, ledger.state_path(manifest.run, digest))
+    institutions = len(transcript.certificate.proposal.members)
+    with ledger.transaction():
+        ledger.keep_position(manifest.run, Position(digest, transcript.hash, finished))
+        ledger.finish_sum(FinishedSum(manifest.run, manifest.round, manifest.sum, transcript.hash, digest, institutions, ""))
+        erase_used(node, transcript, over=finished == len(planned_sums(session.plan)))
+    if former is not None and former.state_hash != digest:
+        ledger.state_path(manifest.run, former.state_hash).unlink(missing_ok=True)

@@ -3,65 +3,75 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from client.contribution import contribute
-from client.node import Node, Request, Result, Session, find_sum, open_session
+from client.manifests import check_manifest, check_subject
+from client.node import Node, Request, Result, Session, next_sum, open_session
+from client.promises import own_root, promise_root, promise_set, promise_slot
 from protocols.encoding import LaneLayout, encode
 from protocols.epoch import EpochCertificate, EpochManifest, EpochState, verify_epoch
 from protocols.errors import Refusal
 from protocols.schedule import PlannedSum
 from protocols.secagg import SumManifest, SurvivorCertificate, SurvivorProposal, mask_input, sign_survivors, unmask
+from protocols.state import inputs_hash
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A request of one sum, after everything that its stages have in common was checked."""
+
+    session: Session
+    planned: PlannedSum
+    manifest: SumManifest
+    lanes: LaneLayout
+    epoch: EpochState
 
 
 def send_masked_input(node: Node, request: Request) -> Result:
     """Trains or measures, unless that was done before, and masks the stored vector for this manifest alone."""
-    session = open_session(node, request.run)
-    planned, manifest = find_sum(session, request), checked_manifest(request)
-    epoch = _epoch(node, request, manifest)
-    lanes = session.terms.lanes(session.state, planned)
-    _check_manifest(node, session, planned, manifest, lanes)
-    claim = f"slot/{request.run}/{manifest.epoch_hash.hex()}/{manifest.slot}"
-    node.ledger.claim(claim, manifest.hash, f"slot {manifest.slot} of this epoch was used by another manifest; take a new slot")
-    vector = _vector(node, request, session, planned, lanes)
-    masked = mask_input(epoch, manifest, vector, node.identity)
-    node.ledger.claim(_own_root(manifest), masked.root, "this manifest was already answered with another vector")
+    asked = _asked(node, request)
+    promise_slot(node, asked.manifest)
+    masked = mask_input(asked.epoch, asked.manifest, _vector(node, request, asked), node.identity)
+    promise_root(node, asked.manifest, masked.root)
     return Result({"root": masked.root, "signature": masked.signature}, {"masked": masked.masked})
 
 
 def sign_set(node: Node, request: Request) -> Result:
-    """Signs a proposed set: once for this slot, and once for this state and kind of sum in whatever attempt or run."""
-    manifest, proposal = checked_manifest(request), SurvivorProposal.from_bytes(request.part("proposal"))
-    epoch = _epoch(node, request, manifest)
-    root = node.ledger.claimed(_own_root(manifest))
+    """Signs a proposed set: once for this slot, and once for this sum, and for these inputs and kind of sum in whatever attempt or run."""
+    asked, proposal = _asked(node, request), SurvivorProposal.from_bytes(request.part("proposal"))
+    root = own_root(node, asked.manifest)
     if root is None:
         raise Refusal(f"{node.name} sent nothing for this manifest")
-    signature = sign_survivors(epoch, manifest, proposal, root, node.identity)
-    _claim_set(node, request, manifest, proposal)
+    signature = sign_survivors(asked.epoch, asked.manifest, proposal, root, node.identity)
+    promise_set(node, asked.manifest, proposal, inputs_hash(asked.session.state))
     return Result({"signature": signature})
 
 
 def open_set(node: Node, request: Request) -> Result:
     """Answers a survivor certificate once; what is opened follows from the certificate alone."""
-    manifest, certificate = checked_manifest(request), SurvivorCertificate.from_bytes(request.part("certificate"))
-    epoch = _epoch(node, request, manifest)
-    # A certificate that does not hold raises here, before anything is claimed for the true one's slot.
-    answer = unmask(epoch, manifest, certificate, node.roster, node.identity)
-    _claim_set(node, request, manifest, certificate.proposal)
-    sentence = f"{node.name} has already opened another set for this slot"
-    node.ledger.claim(f"opened/{manifest.hash.hex()}", hashlib.sha256(certificate.proposal.to_bytes()).digest(), sentence)
+    asked, certificate = _asked(node, request), SurvivorCertificate.from_bytes(request.part("certificate"))
+    # A certificate that does not hold raises here, before anything is promised for the true one's slot.
+    answer = unmask(asked.epoch, asked.manifest, certificate, node.roster, node.identity)
+    if certificate.proposal.roots[node.name] != own_root(node, asked.manifest):
+        raise Refusal(f"{node.name} is not in the certified set with what it sent")
+    promise_set(node, asked.manifest, certificate.proposal, inputs_hash(asked.session.state))
     return Result({"answer": answer.to_bytes()})
 
 
-def checked_manifest(request: Request) -> SumManifest:
-    """The request's manifest, signed by the coordinator and about the sum that the envelope names."""
-    manifest = SumManifest.from_bytes(request.part("manifest"))
-    named = (manifest.run, manifest.round, manifest.sum, manifest.attempt)
-    if named != (request.run, request.round, request.about, request.attempt):
-        raise Refusal("the manifest is about another sum than its envelope")
-    return manifest
+def _asked(node: Node, request: Request) -> _Asked:
+    session, manifest = open_session(node, request.run), SumManifest.from_bytes(request.part("manifest"))
+    check_subject(request, manifest)
+    if manifest.attempt != request.attempt:
+        raise Refusal("the manifest is about another attempt than its envelope")
+    planned = next_sum(session, request)
+    lanes = session.terms.lanes(session.state, planned)
+    epoch = _epoch(node, request, manifest)
+    check_manifest(session, manifest, lanes)
+    return _Asked(session, planned, manifest, lanes, epoch)
 
 
 def _epoch(node: Node, request: Request, manifest: SumManifest) -> EpochState:
@@ -69,31 +79,21 @@ def _epoch(node: Node, request: Request, manifest: SumManifest) -> EpochState:
     stored = node.ledger.epoch(request.run, certificate.epoch)
     if stored is None or stored.stage != "confirmed":
         raise Refusal(f"{node.name} is not a member of epoch {certificate.epoch}; begin a new epoch")
-    epoch_manifest = EpochManifest.from_bytes(stored.manifest)
+    epoch_manifest, state = EpochManifest.from_bytes(stored.manifest), EpochState.from_bytes(stored.state)
     if epoch_manifest.hash != manifest.epoch_hash:
         raise Refusal("the manifest belongs to another epoch than its certificate")
+    if certificate.setup_hash != state.setup_hash:
+        raise Refusal(f"the certificate is of another setup of epoch {certificate.epoch} than {node.name} signed; begin a new epoch")
     verify_epoch(certificate, epoch_manifest, node.roster)
-    return EpochState.from_bytes(stored.state)
+    return state
 
 
-def _check_manifest(node: Node, session: Session, planned: PlannedSum, manifest: SumManifest, lanes: LaneLayout) -> None:
-    if manifest.plan_hash.hex() != session.plan.sha256:
-        raise Refusal("the manifest is for another plan than the one that was accepted")
-    if manifest.state_hash != session.state_hash:
-        raise Refusal(f"{node.name} computes another state hash than the manifest's; send it the current state")
-    if session.state.round != planned.round - (planned.kind == "update"):
-        raise Refusal(f"the {planned.kind} sum of round {planned.round} does not follow round {session.state.round}")
-    if manifest.layout_hash != lanes.hash:
-        raise Refusal("the manifest's lanes are not those that follow from plan and state; both sides must run the same version")
-    if manifest.previous_transcript != session.transcript:
-        raise Refusal(f"the manifest does not follow the last transcript that {node.name} has seen")
-
-
-def _vector(node: Node, request: Request, session: Session, planned: PlannedSum, lanes: LaneLayout) -> NDArray[np.uint32]:
+def _vector(node: Node, request: Request, asked: _Asked) -> NDArray[np.uint32]:
+    session, planned = asked.session, asked.planned
     stored = node.ledger.vector(request.run, planned.round, planned.kind, session.state_hash)
     if stored is None:
         values = contribute(session.work, session.terms, session.state, planned)
-        vector = encode(values, lanes, len(node.roster.entries), _rounding(node, planned))
+        vector = encode(values, asked.lanes, len(node.roster.entries), _rounding(node, planned))
         stored = vector.astype("<u4").tobytes()
         node.ledger.keep_vector(request.run, planned.round, planned.kind, session.state_hash, stored)
     return np.frombuffer(stored, "<u4")
@@ -104,15 +104,3 @@ def _rounding(node: Node, planned: PlannedSum) -> np.random.Generator:
     seed = node.rounding_seed if node.rounding_seed is not None else node.randomness(32)
     material = hashlib.sha256(b"\0".join((b"consortium rounding", seed, node.name.encode(), f"{planned.round}/{planned.kind}".encode())))
     return np.random.Generator(np.random.Philox(key=int.from_bytes(material.digest()[:16], "little")))
-
-
-def _claim_set(node: Node, request: Request, manifest: SumManifest, proposal: SurvivorProposal) -> None:
-    """Opening binds as signing does: a member that was never asked to sign must not open two sets either."""
-    members = "\n".join(sorted(proposal.members)).encode()
-    sentence = f"{node.name} has already signed another set for this state and kind of sum"
-    node.ledger.claim(f"set/{manifest.hash.hex()}", proposal.to_bytes(), f"{node.name} has already signed another set for this slot")
-    node.ledger.claim(f"set/{manifest.state_hash.hex()}/{request.about}", members, sentence)
-
-
-def _own_root(manifest: SumManifest) -> str:
-    return f"root/{manifest.hash.hex()}"

@@ -10,6 +10,7 @@ from typing import TypeVar
 from coordinator.errors import JobError
 from coordinator.events import EpochCertified, Event
 from coordinator.link import Link, Reply, Subject
+from coordinator.publishing import bring_up_to_date
 from coordinator.store import RunStore
 from protocols.epoch import (
     EpochCertificate,
@@ -24,7 +25,7 @@ from protocols.epoch import (
     threshold,
 )
 from protocols.pack import pack
-from protocols.state import State, state_arrays, state_hash, state_header
+from protocols.state import State, state_hash
 from protocols.update import Terms
 
 T = TypeVar("T")
@@ -79,22 +80,10 @@ class Cohort:
                 return epoch
 
     def _present(self, state: State, only: tuple[str, ...]) -> tuple[str, ...]:
-        current = (state_hash(state), self._last_transcript())
         greetings = self.link.greet(pack({"plan": self.terms.plan.canonical()}))
-        wanted = {name: reply for name, reply in greetings.items() if not only or name in only}
-        behind = [name for name, reply in wanted.items() if (reply.parts.get("state"), reply.parts.get("transcript")) != current]
-        caught_up = self._bring_up_to_date(behind, state) if behind else set()
-        return tuple(sorted(name for name in wanted if name not in behind or name in caught_up))
-
-    def _bring_up_to_date(self, behind: list[str], state: State) -> set[str]:
-        digest, transcript = state_hash(state), self._last_transcript()
-        payload = pack({"header": state_header(state), "state": digest, "transcript": transcript})
-        subject = Subject(state.round, "run", 0)
-        replies = self.link.ask(subject, "query.state", dict.fromkeys(behind, payload), state_arrays(state))
-        return {reply.institution for reply in replies if reply.parts.get("state") == digest}
-
-    def _last_transcript(self) -> bytes:
-        return bytes.fromhex(self.store.journal.transcript) or bytes(32)
+        wanted = {name: reply.parts for name, reply in greetings.items() if not only or name in only}
+        places = {name: (parts.get("state", b""), parts.get("transcript", b"")) for name, parts in wanted.items()}
+        return tuple(sorted(bring_up_to_date(self.link, self.store, state, places, (state_hash(state), bytes(32)))))
 
     def _check_size(self, members: tuple[str, ...], only: tuple[str, ...]) -> None:
         plan = self.terms.plan
@@ -111,7 +100,7 @@ class Cohort:
     def _set_up(self, members: tuple[str, ...]) -> tuple[Epoch | None, tuple[str, ...]]:
         """An epoch of these members, or those with whom to begin again."""
         manifest = self._next_manifest(members)
-        subject, roster = Subject(0, "epoch", manifest.epoch), self.link.roster
+        subject, roster = Subject(0, "epoch", manifest.epoch, manifest.hash), self.link.roster
 
         def keys_of(reply: Reply) -> KeysMessage:
             return read_keys(manifest, roster, reply.institution, reply.part("message"))

@@ -180,9 +180,10 @@ def _advance(job: _Job, planned: PlannedSum) -> None:
 
 
 def _journal(job: _Job, finished: FinishedSum, seconds: float) -> None:
-    """The sum's outcome: its state's file first, then one replacement of the journal."""
+    """The sum's outcome: files of its state and transcript first, then one replacement of the journal."""
+    job.store.keep_published(finished.transcript, finished.total)
     digest, journal, kind = job.store.keep_state(finished.state), job.store.journal, finished.planned.kind
-    figures, transcript = finished.figures, finished.transcript.hex()
+    figures, transcript = finished.figures, finished.transcript.hash.hex()
     known = {name: value for name, value in (("loss", figures.loss), ("metric", figures.metric)) if value is not None}
     job.store.write(
         replace(
@@ -198,6 +199,7 @@ def _journal(job: _Job, finished: FinishedSum, seconds: float) -> None:
             seconds=journal.seconds + seconds,
         )
     )
+    job.store.drop_published()
 
 
 def current_state(terms: Terms, store: RunStore) -> State:

@@ -28,6 +28,7 @@ class Subject:
     round: int
     about: str  # "update", "experts", "evaluate", "epoch" or "run"
     attempt: int
+    manifest_hash: bytes = b""  # of the sum's or epoch's manifest, where there is one
 
     def stage(self, message_type: str) -> str:
         return f"{self.about}/{message_type}"
@@ -41,6 +42,7 @@ class Reply:
     parts: Mapping[str, bytes]
     arrays: Arrays
     incarnation: int
+    envelope: bytes  # as it was signed
 
     def part(self, name: str) -> bytes:
         """Raises ConsortiumError if the answer lacks it."""
@@ -139,7 +141,9 @@ class Link:
 
     def _sealed(self, subject: Subject, message_type: str, recipient: str, payload: bytes, arrays: Arrays) -> Parcel:
         stage = subject.stage(message_type)
-        envelope = Envelope(self.identity.name, recipient, self.run, subject.round, subject.attempt, stage, b"", 0, payload)
+        envelope = Envelope(
+            self.identity.name, recipient, self.run, subject.round, subject.attempt, stage, subject.manifest_hash, 0, payload
+        )  # fmt: skip
         return Parcel(seal_envelope(self.identity, envelope), arrays)
 
     def _opened(self, answer: Answer, subject: Subject, message_type: str, expected: str | None) -> Reply | None:
@@ -152,8 +156,9 @@ class Link:
             envelope = open_envelope(answer.parcel.envelope, self.roster)
             name = expected or envelope.sender
             self._traffic.add(name, answer)
-            meant = (name, self.identity.name, self.run, subject.round, subject.attempt, subject.stage(message_type))
-            if meant != (envelope.sender, envelope.recipient, envelope.run, envelope.round, envelope.attempt, envelope.stage):
+            meant = (name, self.identity.name, self.run, subject.round, subject.attempt, subject.stage(message_type), subject.manifest_hash)
+            signed = (envelope.sender, envelope.recipient, envelope.run, envelope.round, envelope.attempt, envelope.stage)
+            if meant != (*signed, envelope.manifest_hash):
                 raise ConsortiumError("it answered with an envelope for another request")
             if expected and envelope.incarnation != self._incarnations[expected]:
                 raise ConsortiumError(
@@ -167,7 +172,7 @@ class Link:
             self.missing[name] = _one_line(parts["refused"].decode(errors="replace"))
             self.accused[name] = parts.get("accused", b"").decode(errors="replace")
             return None
-        return Reply(name, parts, answer.parcel.arrays, envelope.incarnation)
+        return Reply(name, parts, answer.parcel.arrays, envelope.incarnation, answer.parcel.envelope)
 
     def _miss(self, name: str, message_type: str, reason: str) -> None:
         self.missing[name] = reason

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +13,9 @@ from coordinator.cohort import Cohort, Epoch
 from coordinator.errors import JobError
 from coordinator.events import Event, StageFinished, SumFinished
 from coordinator.link import Link, Reply, Subject
+from coordinator.publishing import publish, subject_of
 from coordinator.registry.records import ChainHead
-from coordinator.store import RunStore
+from coordinator.store import Published, RunStore
 from protocols.encoding import LaneLayout, decode
 from protocols.errors import ProtocolError
 from protocols.pack import pack
@@ -22,16 +23,19 @@ from protocols.schedule import PlannedSum
 from protocols.secagg import (
     Accumulator,
     MaskedInput,
+    OpenedSeeds,
     SumManifest,
     SurvivorCertificate,
     UnmaskAnswer,
     certify,
     check_answer,
     check_signature,
+    open_seeds,
     propose_survivors,
-    unmask_sum,
+    remove_masks,
 )
 from protocols.state import State, state_hash
+from protocols.transcript import Transcript
 from protocols.update import Figures, Terms
 
 
@@ -47,8 +51,7 @@ class FinishedSum:
     state: State  # after the sum
     figures: Figures
     survivors: tuple[str, ...]
-    transcript: bytes  # its hash
-    notice: Mapping[str, bytes]  # what the institutions are told
+    transcript: Transcript
     total: NDArray[np.uint32]
 
 
@@ -105,10 +108,8 @@ class RoundEngine:
         """Tells every member of the epoch the total; each applies it by itself and must reach the announced state."""
         if self._epoch is None:
             return
-        subject = Subject(finished.planned.round, finished.planned.kind, 0)
-        payload = pack(finished.notice)
-        payloads = dict.fromkeys(self._epoch.manifest.members, payload)
-        agreed = {r.institution for r in self.link.ask(subject, "query.transcript", payloads, {"total": finished.total})}
+        subject, published = subject_of(finished.transcript), Published(finished.transcript, finished.total)
+        agreed = publish(self.link, self._store, published, self._epoch.manifest.members)
         self._report(subject, "query.transcript", agreed)
         dropped = set(self._epoch.manifest.members) - set(self._epoch.members) or set(self._epoch.members) - agreed
         absent = len(self._epoch.members) < len(self.link.roster.entries)
@@ -121,20 +122,20 @@ class RoundEngine:
         if self._epoch is None or self._epoch.used_up or (journal.survivors and journal.survivors != self._epoch.members):
             self._epoch = self._cohort.begin_epoch(state, journal.survivors)
         lanes = self._terms.lanes(state, planned)
-        subject = Subject(planned.round, planned.kind, journal.attempt)
-        one = _Sum(subject, self._epoch, self._manifest(planned, state, subject, self._epoch, lanes), lanes)
+        manifest = self._manifest(planned, state, self._epoch, lanes)
+        one = _Sum(Subject(planned.round, planned.kind, journal.attempt, manifest.hash), self._epoch, manifest, lanes)
         accumulator = self._collect(one, planned)
         certificate = self._certificate(one, accumulator)
-        total = self._open(one, accumulator, certificate)
-        return self._applied(one, planned, state, certificate, total)
+        opened = self._open(one, certificate)
+        return self._applied(one, planned, state, certificate, opened, remove_masks(accumulator, opened))
 
-    def _manifest(self, planned: PlannedSum, state: State, subject: Subject, epoch: Epoch, lanes: LaneLayout) -> SumManifest:
+    def _manifest(self, planned: PlannedSum, state: State, epoch: Epoch, lanes: LaneLayout) -> SumManifest:
         head, journal = self._chain_head(), self._store.journal
         return SumManifest(
             run=self.link.run,
             round=planned.round,
             sum=planned.kind,
-            attempt=subject.attempt,
+            attempt=journal.attempt,
             slot=epoch.take_slot(),
             plan_hash=bytes.fromhex(self._terms.plan.sha256),
             epoch_hash=epoch.manifest.hash,
@@ -177,7 +178,7 @@ class RoundEngine:
         self._enough(one, len(signatures), "query.survivors", one.epoch.manifest.threshold)
         return certify(one.manifest, one.epoch.manifest, self.link.roster, proposal, signatures)
 
-    def _open(self, one: _Sum, accumulator: Accumulator, certificate: SurvivorCertificate) -> NDArray[np.uint32]:
+    def _open(self, one: _Sum, certificate: SurvivorCertificate) -> OpenedSeeds:
         payload = pack(one.parts | {"certificate": certificate.to_bytes()})
 
         def answer_of(reply: Reply) -> UnmaskAnswer:
@@ -188,25 +189,24 @@ class RoundEngine:
         answers = self.link.collect(one.subject, "query.unmask", dict.fromkeys(certificate.proposal.members, payload), answer_of)
         self._report(one.subject, "query.unmask", set(answers))
         self._enough(one, len(answers), "query.unmask", one.epoch.manifest.threshold)
-        return unmask_sum(accumulator, one.manifest, one.epoch.manifest, one.epoch.certificate, certificate, answers)
+        return open_seeds(one.manifest, one.epoch.manifest, one.epoch.certificate, certificate, answers)
 
     def _applied(
-        self, one: _Sum, planned: PlannedSum, state: State, certificate: SurvivorCertificate, total: NDArray[np.uint32]
+        self,
+        one: _Sum,
+        planned: PlannedSum,
+        state: State,
+        certificate: SurvivorCertificate,
+        opened: OpenedSeeds,
+        total: NDArray[np.uint32],
     ) -> FinishedSum:
         values = decode(total, one.lanes, len(self.link.roster.entries))
         after, figures = self._terms.apply(state, planned, values)
-        members = tuple(sorted(certificate.proposal.members))
-        content = {
-            "before": state_hash(state),
-            "after": state_hash(after),
-            "total": hashlib.sha256(total.tobytes()).digest(),
-            "survivors": "\n".join(members).encode(),
-            "manifest": one.manifest.hash,
-            "certificate": hashlib.sha256(certificate.to_bytes()).digest(),
-        }
-        transcript = hashlib.sha256(b"consortium transcript\0" + pack(content)).digest()
+        digest, epoch = hashlib.sha256(total.tobytes()).digest(), one.epoch
+        transcript = Transcript(one.manifest, epoch.manifest, epoch.certificate, certificate, opened.hash, digest, state_hash(after))
+        members = certificate.proposal.members
         self._on_event(SumFinished(planned.round, planned.kind, members))
-        return FinishedSum(planned, after, figures, members, transcript, content | {"transcript": transcript}, total)
+        return FinishedSum(planned, after, figures, members, transcript, total)
 
     def _enough(self, one: _Sum, count: int, stage: str, needed: int | None = None) -> None:
         needed = needed or max(one.epoch.manifest.threshold, self._terms.plan.participation.quorum)

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from coordinator.errors import JobError
+from protocols.errors import ConsortiumError
 from protocols.files import write_file
+from protocols.pack import pack, unpack
 from protocols.state import State, load_state, save_state, state_hash
+from protocols.transcript import Transcript
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +44,15 @@ class Journal:
     parts: dict[str, Part] = field(default_factory=dict)
     seconds: float = 0.0
     threshold: int = 0  # of the last epoch
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The last finished sum: its transcript and total, and the signed answers of institutions that came to its state."""
+
+    transcript: Transcript
+    total: NDArray[np.uint32]
+    confirmations: Mapping[str, bytes] = field(default_factory=dict)
 
 
 class RunStore:
@@ -81,3 +98,39 @@ class RunStore:
 
     def state_path(self, digest: str) -> Path:
         return self.directory / "states" / f"{digest}.safetensors"
+
+    def keep_published(self, transcript: Transcript, total: NDArray[np.uint32]) -> None:
+        """Writes what the next journal will name as the last sum."""
+        folder = self._published(transcript.hash.hex())
+        write_file(folder / "total", total.astype("<u4").tobytes())
+        write_file(folder / "transcript", transcript.to_bytes())
+
+    def keep_confirmations(self, transcript: Transcript, confirmations: Mapping[str, bytes]) -> None:
+        """Adds signed answers to those of a published sum."""
+        path = self._published(transcript.hash.hex()) / "confirmations"
+        known = unpack(path.read_bytes()) if path.exists() else {}
+        write_file(path, pack(known | dict(confirmations)))
+
+    @property
+    def published(self) -> Published | None:
+        """What the journal names as the last sum; None before the first. Raises JobError if a file is missing or damaged."""
+        digest = self.journal.transcript
+        if not digest:
+            return None
+        folder = self._published(digest)
+        try:
+            transcript = Transcript.from_bytes((folder / "transcript").read_bytes())
+            total = np.frombuffer((folder / "total").read_bytes(), "<u4")
+            confirmations = folder / "confirmations"
+            return Published(transcript, total, unpack(confirmations.read_bytes()) if confirmations.exists() else {})
+        except (OSError, ValueError, ConsortiumError):
+            raise JobError(f"{folder}: the last sum's files are damaged; start the plan again in a new directory") from None
+
+    def drop_published(self) -> None:
+        """Removes the sums before the one that the journal names."""
+        for folder in self.directory.glob("published/*"):
+            if folder.name != self.journal.transcript:
+                shutil.rmtree(folder)
+
+    def _published(self, digest: str) -> Path:
+        return self.directory / "published" / digest

@@ -27,6 +27,10 @@ class Refusal(ConsortiumError):
     """A request that a node declines, with the reason that travels back to the coordinator."""
 
 
+class Contradiction(Refusal):
+    """A request against what this node has promised before; signed as it is, it is evidence."""
+
+
 class ProtocolError(ConsortiumError):
     """A step of the secure sum that breaks its rules; nothing was released and nothing changed."""
 

@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from protocols.commented import commented
 from protocols.errors import PolicyError
 from protocols.files import write_file
 from protocols.plan import Plan
+from protocols.state import State
 from protocols.validation import first_problem
 
 
@@ -26,6 +28,7 @@ class Policy(BaseModel):
     plans: tuple[str, ...] = Field((), description="names of plans that may be trained; empty allows every name")
     targets: tuple[str, ...] = Field((), description="parts of the network that may be trained; empty allows all")
     max_rounds: Annotated[int, Field(gt=0)] = Field(1000, description="most rounds of one plan")
+    max_update_norm: Annotated[float, Field(gt=0)] = Field(1000.0, description="largest Frobenius norm of a round's step on one tensor")
 
 
 def check_plan(policy: Policy, plan: Plan) -> None:
@@ -37,6 +40,21 @@ def check_plan(policy: Policy, plan: Plan) -> None:
     for holds, sentence in _terms(policy, plan):
         if not holds:
             raise PolicyError(f"{sentence}; change the plan, or the policy if the institution agrees")
+
+
+def check_update(policy: Policy, before: State, after: State) -> None:
+    """Refuses a step that is larger than the policy allows, or not finite; both states have the same tensors.
+
+    Raises:
+        PolicyError: the first tensor that moves too far, with both figures.
+    """
+    for name in sorted(after.tensors):
+        norm = float(np.linalg.norm(after.tensors[name].astype(np.float64) - before.tensors[name]))
+        if not norm <= policy.max_update_norm:
+            raise PolicyError(
+                f"round {after.round} moves {name} by {norm:.4g} and this institution's policy allows {policy.max_update_norm:g}; "
+                "lower the plan's learning rate, or raise max_update_norm if the institution agrees"
+            )
 
 
 def _terms(policy: Policy, plan: Plan) -> Iterator[tuple[bool, str]]:

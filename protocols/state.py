@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -42,6 +42,11 @@ def state_hash(state: State) -> bytes:
             _update(digest, json.dumps([group, name, "F32", list(values.shape)]).encode())
             _update(digest, values.data.cast("B") if values.size else b"")
     return digest.digest()
+
+
+def inputs_hash(state: State) -> bytes:
+    """Of what an institution's work reads of a state. Round and momentum are left out: two that differ in them alone give one vector."""
+    return state_hash(replace(state, round=0, momentum={}))
 
 
 def save_state(state: State, path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from protocols.codec import Message
 from protocols.epoch.terms import EpochManifest
@@ -97,6 +97,17 @@ class EpochState(Message):
         """The share held of a dealer's self seed (0) or recovery secret (1)."""
         start = SHARE_BYTES * (2 * slot + secret)
         return self.held[dealer][start : start + SHARE_BYTES]
+
+    def erased(self, slots: int) -> EpochState:
+        """The same without any secret of its first `slots` slots, which nothing can be masked with or opened from again."""
+        count = min(slots, self.manifest.slots)
+        none = (b"",) * count
+        return replace(
+            self,
+            self_seeds=none + self.self_seeds[count:],
+            pair_seeds={name: none + seeds[count:] for name, seeds in self.pair_seeds.items()},
+            held={name: bytes(2 * SHARE_BYTES * count) + shares[2 * SHARE_BYTES * count :] for name, shares in self.held.items()},
+        )
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from protocols.roster import Roster
 
 SUITE = "SA-1"  # X25519 + ML-KEM-768, HKDF-SHA256, AES-256-GCM, AES-256-CTR, Ed25519
 MOST_MEMBERS = 250
+MOST_SLOTS = 256
 
 
 def threshold(n: int, colluding: int) -> int:
@@ -39,10 +40,10 @@ class EpochManifest(Message):
         """
         if self.suite != SUITE:
             raise ProtocolError(f"the suite {self.suite} is not {SUITE}; both sides must run the same version")
-        if list(self.members) != sorted(set(self.members)) or len(self.members) != self.n or self.n > MOST_MEMBERS or self.slots < 1:
-            raise ProtocolError(
-                f"the epoch's members must be {self.n} different names in order, at most {MOST_MEMBERS}, with a slot or more"
-            )
+        if list(self.members) != sorted(set(self.members)) or len(self.members) != self.n or self.n > MOST_MEMBERS:
+            raise ProtocolError(f"the epoch's members must be {self.n} different names in order, at most {MOST_MEMBERS}")
+        if not 1 <= self.slots <= MOST_SLOTS:
+            raise ProtocolError(f"an epoch of {self.slots} slots is refused; it has 1 to {MOST_SLOTS}")
         if self.roster_hash != roster.roster_hash:
             raise ProtocolError("the epoch is for another roster; compare rosters before going on")
         for name in self.members:

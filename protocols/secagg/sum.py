@@ -75,6 +75,14 @@ class SurvivorCertificate(Message):
 
 
 @dataclass(frozen=True)
+class OpenedSeeds(Message):
+    """What a certified set opened of one slot: its members' self seeds, and the pair seeds between them and those who are missing."""
+
+    self_seeds: Mapping[str, bytes]
+    pair_seeds: Mapping[str, Mapping[str, bytes]]  # of each missing member, by member of the set
+
+
+@dataclass(frozen=True)
 class UnmaskAnswer(Message):
     """Shares of the self seeds of those in the set, and of the recovery secrets of those outside: never both of one."""
 
@@ -90,6 +98,7 @@ def mask_input(epoch: EpochState, manifest: SumManifest, vector: NDArray[np.uint
         ProtocolError: the manifest is for another epoch, slot or size.
     """
     _check_sum(epoch.manifest, manifest)
+    _check_slot(epoch, manifest.slot)
     if vector.shape != (manifest.size,) or vector.dtype != np.uint32:
         raise ProtocolError(f"the vector has {vector.size} lanes and the manifest asks for {manifest.size}")
     masked = vector.copy()
@@ -120,6 +129,7 @@ def unmask(epoch: EpochState, manifest: SumManifest, certificate: SurvivorCertif
         ProtocolError, TooFewSurvivors: the certificate does not hold.
     """
     _check_sum(epoch.manifest, manifest)
+    _check_slot(epoch, manifest.slot)
     verify_certificate(manifest, epoch.manifest, roster, certificate)
     inside = certificate.proposal.members
     if identity.name not in inside:
@@ -215,23 +225,43 @@ def unmask_sum(
     certificate: SurvivorCertificate,
     answers: Mapping[str, UnmaskAnswer],
 ) -> NDArray[np.uint32]:
-    """The plain sum over the set, uint32 [size].
+    """The plain sum over the set, uint32 [size]: `open_seeds` and `remove_masks` in one."""
+    return remove_masks(accumulator, open_seeds(manifest, epoch, setup, certificate, answers))
+
+
+def open_seeds(
+    manifest: SumManifest,
+    epoch: EpochManifest,
+    setup: EpochCertificate,
+    certificate: SurvivorCertificate,
+    answers: Mapping[str, UnmaskAnswer],
+) -> OpenedSeeds:
+    """The seeds of the masks that did not cancel.
 
     Raises:
         TooFewSurvivors: fewer than threshold correct answers. DishonestMember: a dealer's secret is not what it committed to.
     """
-    inside = certificate.proposal.members
-    total, plus, minus = accumulator.total.copy(), [], []
-    for name in inside:
-        seed = _open_secret(epoch, setup, manifest.slot, name, SELF_SEED, {a: answers[a].self_seeds for a in answers})
-        minus.append(derive_key(seed, Purpose.SELF_MASK, manifest.hash))
+    inside, slot = certificate.proposal.members, manifest.slot
+    given = {name: answer.self_seeds for name, answer in answers.items()}
+    self_seeds = {name: _open_secret(epoch, setup, slot, name, SELF_SEED, given) for name in inside}
+    given, pair_seeds = {name: answer.recovery_secrets for name, answer in answers.items()}, {}
     for name in (member for member in epoch.members if member not in inside):
-        recovery = _open_secret(epoch, setup, manifest.slot, name, RECOVERY_SECRET, {a: answers[a].recovery_secrets for a in answers})
-        seeds = open_recovery(epoch, name, manifest.slot, recovery, setup.envelopes[name][manifest.slot])
+        recovery = _open_secret(epoch, setup, slot, name, RECOVERY_SECRET, given)
+        seeds = open_recovery(epoch, name, slot, recovery, setup.envelopes[name][slot])
+        pair_seeds[name] = {other: seeds[other] for other in inside}
+    return OpenedSeeds(self_seeds, pair_seeds)
+
+
+def remove_masks(accumulator: Accumulator, opened: OpenedSeeds) -> NDArray[np.uint32]:
+    """The plain sum, uint32 [size], from masked inputs and the seeds that were opened for their set."""
+    manifest, plus = accumulator.manifest, []
+    minus = [derive_key(seed, Purpose.SELF_MASK, manifest.hash) for seed in opened.self_seeds.values()]
+    for name, seeds in opened.pair_seeds.items():
         # The member that is missing would have cancelled these, so its own signs are what is to be added.
-        added, subtracted = _pair_keys(name, {other: seeds[other] for other in inside}, manifest)
+        added, subtracted = _pair_keys(name, seeds, manifest)
         plus += added
         minus += subtracted
+    total = accumulator.total.copy()
     add_masks(total, plus, minus)
     return total
 
@@ -273,6 +303,11 @@ def _check_sum(epoch: EpochManifest, manifest: SumManifest) -> None:
         raise ProtocolError("the manifest belongs to another epoch")
     if manifest.slot >= epoch.slots:
         raise ProtocolError(f"slot {manifest.slot} does not exist in an epoch of {epoch.slots}; begin a new epoch")
+
+
+def _check_slot(epoch: EpochState, slot: int) -> None:
+    if not epoch.self_seeds[slot]:
+        raise ProtocolError(f"the secrets of slot {slot} were erased with an earlier sum; take a later slot")
 
 
 def _check_proposal(epoch: EpochManifest, manifest: SumManifest, proposal: SurvivorProposal) -> None:

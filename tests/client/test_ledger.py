@@ -60,6 +60,7 @@ def test_vector_is_of_one_state_and_is_erased_with_its_sum(ledger: Ledger) -> No
     ledger.keep_reply("run/1/update/1/train.sum", StoredReply(b"q", b"r", b"masked"))
     ledger.finish_sum(FinishedSum("run", 1, "update", b"t", b"s", 3, ""))
     assert ledger.vector("run", 1, "update", b"state") is None
+    assert not list((ledger.home / "vectors").rglob("*.u32"))
     kept = ledger.reply("run/1/update/1/train.sum", b"q")
     assert kept is not None and kept.arrays == b""
     assert [(done.round, done.institutions) for done in ledger.finished_sums("run")] == [(1, 3)]

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 
 from client.errors import RecordError, SettingsError
 from client.settings import HardwareSettings, InstitutionSettings
-from client.work import Work
+from client.work import LocalUpdate, Work
 from client.workbench import Base, Workbench, load_base, open_workbench
 from model.bases import bundled_base
 from protocols.plan import Plan, parse_plan
@@ -140,17 +141,35 @@ def test_bits_per_byte_is_the_negative_log_probability_of_targets_and_end(base: 
 
 
 def test_corrected_prior_trains_otherwise_than_plain_loss_only_where_labels_are_skewed(base: Base, tmp_path: Path) -> None:
-    def delta(label_prior: str, labels: tuple[str, ...]) -> np.ndarray:
-        # Adam's first step moves every weight by its rate, whatever the loss; the steps after it show what the loss was.
-        training = {"local_steps": 4, "batch_size": 8, "label_prior": label_prior}
-        choices = [" red", " green"]
-        bench = open_bench(make_plan(training=training, evaluation={"choices": choices}), base, tmp_path, labels)
+    def update(label_prior: str, labels: tuple[str, ...]) -> LocalUpdate:
+        training = {"local_steps": 2, "batch_size": 8, "label_prior": label_prior}
+        bench = open_bench(make_plan(training=training, evaluation={"choices": [" red", " green"]}), base, tmp_path, labels)
         state = bench.adaptation.initial({})
-        update = bench.train(1, state, list(state), {})
-        return np.concatenate([update.delta[name].ravel() for name in sorted(update.delta)])
+        return bench.train(1, state, list(state), {})
 
-    assert np.array_equal(delta("corrected", ("red", "green")), delta("none", ("red", "green")))
-    assert np.abs(delta("corrected", ("red", "red", "green")) - delta("none", ("red", "red", "green"))).max() > 1e-4
+    balanced, skewed = ("red", "green"), ("red", "red", "red", "green")
+    plain, corrected = update("none", balanced), update("corrected", balanced)
+    assert all(np.array_equal(plain.delta[name], corrected.delta[name]) for name in plain.delta)
+    plain, corrected = update("none", skewed), update("corrected", skewed)
+    assert abs(plain.loss_sum - corrected.loss_sum) > 1e-2 * plain.loss_sum
+    assert not all(np.array_equal(plain.delta[name], corrected.delta[name]) for name in plain.delta)
+
+
+def test_a_plan_without_mtp_trains_as_if_the_base_had_none(tmp_path: Path) -> None:
+    def update(mtp: str | bool, keep_modules: bool) -> LocalUpdate:
+        own = load_base(Path(bundled_base("tiny")), HardwareSettings())
+        if not keep_modules:
+            own.net.mtp = torch.nn.ModuleList()
+            own.net.config = replace(own.net.config, num_nextn_predict_layers=0)
+        trainable = {"lora_rank": 4, "experts": "none", "mtp": mtp}
+        bench = open_bench(make_plan(trainable=trainable), own, tmp_path)
+        state = bench.adaptation.initial({})
+        return bench.train(1, state, list(state), {})
+
+    without, left_out, adapted = update("auto", False), update(False, True), update("auto", True)
+    assert without.delta.keys() == left_out.delta.keys() < adapted.delta.keys()
+    assert all(np.array_equal(without.delta[name], left_out.delta[name]) for name in without.delta)
+    assert not all(np.array_equal(without.delta[name], adapted.delta[name]) for name in without.delta)
 
 
 def test_test_records_are_limited_by_a_fixed_choice(base: Base, tmp_path: Path) -> None:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from flwr.app import Context, Message
 
 from client.contribution import local_weights
 from coordinator.errors import JobError
-from coordinator.events import RoundFinished, RunFailed, StageFinished, SumFinished
+from coordinator.events import ExpertsChosen, RoundFinished, RunFailed, StageFinished, SumFinished
 from coordinator.job import RunResult
 from coordinator.registry.states import RunState
 from protocols.aggregation import ServerOptimizer, Weights
+from protocols.identity import open_envelope, seal_envelope
 from protocols.schedule import PlannedSum, planned_sums
 from protocols.selection import normalized_affinities, select_experts
 from protocols.state import State, state_hash
 from protocols.update import Terms
+from protocols.wire import Parcel, from_record, to_record
 from tests.federation.federation import NAMES, Crash, Federation, FormulaWork, make_plan
 
 
@@ -55,8 +59,8 @@ def _plain_update(terms: Terms, state: State, planned: PlannedSum, works: Sequen
 
 def state_at(federation: Federation, name: str, result: RunResult) -> bytes | None:
     """Hash of the state that an institution's own ledger names."""
-    current = federation.nodes[name].ledger.current_state(result.run)
-    return current and current[0]
+    position = federation.nodes[name].ledger.position(result.run)
+    return position and position.state_hash
 
 
 def assert_close(state: State, expected: State) -> None:
@@ -127,6 +131,75 @@ def test_institution_that_missed_a_round_catches_up(tmp_path: Path) -> None:
     federation.close()
 
 
+def test_institution_that_missed_one_transcript_gets_it_again_and_no_state(tmp_path: Path) -> None:
+    federation = Federation(tmp_path, make_plan(), keep_messages=True)
+    federation.fails = lambda name, kind: (name, kind) == ("dov", "query.transcript") and _last_sum(federation) == (1, "evaluate")
+    result = federation.run()
+    ledger, asked = federation.nodes["dov"].ledger, [m.metadata.message_type for n, m in federation.messages if n == "dov"]
+    sums = [(planned.round, planned.kind) for planned in planned_sums(federation.plan)]
+    assert [event.round for event in federation.of(StageFinished) if "dov" in dict(event.missing)] == [1]
+    assert "query.state" not in asked and [(done.round, done.sum) for done in ledger.finished_sums()] == sums
+    assert state_at(federation, "dov", result) == state_hash(result.state)
+    federation.close()
+
+
+def _last_sum(federation: Federation) -> tuple[int, str]:
+    last = [(event.round, event.kind) for event in federation.of(SumFinished)][-1:]
+    return last[0] if last and len(federation.of(RoundFinished)) <= last[0][0] else (-1, "")
+
+
+def test_sum_that_was_finished_and_never_told_is_told_by_the_next_process(tmp_path: Path) -> None:
+    first = Federation(tmp_path, make_plan())
+    with pytest.raises(Crash):
+        first.run(lambda event: _die_after(event, ExpertsChosen))
+    assert [first.nodes[name].ledger.finished_sums()[-1].sum for name in NAMES] == ["evaluate"] * 4
+    first.close()
+    second = Federation(tmp_path, make_plan(), keep_messages=True)
+    result = second.run()
+    assert {len(second.nodes[name].ledger.finished_sums()) for name in NAMES} == {len(planned_sums(second.plan))}
+    assert "query.state" not in {message.metadata.message_type for _, message in second.messages}
+    assert {state_at(second, name, result) for name in NAMES} == {state_hash(result.state)}
+    second.close()
+
+
+def _die_after(event: object, kind: type) -> None:
+    if isinstance(event, kind):
+        raise Crash
+
+
+def test_lost_confirmations_are_asked_for_again_before_a_state_is_handed_over(tmp_path: Path) -> None:
+    federation = Federation(tmp_path, make_plan(rounds=3))
+    federation.fails = lambda name, _: name == "dov" and len(federation.of(RoundFinished)) == 1
+
+    def lose(event: object) -> None:
+        if isinstance(event, RoundFinished) and event.round == 1:
+            for path in tmp_path.glob("runs/*/published/*/confirmations"):
+                path.unlink()
+
+    result = federation.run(lose)
+    assert [row.missing for row in federation.registry.rounds(result.run)] == [(), ("dov",), (), ()]
+    assert state_at(federation, "dov", result) == state_hash(result.state)
+    federation.close()
+
+
+def test_answer_that_names_another_manifest_is_not_counted(tmp_path: Path) -> None:
+    federation = Federation(tmp_path, make_plan())
+    honest, identity = federation.apps["dov"], federation.nodes["dov"].identity
+
+    def renaming(message: Message, context: Context) -> Message:
+        reply = honest(message, context)
+        if message.metadata.message_type != "train.sum":
+            return reply
+        parcel = from_record(reply.content)
+        envelope = replace(open_envelope(parcel.envelope, federation.roster), manifest_hash=b"\1" * 32)
+        return Message(to_record(Parcel(seal_envelope(identity, envelope), parcel.arrays)), reply_to=message)
+
+    federation.apps["dov"] = renaming
+    result = federation.run()
+    assert all("dov" in row.missing for row in federation.registry.rounds(result.run))
+    federation.close()
+
+
 def test_too_few_institutions_fail_the_run_and_the_registry_says_why(tmp_path: Path) -> None:
     federation = Federation(tmp_path, make_plan(), fails=lambda name, message_type: name in ("bea", "cyd") and message_type == "train.sum")
     with pytest.raises(JobError, match="round 0, experts"):
@@ -166,7 +239,7 @@ def _die(event: object, stage: str) -> None:
         raise Crash
 
 
-def test_finished_run_is_not_run_again_by_the_same_directory(federation: Federation) -> None:
+def test_finished_plan_is_run_anew_with_the_same_bits(federation: Federation) -> None:
     first = federation.run()
     assert federation.registry.run(first.run).state is RunState.FINISHED
     second = federation.run()

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from protocols.errors import PolicyError
 from protocols.plan import parse_plan
-from protocols.policy import Policy, check_plan, load_policy, write_policy
+from protocols.policy import Policy, check_plan, check_update, load_policy, write_policy
+from protocols.state import State
 
 PLAN = parse_plan({"name": "triage", "base": "tiny", "records": {"prompt": "{a}", "target": "{b}"}}, "plan.toml")
 
@@ -48,3 +50,12 @@ def test_a_written_policy_is_commented_and_read_back(tmp_path: Path) -> None:
     write_policy(tmp_path / "policy.toml", policy)
     assert load_policy(tmp_path / "policy.toml") == policy
     assert "# most rounds of one plan" in (tmp_path / "policy.toml").read_text()
+
+
+@pytest.mark.parametrize("step", [2.0, np.nan, np.inf], ids=str)
+def test_a_step_over_the_policys_norm_is_refused(step: float) -> None:
+    before = State("ab" * 32, 1, {"a": np.zeros((2, 2), np.float32), "b": np.zeros(2, np.float32)})
+    after = State("ab" * 32, 2, {"a": np.zeros((2, 2), np.float32), "b": np.array([0.0, step], np.float32)})
+    with pytest.raises(PolicyError, match="round 2 moves b by"):
+        check_update(Policy(max_update_norm=1.5), before, after)
+    check_update(Policy(max_update_norm=1.5), before, before)

@@ -19,7 +19,8 @@ from tests.protocols.secagg.cohort import OUTSIDER, Cohort
         ({"members": ("bio", "ada", "cor", "dom")}, "different names in order"),
         ({"members": ("ada", "ada", "bio", "cor")}, "different names in order"),
         ({"members": ("ada", "bio", "cor"), "n": 4}, "must be 4 different names"),
-        ({"slots": 0}, "a slot or more"),
+        ({"slots": 0}, "it has 1 to 256"),
+        ({"slots": 257}, "it has 1 to 256"),
     ],
 )
 def test_an_epoch_of_other_terms_is_refused(change: dict[str, object], reason: str) -> None:

@@ -1,0 +1,68 @@
+"""A sum's transcript: what was asked, who took part, what was opened and what came out, as one message that speaks for itself.
+
+Whoever holds the roster can check all of it but the total, which travels beside it. A member that followed it says so in a
+signed answer; threshold many such answers are how an institution that was absent knows the published state (PROTOCOL, section 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from protocols.codec import Message
+from protocols.epoch import EpochCertificate, EpochManifest, verify_epoch
+from protocols.errors import ProtocolError, TooFewSurvivors
+from protocols.identity import open_envelope
+from protocols.pack import pack
+from protocols.roster import Roster
+from protocols.secagg import SumManifest, SurvivorCertificate
+from protocols.secagg.sum import verify_certificate
+
+CONFIRMING = "query.transcript"
+
+
+@dataclass(frozen=True)
+class Transcript(Message):
+    """Its hash is the one that the next manifest names."""
+
+    manifest: SumManifest
+    epoch: EpochManifest
+    setup: EpochCertificate
+    certificate: SurvivorCertificate
+    opened: bytes  # hash of the opened seeds
+    total: bytes  # SHA-256 of the total's uint32 lanes, little-endian
+    after: bytes  # hash of the state that follows
+
+
+def verify_transcript(transcript: Transcript, roster: Roster) -> None:
+    """Whether a certified epoch of institutions on this roster agreed on the set that was opened.
+
+    Raises:
+        ProtocolError: they did not; the text says what is missing.
+    """
+    manifest, epoch = transcript.manifest, transcript.epoch
+    epoch.check(roster)
+    if (manifest.epoch_hash, manifest.run) != (epoch.hash, epoch.run):
+        raise ProtocolError("the transcript's manifest belongs to another epoch or run than its members")
+    verify_epoch(transcript.setup, epoch, roster)
+    verify_certificate(manifest, epoch, roster, transcript.certificate)
+
+
+def confirmation(transcript: Transcript) -> dict[str, bytes]:
+    """What a member answers once it has come to the transcript's state by itself."""
+    return {"state": transcript.after, "transcript": transcript.hash}
+
+
+def verify_confirmations(transcript: Transcript, confirmations: Mapping[str, bytes], roster: Roster) -> None:
+    """Raises ProtocolError unless at least threshold members of the transcript's epoch signed `confirmation`, and nobody else is named."""
+    manifest, epoch = transcript.manifest, transcript.epoch
+    said, stage = pack(confirmation(transcript)), f"{manifest.sum}/{CONFIRMING}"
+    for name, sealed in confirmations.items():
+        envelope = open_envelope(sealed, roster)
+        stated = (envelope.sender, envelope.run, envelope.round, envelope.stage, envelope.payload)
+        if name not in epoch.members or stated != (name, manifest.run, manifest.round, stage, said):
+            raise ProtocolError(
+                f"what is shown of {name} does not confirm the state after the {manifest.sum} sum of round {manifest.round}"
+            )
+    if len(confirmations) < epoch.threshold:
+        raise TooFewSurvivors(f"{len(confirmations)} institutions confirm the state and {epoch.threshold} are needed")

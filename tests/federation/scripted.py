@@ -1,0 +1,233 @@
+"""A coordinator that takes single steps as a test says, honest or not; nodes, ledgers and signatures are the real ones."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.answering import answer
+from coordinator.link import Subject
+from coordinator.publishing import subject_of
+from protocols.encoding import decode
+from protocols.epoch import SUITE, EpochCertificate, EpochManifest, KeysMessage, SharesMessage, certify_epoch, threshold
+from protocols.epoch.checks import certified
+from protocols.identity import Envelope, Identity, open_envelope, seal_envelope
+from protocols.pack import pack, unpack
+from protocols.schedule import PlannedSum, planned_sums
+from protocols.secagg import (
+    Accumulator,
+    MaskedInput,
+    SumManifest,
+    SurvivorCertificate,
+    SurvivorProposal,
+    UnmaskAnswer,
+    certify,
+    open_seeds,
+    propose_survivors,
+    remove_masks,
+)
+from protocols.secagg.sum import _signed_set
+from protocols.state import State, state_arrays, state_hash, state_header
+from protocols.transcript import Transcript
+from protocols.update import Terms
+from protocols.wire import Parcel
+from tests.federation.federation import Federation
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """A certified epoch of a script."""
+
+    manifest: EpochManifest
+    certificate: EpochCertificate
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished sum, as it is published."""
+
+    transcript: Transcript
+    total: NDArray[np.uint32]
+    after: State
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A node's answer and its signed bytes."""
+
+    parts: Mapping[str, bytes]
+    parcel: Parcel
+
+    @property
+    def refusal(self) -> str:
+        return self.parts.get("refused", b"").decode()
+
+
+class Script:
+    """Keeps what an honest coordinator would send next; every step can be given something else instead."""
+
+    def __init__(self, federation: Federation, run: str = "r1", greet: bool = True) -> None:
+        self.federation = federation
+        self.run = run
+        self.terms = Terms(federation.plan, federation.adaptation)
+        self.state = self.terms.start()
+        self.last = bytes(32)  # hash of the last transcript
+        self.attempt = 0
+        self.chain = (0, bytes(32))  # length and head
+        self.epochs = 0
+        for name in federation.names if greet else ():
+            self.must(name, Subject(0, "run", 0), "query.hello", {"plan": federation.plan.canonical()})
+
+    def ask(self, name: str, subject: Subject, message_type: str, parts: Mapping[str, bytes], arrays: Arrays | None = None) -> Answer:
+        operator = self.federation.operator_identity
+        fields = (self.run, subject.round, subject.attempt, subject.stage(message_type), subject.manifest_hash)
+        sealed = seal_envelope(operator, Envelope(operator.name, name, *fields, 0, pack(parts)))
+        reply = answer(self.federation.nodes[name], message_type, Parcel(sealed, arrays or {}))
+        return Answer(unpack(open_envelope(reply.envelope, self.federation.roster).payload), reply)
+
+    def must(self, name: str, subject: Subject, message_type: str, parts: Mapping[str, bytes], arrays: Arrays | None = None) -> Answer:
+        given = self.ask(name, subject, message_type, parts, arrays)
+        assert given.refusal == "", given.refusal
+        return given
+
+    def identity(self, name: str) -> Identity:
+        return self.federation.nodes[name].identity
+
+    # Epochs.
+
+    def terms_of(self, members: Sequence[str], **changes: Any) -> EpochManifest:
+        """The next epoch's terms."""
+        self.epochs += 1
+        n, roster = len(members), self.federation.roster.roster_hash
+        honest = EpochManifest(self.run, self.epochs, roster, tuple(sorted(members)), n, 1, threshold(n, 1), SUITE, 6)
+        return replace(honest, **changes)
+
+    def announce(self, name: str, manifest: EpochManifest, **changes: Any) -> Answer:
+        """Asks for the keys of an epoch, under a subject that may be altered."""
+        subject = replace(Subject(0, "epoch", manifest.epoch, manifest.hash), **changes)
+        return self.ask(name, subject, "query.epoch_keys", {"manifest": manifest.to_bytes()})
+
+    def set_up(self, members: Sequence[str]) -> Epoch:
+        manifest = self.terms_of(members)
+        subject = Subject(0, "epoch", manifest.epoch, manifest.hash)
+        keys = {name: self.announce(name, manifest).parts["message"] for name in manifest.members}
+        relayed = {"messages": pack(keys)}
+        shares = {name: self.must(name, subject, "query.epoch_shares", relayed).parts["message"] for name in manifest.members}
+        relayed = {"messages": pack(shares)}
+        signed = {name: self.must(name, subject, "query.epoch_confirm", relayed).parts["signature"] for name in manifest.members}
+        read_keys = {name: KeysMessage.from_bytes(data) for name, data in keys.items()}
+        read_shares = {name: SharesMessage.from_bytes(data) for name, data in shares.items()}
+        return Epoch(manifest, certify_epoch(manifest, self.federation.roster, read_keys, read_shares, signed))
+
+    def forge_epoch(self, members: Sequence[str], **changes: Any) -> Epoch:
+        """An epoch that these members signed without any setup, as colluding ones may."""
+        manifest, setup = self.terms_of(members, **changes), hashlib.sha256(b"no setup").digest()
+        signatures = {name: self.identity(name).sign(certified(manifest, setup)) for name in manifest.members}
+        return Epoch(manifest, EpochCertificate(manifest.epoch, manifest.hash, setup, signatures))
+
+    # Sums.
+
+    def planned(self, round_number: int, kind: str) -> PlannedSum:
+        return next(one for one in planned_sums(self.federation.plan) if (one.round, one.kind) == (round_number, kind))
+
+    def manifest(self, epoch: Epoch, round_number: int, kind: str, slot: int, **changes: Any) -> SumManifest:
+        """A new attempt at a sum."""
+        self.attempt += 1
+        lanes = self.terms.lanes(self.state, self.planned(round_number, kind))
+        plan, state, (length, head) = bytes.fromhex(self.terms.plan.sha256), state_hash(self.state), self.chain
+        subject = (self.run, round_number, kind, self.attempt, slot)
+        honest = SumManifest(*subject, plan, epoch.manifest.hash, state, lanes.hash, lanes.size, self.last, head, length)
+        return replace(honest, **changes)
+
+    def stage(self, name: str, epoch: Epoch, manifest: SumManifest, message_type: str, **parts: bytes) -> Answer:
+        """One stage of a sum at one institution."""
+        subject = Subject(manifest.round, manifest.sum, manifest.attempt, manifest.hash)
+        common = {"manifest": manifest.to_bytes(), "epoch": epoch.certificate.to_bytes()}
+        return self.ask(name, subject, message_type, common | parts)
+
+    def send(self, name: str, epoch: Epoch, manifest: SumManifest) -> Answer:
+        return self.stage(name, epoch, manifest, "evaluate.sum" if manifest.sum == "evaluate" else "train.sum")
+
+    def collect(self, epoch: Epoch, manifest: SumManifest, names: Sequence[str]) -> Accumulator:
+        accumulator = Accumulator(manifest, self.federation.roster)
+        for name in names:
+            given = self.send(name, epoch, manifest)
+            assert given.refusal == "", given.refusal
+            accumulator.add(MaskedInput(name, given.parcel.arrays["masked"], given.parts["root"], given.parts["signature"]))
+        return accumulator
+
+    def sign(self, name: str, epoch: Epoch, manifest: SumManifest, proposal: SurvivorProposal) -> Answer:
+        return self.stage(name, epoch, manifest, "query.survivors", proposal=proposal.to_bytes())
+
+    def open(self, name: str, epoch: Epoch, manifest: SumManifest, certificate: SurvivorCertificate) -> Answer:
+        return self.stage(name, epoch, manifest, "query.unmask", certificate=certificate.to_bytes())
+
+    def forge_certificate(self, manifest: SumManifest, proposal: SurvivorProposal, signers: Sequence[str]) -> SurvivorCertificate:
+        """A set that these institutions sign whatever they promised before."""
+        return SurvivorCertificate(proposal, {name: self.identity(name).sign(_signed_set(manifest, proposal)) for name in signers})
+
+    def sum(self, epoch: Epoch, round_number: int, kind: str, slot: int, names: Sequence[str] = ()) -> Outcome:
+        """A whole sum over `names`, or all members, as the protocol wants it."""
+        manifest = self.manifest(epoch, round_number, kind, slot)
+        accumulator = self.collect(epoch, manifest, names or epoch.manifest.members)
+        proposal = propose_survivors(accumulator)
+        signatures = {name: self.sign(name, epoch, manifest, proposal).parts["signature"] for name in proposal.members}
+        certificate = certify(manifest, epoch.manifest, self.federation.roster, proposal, signatures)
+        answers = {n: UnmaskAnswer.from_bytes(self.open(n, epoch, manifest, certificate).parts["answer"]) for n in proposal.members}
+        opened = open_seeds(manifest, epoch.manifest, epoch.certificate, certificate, answers)
+        return self.outcome(epoch, manifest, certificate, remove_masks(accumulator, opened))
+
+    def outcome(self, epoch: Epoch, manifest: SumManifest, certificate: SurvivorCertificate, total: NDArray[np.uint32]) -> Outcome:
+        """The transcript of any total."""
+        planned = self.planned(manifest.round, manifest.sum)
+        values = decode(total, self.terms.lanes(self.state, planned), len(self.federation.names))
+        after, _ = self.terms.apply(self.state, planned, values)
+        digest = hashlib.sha256(total.tobytes()).digest()
+        transcript = Transcript(manifest, epoch.manifest, epoch.certificate, certificate, bytes(32), digest, state_hash(after))
+        return Outcome(transcript, total, after)
+
+    def forge_outcome(
+        self, epoch: Epoch, round_number: int, kind: str, slot: int, total: NDArray[np.uint32] | None = None, **changes: Any
+    ) -> Outcome:
+        """A sum that nobody computed, signed by all members of a forged epoch."""
+        manifest = self.manifest(epoch, round_number, kind, slot, **changes)
+        proposal = SurvivorProposal(manifest.hash, dict.fromkeys(epoch.manifest.members, b"\1" * 32))
+        certificate = self.forge_certificate(manifest, proposal, proposal.members)
+        return self.outcome(epoch, manifest, certificate, np.zeros(manifest.size, np.uint32) if total is None else total)
+
+    # What follows a sum.
+
+    def publish(self, name: str, outcome: Outcome, **changes: Any) -> Answer:
+        """Shows an institution a transcript, under a subject that may be altered."""
+        subject = replace(subject_of(outcome.transcript), **changes)
+        return self.ask(name, subject, "query.transcript", {"transcript": outcome.transcript.to_bytes()}, {"total": outcome.total})
+
+    def follow(self, outcome: Outcome, names: Sequence[str]) -> dict[str, bytes]:
+        """The sum is over for these institutions and the script; returns their signed answers."""
+        answers = {name: self.publish(name, outcome) for name in names}
+        assert not any(given.refusal for given in answers.values()), [given.refusal for given in answers.values()]
+        self.state, self.last = outcome.after, outcome.transcript.hash
+        return {name: given.parcel.envelope for name, given in answers.items()}
+
+    def confirm(self, name: str, transcript: Transcript, parts: Mapping[str, bytes], **changes: Any) -> bytes:
+        """An answer of an institution that says whatever `parts` says."""
+        about = subject_of(transcript)
+        honest = Envelope(name, "operator", self.run, about.round, 0, about.stage("query.transcript"), about.manifest_hash, 1, pack(parts))
+        return seal_envelope(self.identity(name), replace(honest, **changes))
+
+    def hand_over(self, name: str, transcript: Transcript, state: State, confirmations: Mapping[str, bytes]) -> Answer:
+        """Sends a state with its proof."""
+        parts = {"header": state_header(state), "transcript": transcript.to_bytes(), "confirmations": pack(confirmations)}
+        return self.ask(name, subject_of(transcript), "query.state", parts, state_arrays(state))
+
+    def place(self, name: str) -> tuple[bytes, int]:
+        """State hash and number of finished sums in an institution's own ledger."""
+        position = self.federation.nodes[name].ledger.position(self.run)
+        return (position.state_hash, position.finished) if position else (b"", 0)

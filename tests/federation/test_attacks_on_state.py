@@ -1,0 +1,293 @@
+"""A coordinator that publishes what no sum brought: every lie about transcript, total or state leaves the node where it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from protocols.pack import pack, unpack
+from protocols.policy import Policy
+from protocols.secagg import SurvivorCertificate, propose_survivors
+from protocols.state import state_hash
+from protocols.transcript import Transcript, confirmation
+from tests.federation.federation import NAMES, Federation, make_plan
+from tests.federation.scripted import Epoch, Outcome, Script
+
+NO_EXPERTS = {"lora_rank": 2, "targets": ["attention", "lm_head"], "experts": "none"}
+OTHERS = ("bea", "cyd", "dov")
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Iterator[Script]:
+    federation = Federation(tmp_path, make_plan(trainable=NO_EXPERTS))
+    yield Script(federation)
+    federation.close()
+
+
+def strict(script: Script, **terms: Any) -> None:
+    """From now on ada's policy has other terms."""
+    script.federation.nodes["ada"] = replace(script.federation.nodes["ada"], policy=Policy(**terms))
+
+
+def evaluated(script: Script) -> Script:
+    """After the sum of round 0, which colluding others invented: the next one is an update."""
+    script.follow(script.forge_outcome(script.forge_epoch(OTHERS), 0, "evaluate", 0), ["ada"])
+    return script
+
+
+def altered(outcome: Outcome, **changes: Any) -> Outcome:
+    return replace(outcome, transcript=replace(outcome.transcript, **changes))
+
+
+# Three colluding institutions can sign anything, so that what a fourth refuses is refused by its own checks alone.
+
+MANIFEST = [
+    ({"state_hash": b"\1" * 32}, "computes another state hash"),
+    ({"previous_transcript": b"\1" * 32}, "does not follow the last transcript"),
+    ({"plan_hash": b"\1" * 32}, "another plan"),
+    ({"layout_hash": b"\1" * 32}, "lanes are not those"),
+    ({"epoch_hash": b"\1" * 32}, "another epoch or run"),
+]
+
+
+@pytest.mark.parametrize(("changes", "sentence"), MANIFEST, ids=lambda value: next(iter(value)) if isinstance(value, dict) else "")
+def test_transcript_of_another_manifest_is_refused(script: Script, changes: dict[str, Any], sentence: str) -> None:
+    outcome = script.forge_outcome(script.forge_epoch(OTHERS), 0, "evaluate", 0, **changes)
+    assert sentence in script.publish("ada", outcome).refusal
+    assert script.place("ada") == (b"", 0)
+
+
+EPOCHS = [
+    ({"threshold": 2}, "unsafe"),
+    ({"colluding": 0, "threshold": 3}, "colluding members"),
+    ({"roster_hash": b"\1" * 32}, "another roster"),
+]
+
+
+@pytest.mark.parametrize(("changes", "sentence"), EPOCHS, ids=lambda value: next(iter(value)) if isinstance(value, dict) else "")
+def test_transcript_of_an_epoch_below_the_terms_is_refused(script: Script, changes: dict[str, Any], sentence: str) -> None:
+    outcome = script.forge_outcome(script.forge_epoch(OTHERS, **changes), 0, "evaluate", 0)
+    assert sentence in script.publish("ada", outcome).refusal
+    assert script.place("ada") == (b"", 0)
+
+
+def test_transcript_of_a_cohort_below_the_policy_is_refused(script: Script) -> None:
+    strict(script, min_institutions=4)
+    outcome = script.forge_outcome(script.forge_epoch(OTHERS), 0, "evaluate", 0)
+    assert "ask for 4" in script.publish("ada", outcome).refusal
+
+
+def _unsigned_setup(outcome: Outcome) -> Outcome:
+    setup = outcome.transcript.setup
+    return altered(outcome, setup=replace(setup, signatures={**setup.signatures, "bea": bytes(64)}))
+
+
+def _two_signatures(outcome: Outcome) -> Outcome:
+    certificate = outcome.transcript.certificate
+    signatures = {name: certificate.signatures[name] for name in ("bea", "cyd")}
+    return altered(outcome, certificate=SurvivorCertificate(certificate.proposal, signatures))
+
+
+def _foreign_signature(outcome: Outcome) -> Outcome:
+    certificate = outcome.transcript.certificate
+    signatures = {**certificate.signatures, "dov": certificate.signatures["bea"]}
+    return altered(outcome, certificate=SurvivorCertificate(certificate.proposal, signatures))
+
+
+@pytest.mark.parametrize(
+    ("alter", "sentence"),
+    [(_unsigned_setup, "not that of bea"), (_two_signatures, "3 are needed"), (_foreign_signature, "not of a member")],
+    ids=["setup", "too few", "foreign"],
+)
+def test_transcript_without_its_certificates_is_refused(script: Script, alter: Callable[[Outcome], Outcome], sentence: str) -> None:
+    outcome = script.forge_outcome(script.forge_epoch(OTHERS), 0, "evaluate", 0)
+    assert sentence in script.publish("ada", alter(outcome)).refusal
+    assert script.place("ada") == (b"", 0)
+
+
+def test_transcript_under_another_envelope_is_refused(script: Script) -> None:
+    outcome = script.forge_outcome(script.forge_epoch(OTHERS), 0, "evaluate", 0)
+    assert "another sum than its envelope" in script.publish("ada", outcome, round=1).refusal
+    assert "not the one that its envelope names" in script.publish("ada", outcome, manifest_hash=bytes(32)).refusal
+
+
+def test_total_is_the_one_of_the_transcript_and_leads_to_the_announced_state(script: Script) -> None:
+    evaluated(script)
+    outcome, place = script.forge_outcome(script.forge_epoch(OTHERS), 1, "update", 0), script.place("ada")
+    other = outcome.total.copy()
+    other[0] += 1
+    assert "not the one that the transcript names" in script.publish("ada", replace(outcome, total=other)).refusal
+    elsewhere = altered(outcome, after=b"\1" * 32)
+    assert "does not lead to the announced state" in script.publish("ada", elsewhere).refusal
+    assert script.place("ada") == place
+    assert script.publish("ada", outcome).refusal == ""
+    assert script.place("ada") == (outcome.transcript.after, 2)
+
+
+def test_step_over_the_policy_is_refused(script: Script) -> None:
+    evaluated(script)
+    place = script.place("ada")
+    size = script.terms.lanes(script.state, script.planned(1, "update")).size
+    outcome = script.forge_outcome(script.forge_epoch(OTHERS), 1, "update", 0, np.full(size, 1 << 24, np.uint32))
+    strict(script, max_update_norm=1e-6)
+    assert "policy allows 1e-06" in script.publish("ada", outcome).refusal
+    assert script.place("ada") == place
+    strict(script)
+    assert script.publish("ada", outcome).refusal == ""
+
+
+def signed_by_ada(script: Script) -> tuple[Epoch, Outcome]:
+    """Ada signed the set of all four; the transcript that is published names three."""
+    epoch = script.set_up(NAMES)
+    manifest = script.manifest(epoch, 0, "evaluate", 0)
+    proposal = propose_survivors(script.collect(epoch, manifest, NAMES))
+    assert script.sign("ada", epoch, manifest, proposal).refusal == ""
+    fewer = replace(proposal, roots={name: proposal.roots[name] for name in OTHERS})
+    certificate = script.forge_certificate(manifest, fewer, OTHERS)
+    return epoch, script.outcome(epoch, manifest, certificate, np.zeros(manifest.size, np.uint32))
+
+
+def test_transcript_of_another_set_than_was_signed_is_refused(script: Script) -> None:
+    _, outcome = signed_by_ada(script)
+    assert "another set than ada signed" in script.publish("ada", outcome).refusal
+
+
+def test_transcript_with_an_input_that_was_never_sent_is_refused(script: Script) -> None:
+    outcome = script.forge_outcome(script.forge_epoch(NAMES), 0, "evaluate", 0)
+    assert "that it did not send" in script.publish("ada", outcome).refusal
+
+
+def test_transcript_of_another_setup_of_ones_own_epoch_is_refused(script: Script) -> None:
+    epoch = script.set_up(NAMES)
+    script.epochs -= 1
+    forged = script.forge_epoch(NAMES)  # a clone of ada signs the same terms with another setup
+    assert forged.manifest == epoch.manifest
+    manifest = script.manifest(epoch, 0, "evaluate", 0)
+    proposal = propose_survivors(script.collect(epoch, manifest, NAMES))
+    certificate = script.forge_certificate(manifest, proposal, OTHERS)
+    outcome = script.outcome(forged, manifest, certificate, np.zeros(manifest.size, np.uint32))
+    assert "another setup of epoch" in script.publish("ada", outcome).refusal
+
+
+# States that were not followed.
+
+
+def absent(script: Script) -> tuple[Outcome, dict[str, bytes]]:
+    """Two sums without ada; the second one's transcript and what the others signed after it."""
+    script.follow(script.forge_outcome(script.forge_epoch(OTHERS), 0, "evaluate", 0), ())
+    outcome = script.forge_outcome(script.forge_epoch(OTHERS), 1, "update", 0)
+    return outcome, confirmed(script, outcome.transcript)
+
+
+def confirmed(script: Script, transcript: Transcript) -> dict[str, bytes]:
+    return {name: script.confirm(name, transcript, confirmation(transcript)) for name in OTHERS}
+
+
+def test_state_that_enough_institutions_confirm_is_adopted(script: Script) -> None:
+    outcome, confirmations = absent(script)
+    answer = script.hand_over("ada", outcome.transcript, outcome.after, confirmations)
+    assert dict(answer.parts) == confirmation(outcome.transcript)
+    assert script.place("ada") == (state_hash(outcome.after), 2)
+
+
+def _other(script: Script, transcript: Transcript) -> dict[str, Any]:
+    said = confirmation(transcript)
+    return {
+        "too few": ({"dov": None}, "2 institutions confirm the state and 3 are needed"),
+        "another state": ({"dov": script.confirm("dov", transcript, said | {"state": b"\1" * 32})}, "does not confirm"),
+        "another transcript": ({"dov": script.confirm("dov", transcript, said | {"transcript": b"\1" * 32})}, "does not confirm"),
+        "another round": ({"dov": script.confirm("dov", transcript, said, round=2)}, "does not confirm"),
+        "another run": ({"dov": script.confirm("dov", transcript, said, run="r0")}, "does not confirm"),
+        "another stage": ({"dov": script.confirm("dov", transcript, said, stage="evaluate/query.transcript")}, "does not confirm"),
+        "twice the same": ({"dov": script.confirm("bea", transcript, said)}, "does not confirm"),
+        "no member": ({"dov": None, "ada": script.confirm("ada", transcript, said)}, "does not confirm"),
+        "no signature of its own": ({"dov": script.confirm("bea", transcript, said, sender="dov")}, "not that of dov"),
+    }
+
+
+KINDS = (
+    "too few", "another state", "another transcript", "another round", "another run", "another stage", "twice the same", "no member",
+    "no signature of its own",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_state_without_enough_confirmations_is_refused(script: Script, kind: str) -> None:
+    outcome, confirmations = absent(script)
+    changes, sentence = _other(script, outcome.transcript)[kind]
+    shown = {name: signed for name, signed in (confirmations | changes).items() if signed is not None}
+    assert sentence in script.hand_over("ada", outcome.transcript, outcome.after, shown).refusal
+    assert script.place("ada") == (b"", 0)
+
+
+def test_state_of_another_plan_is_refused(script: Script) -> None:
+    outcome = script.forge_outcome(script.forge_epoch(OTHERS), 1, "update", 0, plan_hash=b"\1" * 32)
+    assert "another plan" in script.hand_over("ada", outcome.transcript, outcome.after, confirmed(script, outcome.transcript)).refusal
+
+
+def test_state_other_than_the_confirmed_one_is_refused(script: Script) -> None:
+    outcome, confirmations = absent(script)
+    name, values = next(iter(outcome.after.tensors.items()))
+    other = replace(outcome.after, tensors={**outcome.after.tensors, name: values + 1})
+    assert "not the one that was confirmed" in script.hand_over("ada", outcome.transcript, other, confirmations).refusal
+
+
+@pytest.mark.parametrize(
+    "changes", [{"momentum": {"model.norm": np.ones(3, np.float32)}}, {"base_sha256": "cd" * 32}, {"tensors": {}}], ids=str
+)
+def test_confirmed_state_of_other_tensors_is_refused(script: Script, changes: dict[str, Any]) -> None:
+    outcome, _ = absent(script)
+    _refuses_shape(script, outcome, **changes)
+
+
+def test_momentum_of_another_shape_is_refused(script: Script) -> None:
+    outcome, _ = absent(script)
+    _refuses_shape(script, outcome, momentum={next(iter(outcome.after.tensors)): np.ones(1, np.float32)})
+
+
+def _refuses_shape(script: Script, outcome: Outcome, **changes: Any) -> None:
+    odd = replace(outcome.after, **changes)
+    transcript = replace(outcome.transcript, after=state_hash(odd))
+    refusal = script.hand_over("ada", transcript, odd, confirmed(script, transcript)).refusal
+    assert "does not have the tensors of plan and base" in refusal
+    assert script.place("ada") == (b"", 0)
+
+
+def test_state_of_the_same_progress_is_never_exchanged(script: Script) -> None:
+    evaluated(script)
+    epoch = script.set_up(NAMES)
+    script.collect(epoch, script.manifest(epoch, 1, "update", 1), ["ada"])
+    place, vectors = script.place("ada"), _vectors(script)
+    assert vectors
+    # The same tensors with another momentum: another hash, so that the next sum would look like one that was never asked.
+    odd = replace(script.state, momentum=dict(script.state.tensors))
+    transcript = replace(script.forge_outcome(script.forge_epoch(OTHERS), 0, "evaluate", 0).transcript, after=state_hash(odd))
+    refusal = script.hand_over("ada", transcript, odd, confirmed(script, transcript)).refusal
+    assert "keeps the state that it is at" in refusal
+    assert script.place("ada") == place and _vectors(script) == vectors
+
+
+def _vectors(script: Script) -> dict[str, bytes]:
+    home = script.federation.nodes["ada"].ledger.home
+    return {path.name: path.read_bytes() for path in (home / "vectors").rglob("*.u32")}
+
+
+def test_state_of_an_epoch_without_its_certificate_is_refused(script: Script) -> None:
+    outcome, _ = absent(script)
+    forged = _unsigned_setup(outcome).transcript
+    assert "not that of bea" in script.hand_over("ada", forged, outcome.after, confirmed(script, forged)).refusal
+
+
+def test_confirmations_are_signed_answers_to_the_transcript(script: Script) -> None:
+    epoch = script.set_up(NAMES)
+    outcome = script.sum(epoch, 0, "evaluate", 0)
+    answer = script.publish("ada", outcome)
+    said = confirmation(outcome.transcript)
+    assert answer.parts == said and unpack(pack(said)) == said
+    # Asked again, also after a crash of the coordinator, the node says the same.
+    assert script.publish("ada", outcome).parts == said
