@@ -36,9 +36,9 @@ def figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
-def size(count: int) -> str:
-    """Bytes in megabytes."""
-    return f"{count / 1e6:.1f} MB"
+def megabytes(count: int) -> str:
+    """Bytes in megabytes, without the unit."""
+    return f"{count / 1e6:.1f}"
 
 
 def moment(value: datetime | None) -> str:

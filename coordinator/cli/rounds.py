@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from coordinator.cli.options import JsonOption, RegistryOption, RunArgument, opened
-from coordinator.cli.printing import figure, print_json, print_table, size, timestamp
+from coordinator.cli.printing import figure, megabytes, print_json, print_table, timestamp
 
 if TYPE_CHECKING:
     from coordinator.registry.records import Round
 
-COLUMNS = ("round", "institutions", "missing", "loss", "metric", "seconds", "up", "down", "state")
+COLUMNS = ("round", "of", "missing", "loss", "metric", "s", "MB up", "MB down", "state")
 
 
 def rounds(run: RunArgument, registry: RegistryOption = None, as_json: JsonOption = False) -> None:
-    """List the finished rounds of a run; round 0 measures the base."""
+    """List the finished rounds of a run: of how many institutions, how long, with how much traffic. Round 0 measures the base."""
     with opened(registry) as source:
         chosen = source.run(run)
         found = source.rounds(chosen.run)
@@ -26,7 +26,7 @@ def rounds(run: RunArgument, registry: RegistryOption = None, as_json: JsonOptio
 
 def _row(one: Round) -> tuple[str, ...]:
     missing = ", ".join(one.missing) or "-"
-    traffic = size(one.bytes_up), size(one.bytes_down)
+    traffic = megabytes(one.bytes_up), megabytes(one.bytes_down)
     return (
         str(one.number),
         str(one.institutions),
@@ -35,7 +35,7 @@ def _row(one: Round) -> tuple[str, ...]:
         figure(one.metric),
         f"{one.seconds:.1f}",
         *traffic,
-        one.state_sha256[:12],
+        one.state_sha256[:8],
     )
 
 
