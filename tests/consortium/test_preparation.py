@@ -41,7 +41,7 @@ BAD_RECORDS: dict[str, tuple[list[dict[str, Any]] | None, dict[str, Any], str]] 
     "more than a field": (None, {"records": TEMPLATES.replace("{note}", "{note.text}")}, r"records.prompt asks for \{note.text\}"),
     "all dropped": (None, {"records": f'{TEMPLATES}\nmax_tokens = 2\ntoo_long = "drop"'}, "institution north: every training record"),
     "a choice twice": (None, {"evaluation": 'choices = [" red", " red"]'}, "holds the same choice twice"),
-    "colluding": (None, {"more": "[secure_aggregation]\ncolluding = 2"}, "colluding = 2 is too many among 3 institutions"),
+    "colluding": (None, {"more": "[secure_aggregation]\ncolluding = 2"}, "colluding is 2 and 3 institutions carry at most 1"),
     "quorum": (None, {"more": "[participation]\nquorum = 4"}, "institutions is 3 and a round needs 4"),
 }
 
