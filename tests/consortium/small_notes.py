@@ -8,37 +8,14 @@ from itertools import islice
 from pathlib import Path
 
 from consortium.demo.records import demo_records
+from tests.consortium.small_plan import PLAN, TEMPLATES
 
-PLAN = """
-name = "small"
-base = "tiny"
-rounds = 2
-[records]
-prompt = "{note}\\ncode:"
-target = " {code}"
-[trainable]
-lora_rank = 2
-targets = ["attention"]
-experts = "none"
-[training]
-local_steps = 1
-batch_size = 2
-[evaluation]
-max_records = 4
-every = 2
-[release]
-require = {}
-[simulation]
-source = "records.jsonl"
-partition = { field = "site" }
-institutions = 3
-max_records = 8
-"""
+NOTES = PLAN.format(rounds=2, records=TEMPLATES, evaluation="max_records = 4") + "max_records = 8\n"
 
 
 def write_plan(folder: Path, *changes: tuple[str, str]) -> Path:
     """The plan and its records; each change is a text of the plan and what stands there instead."""
-    plan = PLAN
+    plan = NOTES
     for old, new in changes:
         if old not in plan:
             raise ValueError(f"the small plan has no {old!r}")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,18 +14,10 @@ from protocols.policy import Policy
 from protocols.secagg import SurvivorCertificate, propose_survivors
 from protocols.state import state_hash
 from protocols.transcript import Transcript, confirmation
-from tests.federation.federation import NAMES, Federation, make_plan
+from tests.federation.federation import NAMES
 from tests.federation.scripted import Epoch, Outcome, Script
 
-NO_EXPERTS = {"lora_rank": 2, "targets": ["attention", "lm_head"], "experts": "none"}
 OTHERS = ("bea", "cyd", "dov")
-
-
-@pytest.fixture
-def script(tmp_path: Path) -> Iterator[Script]:
-    federation = Federation(tmp_path, make_plan(trainable=NO_EXPERTS))
-    yield Script(federation)
-    federation.close()
 
 
 def strict(script: Script, **terms: Any) -> None:

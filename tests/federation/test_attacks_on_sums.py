@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,16 +18,8 @@ from protocols.secagg import SumManifest, SurvivorProposal, propose_survivors
 from tests.federation.federation import NAMES, Federation, make_plan
 from tests.federation.scripted import Epoch, Script
 
-NO_EXPERTS = {"lora_rank": 2, "targets": ["attention", "lm_head"], "experts": "none"}
 THREE = ("ada", "bea", "cyd")
 OTHERS = ("bea", "cyd", "dov")
-
-
-@pytest.fixture
-def script(tmp_path: Path) -> Iterator[Script]:
-    federation = Federation(tmp_path, make_plan(trainable=NO_EXPERTS))
-    yield Script(federation)
-    federation.close()
 
 
 def proposed(script: Script, epoch: Epoch, manifest: SumManifest) -> SurvivorProposal:
