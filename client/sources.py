@@ -31,7 +31,7 @@ def read_rows(source: str) -> list[Row]:
     found = [source] if Path(source).is_file() else sorted(glob.glob(source, recursive=True))  # noqa: PTH207 (the pattern is absolute)
     paths = [Path(path) for path in found]
     if not paths:
-        raise RecordError(f"{source}: there is no file at this path; correct records.source")
+        raise RecordError(f"{source}: there is no file at this path; correct the path of the records")
     return [row for path in paths for row in _read_file(path)]
 
 

@@ -9,35 +9,48 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from consortium.baseline_process import BaselineProgress
-from coordinator.events import Event, RoundFinished, RunStarted, StageFinished
+from coordinator.events import Event, RoundFinished, RunFinished, RunStarted, StageFinished
 
 
 class LiveProgress:
-    """A watcher for `simulate`; used as a context manager, so that the terminal is restored whatever happens."""
+    """A watcher for `simulate`; used as a context manager, so that the terminal is restored whatever happens.
+
+    It shows nothing before the first event: what cannot be used is found by then.
+    """
 
     def __init__(self, console: Console) -> None:
         columns = (TextColumn("{task.description:<46}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
         self._progress = Progress(*columns, console=console)
-        self._federation = self._progress.add_task("federation: reading", total=None)
+        self._federation = self._progress.add_task("federation", total=None)
         self._baselines: dict[str, TaskID] = {}
+        self.seen_anything = False
 
     def __enter__(self) -> Self:
-        self._progress.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._progress.stop()
+        if self.seen_anything:
+            self._progress.stop()
 
     def __call__(self, event: Event | BaselineProgress) -> None:
+        self.seen_anything = True
+        self._progress.start()
         if isinstance(event, RunStarted):
-            self._progress.update(self._federation, total=event.rounds, completed=event.resumed_after or 0)
+            self._show_start(event)
         elif isinstance(event, StageFinished):
             self._progress.update(self._federation, description=f"round {event.round}: {event.kind}, {event.stage}")
         elif isinstance(event, RoundFinished):
             self._progress.update(self._federation, completed=event.round)
             self._progress.console.print(round_line(event), highlight=False)
+        elif isinstance(event, RunFinished):
+            self._progress.update(self._federation, description="federation")
         elif isinstance(event, BaselineProgress):
             self._show_baseline(event)
+
+    def _show_start(self, event: RunStarted) -> None:
+        self._progress.update(self._federation, total=event.rounds, completed=event.resumed_after or 0)
+        if event.resumed_after is not None:
+            self._progress.console.print(f"going on after round {event.resumed_after}", highlight=False)
 
     def _show_baseline(self, event: BaselineProgress) -> None:
         if event.name not in self._baselines:

@@ -35,7 +35,8 @@ def _rows(report: Report) -> list[tuple[str, float | None, float | None]]:
         rows.append(("mean of those alone", local["mean"], None))
     own = report["federated_own"].values()
     rows.append(("all, federated", report["federated"], sum(own) / len(own)))
-    rows.append(("all, pooled (not private)", report["pooled"], None))
+    if report["pooled"] is not None:
+        rows.append(("all, pooled (not private)", report["pooled"], None))
     return rows
 
 

@@ -18,7 +18,7 @@ from protocols.errors import ConsortiumError
 P = ParamSpec("P")
 
 NOT_PROVED = (
-    "Whether the whole registry was replaced by another consistent one: compare length and head of the chain with an institution's ledger.",
+    "Whether the whole registry was replaced by another consistent one: institutions keep its heads, and no command compares them yet.",
     "Whether the sums behind the transcripts were computed honestly: the registry has hashes, the institutions hold the transcripts.",
     "Whether institutions trained on the records they say, and reported true figures.",
     "Whether the signing key belongs to the coordinator: compare its fingerprint with one obtained by another way.",

@@ -50,6 +50,12 @@ def test_every_command_of_every_page_is_run_or_looked_at_by_a_test() -> None:
     assert not any(others.values()), others
 
 
+def test_every_link_within_the_pages_leads_somewhere() -> None:
+    for page in PAGES:
+        links = re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8"))
+        assert [link for link in links if not (page.parent / link).exists()] == [], page
+
+
 def test_make_has_every_target_that_the_pages_name() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     named = [command.split()[1] for found in COMMANDS.values() for command in found if command.startswith("make ")]

@@ -11,7 +11,7 @@ import typer
 DEMO = Path("consortium-demo")
 
 RoundsOption = Annotated[int | None, typer.Option("--rounds", min=1, help="Fewer rounds, for a quick look.")]
-BaselinesOption = Annotated[bool, typer.Option(" /--no-baselines", help="Leave out what the federation is compared with.")]
+BaselinesOption = Annotated[bool, typer.Option(" /--no-baselines", show_default=False, help="Without what it is compared with.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Run it anew, instead of going on or showing the last report.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the report as one JSON document and nothing else.")]
 

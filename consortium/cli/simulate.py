@@ -16,7 +16,7 @@ PlanArgument = Annotated[Path, typer.Argument(metavar="PLAN.toml", help="The pla
 OutOption = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder of the run; consortium-NAME if left out.")]
 SeedOption = Annotated[int | None, typer.Option("--seed", min=0, help="Instead of the plan's seed.")]
 RoundsOption = Annotated[int | None, typer.Option("--rounds", min=1, help="Instead of the plan's rounds.")]
-BaselinesOption = Annotated[bool, typer.Option(" /--no-baselines", help="Leave out what the federation is compared with.")]
+BaselinesOption = Annotated[bool, typer.Option(" /--no-baselines", show_default=False, help="Without what it is compared with.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace another run in DIR.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the report as one JSON document and nothing else.")]
 
@@ -49,10 +49,16 @@ def run_and_show(
     from consortium.summary import print_summary
 
     console = Console(stderr=as_json, quiet=as_json)
-    with LiveProgress(console) as progress:
-        report = run(
-            plan, out, seed=seed, rounds=rounds, baselines=baselines, overwrite=overwrite, on_event=progress, environment=os.environ
-        )
+    try:
+        with LiveProgress(console) as progress:
+            report = run(
+                plan, out, seed=seed, rounds=rounds, baselines=baselines, overwrite=overwrite, on_event=progress, environment=os.environ
+            )
+    except KeyboardInterrupt:
+        typer.echo("Stopped; the same command goes on after the last finished round.", err=True)
+        raise typer.Exit(130) from None
+    if not progress.seen_anything:
+        console.print(f"{report.path.parent} holds this run, finished; its report again:", highlight=False, soft_wrap=True)
     picture = report.path.with_name("picture.png")
     draw(report, picture)
     if as_json:

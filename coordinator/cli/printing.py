@@ -16,18 +16,22 @@ def print_json(document: dict[str, Any]) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table as wide as the terminal; without rows, the title says so. Cells are text, never markup."""
+    """A table as wide as the terminal; without rows, the title says so. Cells are text, never markup.
+
+    The first column is what other commands ask for, so it is never cut; a column without any text is left out.
+    """
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
     console = Console()
     if not rows:
         console.print(Text(f"{title}: none"))
         return
-    table = Table(*columns, title=title, title_justify="left")
+    kept = [place for place in range(len(columns)) if any(row[place] for row in rows)]
+    table = Table(*(Column(columns[place], no_wrap=place == 0) for place in kept), title=title, title_justify="left")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(row[place]) for place in kept))
     console.print(table)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 import pytest
 from typer.main import get_command
+from typer.testing import CliRunner
 
 from consortium.cli import app
 from consortium.demo.records import write_demo_records
@@ -81,6 +82,23 @@ def test_a_new_plan_reads_its_fields_from_the_records_and_is_valid(tmp_path: Pat
     assert plan.records.target == " {code}"
     assert plan.simulation is not None
     assert plan.simulation.partition.model_dump() == {"field": "site"}
+
+
+def test_new_says_what_it_guessed(tmp_path: Path) -> None:
+    write_demo_records(tmp_path / "mine.jsonl", 0)
+    done = _consortium(tmp_path, "new", "triage", "--records", "mine.jsonl")
+    assert "it learns ' {code}' after '{note}\\ncode:', " in done.stdout
+    assert "divided by field site" in done.stdout
+
+
+def test_an_interrupted_simulation_says_that_it_can_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("consortium.simulation.simulate", interrupted)
+    done = CliRunner().invoke(app, ["simulate", str(write_small(tmp_path))])
+    assert done.exit_code == 130
+    assert "the same command goes on after the last finished round" in done.stderr
 
 
 def test_a_new_plan_never_replaces_a_file(tmp_path: Path) -> None:
