@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -75,7 +76,7 @@ def test_demonstration_and_every_command_that_it_names_next(offline: Mapping[str
     assert len(commands) >= 3
     write_csv(tmp_path / "YOUR.csv")
     for command in commands:
-        _run(tmp_path, offline, *command.split())
+        _run(tmp_path, offline, *shlex.split(command))
 
 
 def test_plan_for_a_spreadsheet_is_simulated(offline: Mapping[str, str], tmp_path: Path) -> None:

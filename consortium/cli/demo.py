@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,7 @@ from typing import Annotated
 import typer
 
 DEMO = Path("consortium-demo")
+PROMPT = r"note: Pt says has wheezing attack, mother had migraine\ncode:"  # as a shell reads it
 
 RoundsOption = Annotated[int | None, typer.Option("--rounds", min=1, help="Fewer rounds, for a quick look.")]
 BaselinesOption = Annotated[bool, typer.Option(" /--no-baselines", show_default=False, help="Without what it is compared with.")]
@@ -27,9 +29,17 @@ def demo(
     DEMO.mkdir(exist_ok=True)
     write_demo_records(DEMO / "records.jsonl", seed=0)
     write_file(DEMO / "plan.toml", files("consortium.demo").joinpath("plan.toml").read_bytes())
-    run_and_show(DEMO / "plan.toml", DEMO / "run", seed=None, rounds=rounds, baselines=baselines, overwrite=overwrite, as_json=as_json)
+    out = DEMO / "run"
+    report = run_and_show(DEMO / "plan.toml", out, seed=None, rounds=rounds, baselines=baselines, overwrite=overwrite, as_json=as_json)
     if not as_json:
         typer.echo("Next, try:")
-        typer.echo("  consortium coordinator rounds demo --registry consortium-demo/run/registry.db")
-        typer.echo("  consortium coordinator verify --registry consortium-demo/run/registry.db")
-        typer.echo("  consortium new triage --records YOUR.csv")
+        for command in _next_commands(report["model"], out):
+            typer.echo(f"  consortium {command}")
+
+
+def _next_commands(model: str | None, out: Path) -> Iterator[str]:
+    """A first look at what came out; `model` is None where the run released none."""
+    registry = out / "registry.db"
+    yield f"model generate {model} --prompt $'{PROMPT}'" if model else f"coordinator rounds demo --registry {registry}"
+    yield f"coordinator verify --registry {registry}"
+    yield "new triage --records YOUR.csv"
