@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from model.moe import Routing
+from model.routing import Routing
 from model.training import Batch
 from model.transformer import DeepseekV3, routed_tokens
 

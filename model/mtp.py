@@ -9,7 +9,8 @@ from model.attention import MultiHeadLatentAttention
 from model.cache import LatentCache
 from model.config import ModelConfig
 from model.layers import RMSNorm, Rotation
-from model.moe import MoE, Routing
+from model.moe import MoE
+from model.routing import Routing
 
 
 class SharedHead(nn.Module):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from model.loss import LogitAdjustment, Loss
-from model.moe import update_bias
+from model.routing import update_bias
 from model.transformer import DeepseekV3
 
 BETAS = (0.9, 0.95)

@@ -13,8 +13,9 @@ from model.config import ModelConfig
 from model.generation import Sampling, generate
 from model.layers import MLP, RMSNorm, Rotation, rotation
 from model.loss import IGNORED, LogitAdjustment, Loss, cross_entropy, select_targets
-from model.moe import MoE, Router, Routing, balance_loss
+from model.moe import MoE
 from model.mtp import MTPModule
+from model.routing import Router, Routing, balance_loss
 from model.speculation import generate_speculatively
 
 

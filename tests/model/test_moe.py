@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from model.config import ModelConfig
-from model.moe import MoE, Router, Routing, balance_loss, update_bias
+from model.moe import MoE
+from model.routing import Router, Routing, balance_loss, update_bias
 from tests.model.configurations import SMALL
 
 
