@@ -12,7 +12,14 @@ from model.errors import ConfigError
 
 ARCHITECTURE = "DeepseekV3ForCausalLM"
 _DERIVED = frozenset({"head_dim", "qk_head_dim", "rope_parameters", "rope_scaling", "rope_theta", "num_mtp_layers"})
-_FOREIGN = ("index_n_heads", "index_topk", "compress_ratios", "quantization_config")
+_FOREIGN = ("index_n_heads", "index_topk", "compress_ratios")
+_FP8: dict[str, tuple[object, ...]] = {
+    "quant_method": ("fp8",),
+    "fmt": ("e4m3", None),
+    "weight_block_size": ([128, 128],),
+    "activation_scheme": ("dynamic", None),
+    "scale_fmt": ("ue8m0", None),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +139,10 @@ def _check_architecture(content: Mapping[str, Any]) -> None:
     _require(ARCHITECTURE in names, f"architectures names {', '.join(map(str, names))}, and only {ARCHITECTURE} is supported")
     for name in _FOREIGN:
         _require(not content.get(name), f"{name} belongs to a variant of the network that is not supported")
+    quantization = content.get("quantization_config") or {}
+    for name, allowed in _FP8.items() if quantization else ():
+        found = quantization.get(name)
+        _require(found in allowed, f"quantization_config.{name} is {found}, and only {allowed[0]} is supported")
     _require(content.get("hidden_act", "silu") == "silu", "hidden_act must be silu")
     heads = content.get("num_attention_heads")
     _require(content.get("num_key_value_heads") in (None, heads), "num_key_value_heads must equal num_attention_heads")

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import safe_open
-
 from model.config import ModelConfig, read_config
-from model.fingerprint import checkpoint_sha256, tensor_files
+from model.fingerprint import checkpoint_sha256
+from model.headers import read_headers
 
 _MTP_COPIES = ("embed_tokens.weight", "shared_head.head.weight")
 _LAYER = re.compile(r"model\.layers\.(\d+)\.")
@@ -59,11 +57,8 @@ def count_held(directory: Path) -> int:
 
 
 def _tensors(directory: Path) -> Iterator[tuple[str, str, int]]:
-    for path in tensor_files(directory):
-        with safe_open(path, framework="np") as file:
-            for name in file.keys():  # noqa: SIM118  not a mapping
-                stored = file.get_slice(name)
-                yield name, stored.get_dtype(), math.prod(stored.get_shape())
+    for name, tensor in read_headers(directory).items():
+        yield name, tensor.dtype, tensor.elements
 
 
 def _is_mtp(name: str, config: ModelConfig) -> bool:

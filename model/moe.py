@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from functools import partial
+from typing import Literal, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.config import ModelConfig
+from model.fp8 import FP8, block_count, dequantize, frozen_linear
 from model.layers import MLP
 from model.routing import Router, Routing
 
@@ -33,13 +35,39 @@ class Experts(nn.Module):
 
     def forward(self, x: Tensor, counts: list[int]) -> Tensor:
         """x [m, H], sorted by expert: counts[e] tokens for expert e."""
-        gate_up = grouped_linear(x, self.gate_up_proj, counts)  # [m, 2I]
+        gate_up = self._linear("gate_up_proj", x, counts)  # [m, 2I]
         if self.adapter is not None:
             gate_up = gate_up + self.adapter.gate_up(x, counts)
         gate, up = gate_up.chunk(2, -1)
         inner = F.silu(gate) * up
-        out = grouped_linear(inner, self.down_proj, counts)
+        out = self._linear("down_proj", inner, counts)
         return out if self.adapter is None else out + self.adapter.down(inner, counts)
+
+    def hold_fp8(self) -> None:
+        """Makes room for FP8 weights, frozen, and their scales per block; gate and up have blocks of their own."""
+        experts, hidden, width = self.down_proj.shape
+        with torch.device(self.down_proj.device):
+            for name in ("gate_up_proj", "down_proj"):
+                weight = torch.empty(getattr(self, name).shape, dtype=FP8)
+                setattr(self, name, nn.Parameter(weight, requires_grad=False))
+            self.register_buffer("gate_up_scale_inv", torch.empty(experts, 2 * block_count(width), block_count(hidden)))
+            self.register_buffer("down_scale_inv", torch.empty(experts, block_count(hidden), block_count(width)))
+
+    def weights(self, projection: Literal["gate_up_proj", "down_proj"], expert: int, dtype: torch.dtype) -> Tensor:
+        """The real weight of one expert, [2I, H] or [H, I]."""
+        weight: Tensor = getattr(self, projection)[expert]
+        if weight.dtype != FP8:
+            return weight.to(dtype)
+        scale_inv: Tensor = getattr(self, projection.replace("proj", "scale_inv"))[expert]
+        parts = 2 if projection == "gate_up_proj" else 1
+        return torch.cat([dequantize(w, s, dtype) for w, s in zip(weight.chunk(parts), scale_inv.chunk(parts), strict=True)])
+
+    def _linear(self, projection: Literal["gate_up_proj", "down_proj"], x: Tensor, counts: list[int]) -> Tensor:
+        weight: Tensor = getattr(self, projection)
+        if weight.dtype != FP8:
+            return grouped_linear(x, weight, counts)
+        experts = [(expert, part) for expert, part in enumerate(x.split(counts)) if len(part)]
+        return torch.cat([frozen_linear(part, partial(self.weights, projection, expert)) for expert, part in experts])
 
 
 class MoE(nn.Module):
