@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from functools import partial
+from typing import Literal, Protocol, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.config import ModelConfig
+from model.grouped import Groups, WeightOf, grouped_linear, groups_of
 from model.layers import MLP
 from model.routing import Router, Routing
 
+ExpertProjection: TypeAlias = Literal["gate_up_proj", "down_proj"]
+
 
 class ExpertAdapter(Protocol):
-    """What is trained on routed experts: differences added to both projections' outputs, tokens sorted by expert."""
+    """What is trained on routed experts; `projection` is gate_up_proj or down_proj."""
 
-    def gate_up(self, x: Tensor, counts: list[int]) -> Tensor: ...
+    def own_weights(self, projection: ExpertProjection, groups: Groups, weight_of: WeightOf) -> Mapping[int, Tensor]:
+        """Weights [out, in] that replace those of their experts."""
 
-    def down(self, x: Tensor, counts: list[int]) -> Tensor: ...
+    def add_to(self, out: Tensor, projection: ExpertProjection, x: Tensor, groups: Groups) -> Tensor:
+        """Adds to the experts' outputs [m, out], perhaps in place, for inputs x [m, in] sorted by expert."""
 
 
 class Experts(nn.Module):
@@ -31,15 +38,24 @@ class Experts(nn.Module):
         self.down_proj = nn.Parameter(torch.empty(experts, hidden, width))
         self.adapter: ExpertAdapter | None = None
 
-    def forward(self, x: Tensor, counts: list[int]) -> Tensor:
-        """x [m, H], sorted by expert: counts[e] tokens for expert e."""
-        gate_up = grouped_linear(x, self.gate_up_proj, counts)  # [m, 2I]
-        if self.adapter is not None:
-            gate_up = gate_up + self.adapter.gate_up(x, counts)
-        gate, up = gate_up.chunk(2, -1)
-        inner = F.silu(gate) * up
-        out = grouped_linear(inner, self.down_proj, counts)
-        return out if self.adapter is None else out + self.adapter.down(inner, counts)
+    def forward(self, x: Tensor, groups: Groups) -> Tensor:
+        """x [m, H], sorted by expert as `groups` says: [m, H]."""
+        gate, up = self._product("gate_up_proj", x, groups).chunk(2, -1)
+        return self._product("down_proj", F.silu(gate) * up, groups)
+
+    def weight(self, projection: ExpertProjection, expert: int, dtype: torch.dtype) -> Tensor:
+        """One expert's weight [out, in] in the given type, detached."""
+        stack: Tensor = getattr(self, projection)
+        return stack[expert].detach().to(dtype)
+
+    def _product(self, projection: ExpertProjection, x: Tensor, groups: Groups) -> Tensor:
+        stack: Tensor = getattr(self, projection)
+        weight_of = partial(self.weight, projection)
+        trained = stack if stack.requires_grad else None
+        if self.adapter is None:
+            return grouped_linear(x, groups, weight_of, trained, {})
+        own = self.adapter.own_weights(projection, groups, weight_of)
+        return self.adapter.add_to(grouped_linear(x, groups, weight_of, trained, own), projection, x, groups)
 
 
 class MoE(nn.Module):
@@ -58,13 +74,8 @@ class MoE(nn.Module):
         chosen = routing.indices.flatten()
         order = chosen.argsort(stable=True)
         source = order // routing.indices.shape[1]
-        counts = torch.bincount(chosen, minlength=routing.scores.shape[1]).tolist()
-        out = self.experts(tokens[source], counts) * routing.weights.flatten()[order, None].to(x.dtype)
+        groups = groups_of(torch.bincount(chosen, minlength=routing.scores.shape[1]).tolist())
+        out = self.experts(tokens.index_select(0, source), groups)  # [n k, H]
+        out = out * routing.weights.flatten().index_select(0, order)[:, None].to(x.dtype)
         mixed = torch.zeros_like(tokens).index_add(0, source, out).view_as(x)
         return (mixed + self.shared_experts(x) if hasattr(self, "shared_experts") else mixed), routing
-
-
-def grouped_linear(x: Tensor, weight: Tensor, counts: list[int]) -> Tensor:
-    """x [m, in] sorted by expert times each expert's weight [E, out, in], tokens of expert e being counts[e]: [m, out]."""
-    parts = [F.linear(part, weight[expert]) for expert, part in enumerate(x.split(counts)) if len(part)]
-    return torch.cat(parts)
