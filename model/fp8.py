@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from functools import partial
 from typing import Any, Self, cast
 
 import torch
@@ -54,7 +53,7 @@ def quantize(weight: Tensor, power_of_two: bool = False) -> tuple[Tensor, Tensor
 
 
 class _FrozenLinear(torch.autograd.Function):
-    """x times a frozen weight that is made anew whenever it is needed: neither pass keeps it."""
+    """x times a frozen weight that is made anew for either pass: nothing is kept for the backward pass but the means to make it."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Callable[[torch.dtype], Tensor]) -> Tensor:
@@ -65,11 +64,6 @@ class _FrozenLinear(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return gradient @ ctx.weight(gradient.dtype), None
-
-
-def frozen_linear(x: Tensor, weight: Callable[[torch.dtype], Tensor]) -> Tensor:
-    """x [..., in] times the real weight [out, in] that `weight` gives in a type; only x gets a gradient, and nothing is saved for it."""
-    return cast(Tensor, _FrozenLinear.apply(x, weight))  # type: ignore[no-untyped-call]
 
 
 class FP8Linear(nn.Module):
@@ -85,18 +79,16 @@ class FP8Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [..., in] to [..., out]."""
-        out = frozen_linear(x, partial(dequantize, self.weight, self.weight_scale_inv))
-        return out if self.bias is None else out + self.bias
+        out = cast(Tensor, _FrozenLinear.apply(x, self.real_weight))  # type: ignore[no-untyped-call]
+        return out if self.bias is None else out + self.bias.to(x.dtype)
+
+    def real_weight(self, dtype: torch.dtype) -> Tensor:
+        """The weight that is applied, [out, in]."""
+        return dequantize(self.weight, self.weight_scale_inv, dtype)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         super()._apply(moves_alone(fn, (self.weight, self.weight_scale_inv)), recurse)  # type: ignore[no-untyped-call]
         return self
-
-
-def weight_of(linear: nn.Module, dtype: torch.dtype) -> Tensor:
-    """The real weight [out, in] of a projection, whether it is held in FP8 or not."""
-    weight = cast(Tensor, linear.weight)
-    return dequantize(weight, linear.weight_scale_inv, dtype) if isinstance(linear, FP8Linear) else weight.to(dtype)
 
 
 def moves_alone(fn: Callable[[Tensor], Tensor], held: Collection[Tensor]) -> Callable[[Tensor], Tensor]:

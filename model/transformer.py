@@ -11,7 +11,7 @@ from model.attention import MultiHeadLatentAttention, causal_mask
 from model.cache import LatentCache
 from model.config import ModelConfig
 from model.generation import Sampling, generate
-from model.layers import MLP, RMSNorm, Rotation, rotation
+from model.layers import MLP, Linear, RMSNorm, Rotation, rotation
 from model.loss import IGNORED, LogitAdjustment, Loss, cross_entropy, select_targets
 from model.moe import MoE
 from model.mtp import MTPModule
@@ -71,7 +71,7 @@ class DeepseekV3(nn.Module):
         self.config = config
         self.attached: object | None = None  # what model.adapters put on
         self.model = Decoder(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = Linear(config.hidden_size, config.vocab_size, bias=False)
         layers = range(config.num_hidden_layers, config.num_hidden_layers + config.num_nextn_predict_layers)
         self.mtp = nn.ModuleList(MTPModule(config, layer) for layer in layers)
         self.tie_weights()
