@@ -67,17 +67,27 @@ class MultiHeadLatentAttention(nn.Module):
 
     def _absorbed(self, q_nope: Tensor, q_rope: Tensor, latent: Tensor, k_rope: Tensor, mask: Tensor | None) -> Tensor:
         """Attention in latent space: kv_b_proj is folded into query and output, the cache is never expanded."""
-        weight = self.kv_b_proj.real_weight(latent.dtype).view(self.heads, self.nope + self.value, self.rank)
-        to_key, to_value = weight.split([self.nope, self.value], 1)
-        query = torch.einsum("bthn,hnr->bhtr", q_nope, to_key)
+        to_key, to_value = self._split_heads(self.kv_b_proj.real_weight(latent.dtype))
+        query = _per_head(q_nope, to_key)  # [b, t, heads, rank]
         # Heads and tokens form one dimension: a broadcast product would copy the cache for every head.
-        scores = query.flatten(1, 2) @ latent.transpose(-1, -2) + q_rope.transpose(1, 2).flatten(1, 2) @ k_rope.transpose(-1, -2)
-        scores = scores.unflatten(1, (self.heads, -1)) * self.scale  # [b, heads, t, length]
+        scores = query.flatten(1, 2) @ latent.transpose(-1, -2) + q_rope.flatten(1, 2) @ k_rope.transpose(-1, -2)
         if mask is not None:
-            scores = scores.masked_fill(~mask, float("-inf"))
-        weights = scores.softmax(-1, dtype=torch.float32).to(latent.dtype)
-        mixed = (weights.flatten(1, 2) @ latent).unflatten(1, (self.heads, -1))  # [b, heads, t, rank]
-        return torch.einsum("bhtr,hvr->bthv", mixed, to_value)
+            scores = scores.unflatten(1, (-1, self.heads)).masked_fill(~mask.transpose(1, 2), float("-inf")).flatten(1, 2)
+        weights = (scores * self.scale).softmax(-1, dtype=torch.float32).to(latent.dtype)  # [b, t heads, length]
+        mixed = (weights @ latent).unflatten(1, (-1, self.heads))  # [b, t, heads, rank]
+        return _per_head(mixed, to_value.transpose(1, 2))
+
+    def _split_heads(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """kv_b_proj's weight as [heads, nope, rank] for keys and [heads, value, rank] for values."""
+        to_key, to_value = weight.view(self.heads, self.nope + self.value, self.rank).split([self.nope, self.value], 1)
+        return to_key, to_value
+
+
+def _per_head(x: Tensor, weight: Tensor) -> Tensor:
+    """x [b, t, heads, in] times each head's weight [heads, in, out]: [b, t, heads, out]."""
+    batch, length, heads, _ = x.shape
+    products = torch.bmm(x.reshape(batch * length, heads, -1).transpose(0, 1), weight)  # [heads, b t, out]
+    return products.transpose(0, 1).reshape(batch, length, heads, -1)
 
 
 def causal_mask(length: int, past: int, attention_mask: Tensor | None, device: torch.device) -> Tensor | None:

@@ -27,43 +27,57 @@ def groups_of(counts: list[int]) -> Groups:
     return tuple(groups)
 
 
-def grouped_linear(x: Tensor, groups: Groups, weight_of: WeightOf, stack: Tensor | None, own: Mapping[int, Tensor]) -> Tensor:
-    """x [m, in], sorted by expert, times each expert's weight: [m, out].
+def grouped_linear(x: Tensor, groups: Groups, width: int, weight_of: WeightOf, stack: Tensor | None, own: Mapping[int, Tensor]) -> Tensor:
+    """x [m, in], sorted by expert, times each expert's weight: [m, width].
 
     Gradients reach x, the tensors of `own` (they stand for the weights of their experts) and, where it is given, `stack`
     [E, out, in], from which `weight_of` then takes the others.
     """
-    out: Tensor = _GroupedLinear.apply(x, groups, weight_of, stack, tuple(own), *own.values())
+    experts, weights = tuple(own), tuple(own.values())
+    if not torch.is_grad_enabled():
+        return _products(x, groups, width, _chooser(weight_of, experts, weights))
+    out: Tensor = _GroupedLinear.apply(x, groups, width, weight_of, stack, experts, *weights)  # type: ignore[no-untyped-call]
     return out
 
 
 class _GroupedLinear(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, groups: Groups, weight_of: WeightOf, stack: Tensor | None, experts: tuple[int, ...], *weights: Tensor
+        ctx: Any,
+        x: Tensor,
+        groups: Groups,
+        width: int,
+        weight_of: WeightOf,
+        stack: Tensor | None,
+        experts: tuple[int, ...],
+        *weights: Tensor,
     ) -> Tensor:
         ctx.save_for_backward(x, *weights)
         ctx.groups, ctx.weight_of, ctx.experts = groups, weight_of, experts
         ctx.stack_shape = None if stack is None else (stack.shape, stack.dtype)
-        weight = _chooser(weight_of, experts, weights)
-        parts = [(weight(expert, x.dtype).t(), start, end) for expert, start, end in groups]
-        out = x.new_empty(len(x), parts[0][0].shape[1])
-        for transposed, start, end in parts:
-            torch.mm(x[start:end], transposed, out=out[start:end])
-        return out
+        return _products(x, groups, width, _chooser(weight_of, experts, weights))
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
         x, *weights = ctx.saved_tensors
-        needs_x, _, _, needs_stack = ctx.needs_input_grad[:4]
+        needs_x, _, _, _, needs_stack = ctx.needs_input_grad[:5]
         gradient = gradient.contiguous()
         x_gradient = _inputs_gradient(ctx, x, weights, gradient) if needs_x else None
         stack_gradient = _stack_gradient(ctx, x, gradient) if needs_stack else None
-        return x_gradient, None, None, stack_gradient, None, *_own_gradients(ctx, x, weights, gradient)
+        return x_gradient, None, None, None, stack_gradient, None, *_own_gradients(ctx, x, weights, gradient)
+
+
+def _products(x: Tensor, groups: Groups, width: int, weight: WeightOf) -> Tensor:
+    out = x.new_empty(len(x), width)
+    for expert, start, end in groups:
+        torch.mm(x[start:end], weight(expert, x.dtype).t(), out=out[start:end])
+    return out
 
 
 def _chooser(weight_of: WeightOf, experts: tuple[int, ...], weights: Sequence[Tensor]) -> WeightOf:
+    if not experts:
+        return weight_of
     own = dict(zip(experts, weights, strict=True))
     return lambda expert, dtype: own[expert].to(dtype) if expert in own else weight_of(expert, dtype)
 
@@ -91,7 +105,7 @@ def _stack_gradient(ctx: Any, x: Tensor, gradient: Tensor) -> Tensor:
 
 
 def _own_gradients(ctx: Any, x: Tensor, weights: list[Tensor], gradient: Tensor) -> list[Tensor | None]:
-    needed = dict(zip(ctx.experts, ctx.needs_input_grad[5:], strict=True))
+    needed = dict(zip(ctx.experts, ctx.needs_input_grad[6:], strict=True))
     rows = {expert: (start, end) for expert, start, end in ctx.groups if needed.get(expert)}
     return [
         (gradient[slice(*rows[expert])].t() @ x[slice(*rows[expert])]).to(weight.dtype) if expert in rows else None

@@ -73,9 +73,9 @@ class Experts(nn.Module):
         weight_of = partial(self.weight, projection)
         trained = stack if stack.requires_grad else None
         if self.adapter is None:
-            return grouped_linear(x, groups, weight_of, trained, {})
+            return grouped_linear(x, groups, stack.shape[1], weight_of, trained, {})
         own = self.adapter.own_weights(projection, groups, weight_of)
-        return self.adapter.add_to(grouped_linear(x, groups, weight_of, trained, own), projection, x, groups)
+        return self.adapter.add_to(grouped_linear(x, groups, stack.shape[1], weight_of, trained, own), projection, x, groups)
 
 
 class MoE(nn.Module):
@@ -91,11 +91,20 @@ class MoE(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Routing]:
         tokens = x.flatten(0, -2)  # [n, H]
         routing = self.gate(tokens)
+        mixed = (self._one_token if len(tokens) == 1 else self._sorted)(tokens, routing).view_as(x)
+        return (mixed + self.shared_experts(x) if hasattr(self, "shared_experts") else mixed), routing
+
+    def _sorted(self, tokens: Tensor, routing: Routing) -> Tensor:
         chosen = routing.indices.flatten()
         order = chosen.argsort(stable=True)
         source = order // routing.indices.shape[1]
         groups = groups_of(torch.bincount(chosen, minlength=routing.scores.shape[1]).tolist())
         out = self.experts(tokens.index_select(0, source), groups)  # [n k, H]
-        out = out * routing.weights.flatten().index_select(0, order)[:, None].to(x.dtype)
-        mixed = torch.zeros_like(tokens).index_add(0, source, out).view_as(x)
-        return (mixed + self.shared_experts(x) if hasattr(self, "shared_experts") else mixed), routing
+        out = out * routing.weights.flatten().index_select(0, order)[:, None].to(tokens.dtype)
+        return torch.zeros_like(tokens).index_add(0, source, out)
+
+    def _one_token(self, token: Tensor, routing: Routing) -> Tensor:
+        """Decoding's case: nothing to sort, every expert has one row."""
+        groups = tuple((expert, row, row + 1) for row, expert in enumerate(routing.indices[0].tolist()))
+        out: Tensor = self.experts(token.expand(len(groups), -1), groups)  # [k, H]
+        return routing.weights.to(token.dtype) @ out
