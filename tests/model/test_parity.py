@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from model.attention import MultiHeadLatentAttention
 from model.checkpoint import disk_tensors, load_checkpoint, save_checkpoint
 from model.transformer import DeepseekV3
 from tests.model.configurations import VARIANTS, random_network, random_tokens, relative_error
@@ -93,6 +95,39 @@ def test_a_sharded_directory_of_theirs_is_read(pair: Pair, tmp_path: Path) -> No
     theirs = dict(disk_tensors(again))
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+
+
+@pytest.mark.parametrize("variant", ["deepseek_v3", "deepseek_v2", "moonlight"])
+def test_the_hubs_older_field_names_are_the_same_network(variant: str, tmp_path: Path) -> None:
+    ours, tokens = random_network(**VARIANTS[variant]), random_tokens(6, 2, 30)
+    save_checkpoint(ours, tmp_path)
+    hub = json.loads((tmp_path / "config.json").read_text())
+    rope = hub.pop("rope_parameters")
+    hub |= {"rope_theta": rope.pop("rope_theta"), "ep_size": 1, "moe_layer_freq": 1, "aux_loss_alpha": 0.001, "seq_aux": True}
+    hub |= {"rope_scaling": {"type": rope.pop("rope_type"), **rope} if rope.keys() - {"rope_type"} else None}
+    for name in ("rope_interleave", "head_dim", "qk_head_dim"):
+        hub.pop(name, None)
+    (tmp_path / "config.json").write_text(json.dumps(hub))
+    again = load_checkpoint(tmp_path)
+    assert torch.equal(again(tokens).logits, ours(tokens).logits)
+    assert replace(again.config, extra={}) == ours.config and again.config.extra["aux_loss_alpha"] == 0.001
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
+    assert relative_error(again(tokens).logits, theirs(tokens).logits) < 1e-4
+
+
+@torch.no_grad()
+def test_latent_norms_ignore_rms_norm_eps(tmp_path: Path) -> None:
+    ours, tokens = random_network(rms_norm_eps=1e-5, q_lora_rank=12), random_tokens(7, 2, 30)
+    attention = [module for module in ours.modules() if isinstance(module, MultiHeadLatentAttention)]
+    for layer in attention:  # latents so small that an epsilon shows
+        layer.kv_a_proj_with_mqa.weight[: layer.rank] *= 1e-3
+        layer.q_a_proj.weight *= 1e-3
+    save_checkpoint(ours, tmp_path / "ours")
+    expected = transformers.DeepseekV3ForCausalLM.from_pretrained(tmp_path / "ours", dtype=torch.float32)(tokens).logits
+    assert relative_error(ours(tokens).logits, expected) < 1e-4
+    for layer in attention:
+        layer.kv_a_layernorm.eps = layer.q_a_layernorm.eps = 1e-5
+    assert relative_error(ours(tokens).logits, expected) > 1e-2
 
 
 def gradients(net: torch.nn.Module) -> dict[str, torch.Tensor]:
