@@ -72,8 +72,9 @@ def _theta(inside: Any, outside: Any) -> float:
 
 def _yarn(table: Mapping[str, Any], content: Mapping[str, Any]) -> Yarn:
     """Missing lengths as transformers fills them in: the original is the present length, the factor their ratio."""
-    length = content.get("max_position_embeddings", DEFAULT_LENGTH)
-    original = table.get("original_max_position_embeddings", length)
+    length, outside = content.get("max_position_embeddings", DEFAULT_LENGTH), content.get("original_max_position_embeddings")
+    original = table.get("original_max_position_embeddings", length if outside is None else outside)
+    require(outside in (None, original), "original_max_position_embeddings is given twice, and the two differ: keep one of them")
     check_value("max_position_embeddings", length, "int")
     check_value("original_max_position_embeddings", original, "int")
     return Yarn(**as_floats(Yarn, {"factor": length / original, **table, "original_max_position_embeddings": original}))
