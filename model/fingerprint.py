@@ -10,6 +10,9 @@ from pathlib import Path
 from model.config import ModelConfig, read_config
 from model.headers import read_headers
 
+# Fields that came with DeepSeek-V2; a V3 checkpoint keeps the hash that it had before them.
+_V3 = {"architecture": "DeepseekV3ForCausalLM", "scoring_func": "sigmoid", "topk_method": "noaux_tc"}
+
 
 def checkpoint_sha256(directory: Path) -> str:
     """SHA-256 over the architecture and every tensor's name, type, shape and bytes, sorted by name; hexadecimal.
@@ -26,5 +29,5 @@ def checkpoint_sha256(directory: Path) -> str:
 
 
 def _architecture(config: ModelConfig) -> bytes:
-    content = {name: value for name, value in asdict(config).items() if name != "extra"}
+    content = {name: value for name, value in asdict(config).items() if name != "extra" and (name, value) not in _V3.items()}
     return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()

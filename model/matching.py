@@ -46,7 +46,8 @@ def _check_type(tensor: StoredTensor, stored: Mapping[str, StoredTensor]) -> Non
 
 
 def _check_surplus(name: str, shapes: Mapping[str, tuple[int, ...]], stored: Mapping[str, StoredTensor]) -> None:
-    if name.endswith("rotary_emb.inv_freq"):  # written by old releases of transformers, and computed here
+    # transformers writes a shared MLP of no rows where n_shared_experts is 0; its old releases wrote rotary frequencies.
+    if not stored[name].elements or name.endswith("rotary_emb.inv_freq"):
         return
     weight = name.removesuffix(SCALE)
     if weight not in shapes or weight == name:

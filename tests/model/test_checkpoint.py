@@ -12,7 +12,6 @@ from safetensors.torch import load_file, save_file
 from model.checkpoint import load_checkpoint, save_checkpoint
 from model.errors import ConfigError, ModelError
 from model.fingerprint import checkpoint_sha256
-from model.fp8 import QUANTIZATION
 from tests.model.configurations import random_network, random_tokens
 
 
@@ -74,11 +73,6 @@ def test_mtp_is_counted_by_tensors_and_not_by_the_flag(tmp_path: Path) -> None:
     [
         ({"architectures": ["LlamaForCausalLM"]}, "LlamaForCausalLM"),
         ({"index_n_heads": 64}, "index_n_heads"),
-        ({"quantization_config": {"quant_method": "gptq"}}, "quantization_config.quant_method is gptq"),
-        ({"quantization_config": QUANTIZATION | {"fmt": "e5m2"}}, "quantization_config.fmt is e5m2"),
-        ({"quantization_config": QUANTIZATION | {"weight_block_size": [64, 64]}}, "quantization_config.weight_block_size"),
-        ({"quantization_config": QUANTIZATION | {"activation_scheme": "static"}}, "quantization_config.activation_scheme is static"),
-        ({"quantization_config": QUANTIZATION | {"scale_fmt": "int8"}}, "quantization_config.scale_fmt is int8"),
         ({"n_group": 3}, "n_group must divide"),
         ({"rope_parameters": {"rope_type": "longrope"}}, "longrope"),
         ({"kv_lora_rank": None}, "kv_lora_rank"),
