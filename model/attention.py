@@ -90,12 +90,15 @@ def _per_head(x: Tensor, weight: Tensor) -> Tensor:
     return products.transpose(0, 1).reshape(batch, length, heads, -1)
 
 
-def causal_mask(length: int, past: int, attention_mask: Tensor | None, device: torch.device) -> Tensor | None:
+def causal_mask(
+    length: int, past: int, attention_mask: Tensor | None, device: torch.device, segments: Tensor | None = None
+) -> Tensor | None:
     """What each of `length` new tokens may see of `past + length`: [b or 1, 1, length, past + length], or None if plain causal.
 
-    attention_mask [b, past + length] is 0 at left padding. A padded query sees itself, so that no row is empty.
+    attention_mask [b, past + length] is 0 at left padding; a padded query sees itself, so that no row is empty. segments
+    [b, length] numbers the documents of a packed row; it goes with an empty past.
     """
-    if attention_mask is None and (past == 0 or length == 1):
+    if attention_mask is None and segments is None and (past == 0 or length == 1):
         return None
     total = past + length
     rows = torch.arange(past, total, device=device)[:, None]
@@ -103,4 +106,6 @@ def causal_mask(length: int, past: int, attention_mask: Tensor | None, device: t
     mask = (columns <= rows)[None, None]
     if attention_mask is not None:
         mask = mask & (attention_mask[:, None, None, :].bool() | (columns == rows)[None, None])
+    if segments is not None:
+        mask = mask & (segments[:, None, :, None] == segments[:, None, None, :])
     return mask

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -44,6 +44,36 @@ class Loss:
     expert_counts: dict[int, Tensor]
     target_tokens: int
 
+    def plus(self, other: Loss) -> Loss:
+        """The loss of two parts of one batch, each a share of the means of the whole."""
+        counts = {layer: count + other.expert_counts[layer] for layer, count in self.expert_counts.items()}
+        return Loss(
+            self.total + other.total,
+            self.main + other.main,
+            self.mtp + other.mtp,
+            self.balance + other.balance,
+            counts,
+            self.target_tokens + other.target_tokens,
+        )
+
+    def detached(self) -> Loss:
+        """The same without a graph."""
+        return replace(self, total=self.total.detach(), main=self.main.detach(), mtp=self.mtp.detach(), balance=self.balance.detach())
+
+
+@dataclass(frozen=True, slots=True)
+class TargetCounts:
+    """What the means of a loss are taken over: given to each part of a batch that comes in parts, so that their losses add up."""
+
+    tokens: tuple[int, ...]  # targets of the main loss and of each MTP depth
+    sequences: int
+
+
+def count_targets(targets: Tensor, segments: Tensor | None, depths: int) -> TargetCounts:
+    """Counts targets [b, t] (IGNORED where none) of the main loss and of `depths` MTP modules."""
+    tokens = [int(_wanted(targets, ahead, targets.shape[1], segments).sum()) for ahead in range(1, depths + 2)]
+    return TargetCounts(tuple(tokens), len(targets))
+
 
 def cross_entropy(hidden: Tensor, head: Callable[[Tensor], Tensor], targets: Tensor, adjustment: LogitAdjustment | None = None) -> Tensor:
     """Summed cross entropy of hidden [n, H] against targets [n] in float32; `head` maps [m, H] to logits [m, vocab]."""
@@ -64,8 +94,19 @@ def _chunk_loss(hidden: Tensor, head: Callable[[Tensor], Tensor], targets: Tenso
     return F.cross_entropy(logits, targets, reduction="sum")
 
 
-def select_targets(hidden: Tensor, targets: Tensor, ahead: int) -> tuple[Tensor, Tensor]:
-    """States that predict a target `ahead` tokens later: hidden [b, t', H], targets [b, t] (IGNORED where none) to [n, H] and [n]."""
+def select_targets(hidden: Tensor, targets: Tensor, ahead: int, segments: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """States that predict a target `ahead` tokens later: hidden [b, t', H], targets [b, t] (IGNORED where none) to [n, H] and [n].
+
+    With segments [b, t] a target of another document is none.
+    """
     shifted = targets[:, ahead : ahead + hidden.shape[1]]
-    wanted = shifted != IGNORED
+    wanted = _wanted(targets, ahead, hidden.shape[1], segments)
     return hidden[:, : shifted.shape[1]][wanted], shifted[wanted]
+
+
+def _wanted(targets: Tensor, ahead: int, length: int, segments: Tensor | None) -> Tensor:
+    shifted = targets[:, ahead : ahead + length]
+    wanted = shifted != IGNORED
+    if segments is None:
+        return wanted
+    return wanted & (segments[:, ahead : ahead + length] == segments[:, : shifted.shape[1]])

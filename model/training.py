@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from model.loss import LogitAdjustment, Loss
+from model.loss import IGNORED, LogitAdjustment, Loss, TargetCounts, count_targets
 from model.routing import update_bias
 from model.transformer import DeepseekV3
 
@@ -18,12 +18,25 @@ MAX_GRADIENT_NORM = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """input_ids, targets (-100 where nothing is to be learnt) and valid (False at padding) [b, t]; padding is on the right."""
+    """input_ids, targets (-100 where nothing is to be learnt) and valid (False at padding) [b, t]; padding is on the right.
+
+    segments [b, t], where rows are packed, numbers the documents in each.
+    """
 
     input_ids: Tensor
     targets: Tensor
     valid: Tensor
     adjustment: LogitAdjustment | None = None
+    segments: Tensor | None = None
+
+    def rows(self, start: int, end: int) -> Batch:
+        """The batch of rows `start` to `end` alone."""
+        adjustment, targets = self.adjustment, (self.targets[:, 1:] != IGNORED)
+        if adjustment is not None:
+            before = int(targets[:start].sum())
+            adjustment = adjustment.within(before, before + int(targets[start:end].sum()))
+        segments = None if self.segments is None else self.segments[start:end]
+        return Batch(self.input_ids[start:end], self.targets[start:end], self.valid[start:end], adjustment, segments)
 
 
 @dataclass(slots=True)
@@ -36,7 +49,7 @@ class TrainingResult:
     expert_counts: dict[int, Tensor] = field(default_factory=dict)  # layer -> tokens per expert, [E] int64
 
     def add(self, batch: Batch, loss: Loss) -> None:
-        self.loss_sum += float(loss.main.detach()) * len(batch.input_ids)
+        self.loss_sum += float(loss.main) * len(batch.input_ids)
         self.examples += len(batch.input_ids)
         self.target_tokens += loss.target_tokens
         for layer, counts in loss.expert_counts.items():
@@ -52,6 +65,15 @@ class LossTerms:
     bias_update_speed: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """How steps are computed, not what they compute: neither changes a result but by rounding."""
+
+    compute_dtype: torch.dtype | None = None  # of the activations; what is trained stays float32. None: the network's own
+    micro_batch: int | None = None  # rows whose activations exist at the same time; None: all of a batch
+    checkpointing: bool = False  # compute each block's activations again in the backward pass
+
+
 def train(
     net: DeepseekV3,
     batches: Iterable[Batch],
@@ -60,6 +82,7 @@ def train(
     weight_decay: float = 0.0,
     proximal: float = 0.0,
     terms: LossTerms | None = None,
+    execution: Execution | None = None,
     on_step: Callable[[int, Loss], None] | None = None,
 ) -> TrainingResult:
     """One step of a fresh AdamW (Loshchilov and Hutter 2019) per batch on every parameter that requires a gradient.
@@ -68,20 +91,12 @@ def train(
     2020). A parameter without a gradient in a step, such as an expert without tokens, is neither moved nor decayed in it.
     Only matrices are decayed.
     """
-    terms, result = terms or LossTerms(), TrainingResult()
+    terms, execution, result = terms or LossTerms(), execution or Execution(), TrainingResult()
     parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
     optimizer = _adamw(parameters, weight_decay)
     start = [parameter.detach().clone() for parameter in parameters] if proximal else []
     for step, batch in enumerate(batches, start=1):
-        loss = net.loss(
-            batch.input_ids,
-            batch.targets,
-            valid=batch.valid,
-            mtp_weight=terms.mtp_weight,
-            balance_weight=terms.balance_weight,
-            adjustment=batch.adjustment,
-        )
-        loss.total.backward()
+        loss = accumulate_gradients(net, batch, terms, execution)
         _pull_back(parameters, start, proximal)
         torch.nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT_NORM)
         for group in optimizer.param_groups:
@@ -94,6 +109,37 @@ def train(
         if on_step is not None:
             on_step(step, loss)
     return result
+
+
+def accumulate_gradients(net: DeepseekV3, batch: Batch, terms: LossTerms, execution: Execution) -> Loss:
+    """Adds the gradients of a batch's loss, a micro-batch at a time; the loss of the whole batch, without a graph."""
+    rows, size = len(batch.input_ids), execution.micro_batch or len(batch.input_ids)
+    whole = count_targets(batch.targets, batch.segments, len(net.mtp)) if size < rows else None
+    total: Loss | None = None
+    for first in range(0, rows, size):
+        part = batch if size >= rows else batch.rows(first, first + size)
+        loss = _backward(net, part, terms, execution, whole)
+        total = loss if total is None else total.plus(loss)
+    if total is None:
+        raise ValueError("a batch has at least one row")
+    return total
+
+
+def _backward(net: DeepseekV3, batch: Batch, terms: LossTerms, execution: Execution, whole: TargetCounts | None) -> Loss:
+    loss = net.loss(
+        batch.input_ids,
+        batch.targets,
+        valid=batch.valid,
+        segments=batch.segments,
+        mtp_weight=terms.mtp_weight,
+        balance_weight=terms.balance_weight,
+        adjustment=batch.adjustment,
+        whole=whole,
+        compute_dtype=execution.compute_dtype,
+        checkpointing=execution.checkpointing,
+    )
+    loss.total.backward()
+    return loss.detached()
 
 
 @torch.no_grad()
