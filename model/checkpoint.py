@@ -12,11 +12,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from model.config import ModelConfig, read_config
+from model.config import read_config
 from model.errors import CheckpointError
 from model.fp8 import FP8, FP8Linear, dequantize
 from model.headers import StoredTensor, read_headers
-from model.matching import SCALE, check_tensors
+from model.matching import SCALE, check_tensors, count_mtp
 from model.moe import Experts
 from model.naming import disk_copies, disk_name, disk_parts, disk_tensors
 from model.saving import save_checkpoint
@@ -39,7 +39,7 @@ def load_checkpoint(path: str | Path, dtype: torch.dtype | None = None, device: 
     """
     directory = Path(path)
     config, stored = read_config(directory), read_headers(directory)
-    config = replace(config, num_nextn_predict_layers=_count_mtp(config, stored))
+    config = replace(config, num_nextn_predict_layers=count_mtp(config, stored))
     with torch.device("meta"):
         net = DeepseekV3(config)
         check_tensors({name: tuple(view.shape) for name, view in disk_tensors(net)}, disk_copies(config), stored)
@@ -53,13 +53,6 @@ def load_checkpoint(path: str | Path, dtype: torch.dtype | None = None, device: 
     for parameter in net.parameters():
         parameter.requires_grad_(parameter.dtype != FP8)
     return net
-
-
-def _count_mtp(config: ModelConfig, stored: Mapping[str, StoredTensor]) -> int:
-    layer = config.num_hidden_layers
-    while f"model.layers.{layer}.eh_proj.weight" in stored:
-        layer += 1
-    return layer - config.num_hidden_layers
 
 
 def _hold_fp8(net: DeepseekV3, stored: Mapping[str, StoredTensor]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from model.config import ModelConfig
 from model.errors import CheckpointError
 from model.headers import StoredTensor
 
@@ -28,6 +29,14 @@ def check_tensors(shapes: Mapping[str, tuple[int, ...]], copies: Mapping[str, st
         _check_surplus(name, shapes, stored)
     for copy in sorted(copies.keys() & stored.keys()):
         _check_copy(stored[copy], stored[copies[copy]])
+
+
+def count_mtp(config: ModelConfig, stored: Mapping[str, StoredTensor]) -> int:
+    """Multi-token prediction modules that are there; transformers writes the configuration's count and drops their weights."""
+    layer = config.num_hidden_layers
+    while f"model.layers.{layer}.eh_proj.weight" in stored:
+        layer += 1
+    return layer - config.num_hidden_layers
 
 
 def _check_type(tensor: StoredTensor, stored: Mapping[str, StoredTensor]) -> None:
