@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -92,23 +93,38 @@ def train(
     Only matrices are decayed.
     """
     terms, execution, result = terms or LossTerms(), execution or Execution(), TrainingResult()
+    execution = replace(execution, compute_dtype=execution.compute_dtype or net.dtype)
     parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
-    optimizer = _adamw(parameters, weight_decay)
-    start = [parameter.detach().clone() for parameter in parameters] if proximal else []
-    for step, batch in enumerate(batches, start=1):
-        loss = accumulate_gradients(net, batch, terms, execution)
-        _pull_back(parameters, start, proximal)
-        torch.nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT_NORM)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step) if callable(learning_rate) else learning_rate
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        if terms.bias_update_speed:
-            balance_load(net, loss.expert_counts, terms.bias_update_speed)
-        result.add(batch, loss)
-        if on_step is not None:
-            on_step(step, loss)
+    with _in_float32(parameters):
+        optimizer = _adamw(parameters, weight_decay)
+        start = [parameter.detach().clone() for parameter in parameters] if proximal else []
+        for step, batch in enumerate(batches, start=1):
+            loss = accumulate_gradients(net, batch, terms, execution)
+            _pull_back(parameters, start, proximal)
+            torch.nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT_NORM)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(step) if callable(learning_rate) else learning_rate
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            if terms.bias_update_speed:
+                balance_load(net, loss.expert_counts, terms.bias_update_speed)
+            result.add(batch, loss)
+            if on_step is not None:
+                on_step(step, loss)
     return result
+
+
+@contextmanager
+def _in_float32(parameters: list[nn.Parameter]) -> Iterator[None]:
+    """Master weights: a small step would be lost in a bfloat16 weight. Afterwards each has its own type again."""
+    types = [parameter.dtype for parameter in parameters]
+    for parameter in parameters:
+        parameter.data = parameter.data.float()
+    try:
+        yield
+    finally:
+        for parameter, dtype in zip(parameters, types, strict=True):
+            parameter.data = parameter.data.to(dtype)
 
 
 def accumulate_gradients(net: DeepseekV3, batch: Batch, terms: LossTerms, execution: Execution) -> Loss:
