@@ -146,7 +146,8 @@ def _to_memory(net: DeepseekV3, stored: dict[str, Tensor], dtype: torch.dtype | 
         is_expert = name.endswith(("experts.gate_up_proj", "experts.down_proj"))
         tensor = _stack(disk, stored, wanted.shape) if is_expert else _take(disk, stored, wanted.shape)
         state[name] = tensor if dtype is None or name.endswith("e_score_correction_bias") else tensor.to(dtype)
-    extra = sorted(name for name in stored if not _is_redundant(name, net.config))
+    # transformers writes a shared MLP of no rows where n_shared_experts is 0.
+    extra = sorted(name for name, tensor in stored.items() if tensor.numel() and not _is_redundant(name, net.config))
     if extra:
         raise CheckpointError(f"Tensor {extra[0]} has no place in the network that config.json describes: the two do not belong together")
     return state

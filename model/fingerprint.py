@@ -13,6 +13,8 @@ from model.config import ModelConfig, read_config
 from model.errors import CheckpointError
 
 _BLOCK = 1 << 20
+# Fields that came with DeepSeek-V2; a V3 checkpoint keeps the hash that it had before them.
+_V3 = {"architecture": "DeepseekV3ForCausalLM", "scoring_func": "sigmoid", "topk_method": "noaux_tc"}
 
 
 def checkpoint_sha256(directory: Path) -> str:
@@ -44,7 +46,7 @@ def tensor_files(directory: Path) -> list[Path]:
 
 
 def _architecture(config: ModelConfig) -> bytes:
-    content = {name: value for name, value in asdict(config).items() if name != "extra"}
+    content = {name: value for name, value in asdict(config).items() if name != "extra" and (name, value) not in _V3.items()}
     return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
 
 

@@ -115,7 +115,7 @@ def _frequencies(config: ModelConfig) -> Tensor:
         return plain
     low, high = (_correction_dim(config, config.yarn, beta) for beta in (config.yarn.beta_fast, config.yarn.beta_slow))
     start, end = max(math.floor(low), 0), min(math.ceil(high), dim - 1)
-    ramp = ((torch.arange(dim // 2, dtype=torch.float32) - start) / max(end - start, 1e-3)).clamp(0, 1)
+    ramp = ((torch.arange(dim // 2, dtype=torch.float32) - start) / (end - start or 1e-3)).clamp(0, 1)
     return plain / config.yarn.factor * ramp + plain * (1 - ramp)
 
 
