@@ -13,7 +13,7 @@ from client.dataset import Example
 from client.order import training_order
 from client.work import LocalUpdate
 from model.adapters import adapter_state, set_trainable
-from model.training import Batch, LossTerms, train
+from model.training import Batch, Execution, LossTerms, train
 from model.transformer import DeepseekV3
 from protocols.plan import Training
 from protocols.state import Tensors
@@ -38,6 +38,7 @@ def train_locally(
     steps: int,
     learning_rate: float,
     mtp: bool = True,
+    execution: Execution | None = None,
 ) -> LocalUpdate:
     """Trains the adapter tensors named by `trained` from where the network stands; the optimiser starts afresh.
 
@@ -53,6 +54,7 @@ def train_locally(
         weight_decay=terms.weight_decay,
         proximal=terms.proximal,
         terms=LossTerms() if mtp else LossTerms(mtp_weight=0.0),
+        execution=execution,
     )
     after = adapter_state(net)
     return LocalUpdate(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
 
 from model.loss import IGNORED, LogitAdjustment, Loss, TargetCounts, count_targets
+from model.parallel import Peers
 from model.routing import update_bias
 from model.transformer import DeepseekV3
 
@@ -30,7 +33,9 @@ class Batch:
     segments: Tensor | None = None
 
     def rows(self, start: int, end: int) -> Batch:
-        """The batch of rows `start` to `end` alone."""
+        """The batch of rows `start` to `end` alone; behind the last row stands one without tokens to learn or count."""
+        if start >= len(self.input_ids):
+            return Batch(self.input_ids[:1], torch.full_like(self.targets[:1], IGNORED), torch.zeros_like(self.valid[:1]))
         adjustment, targets = self.adjustment, (self.targets[:, 1:] != IGNORED)
         if adjustment is not None:
             before = int(targets[:start].sum())
@@ -72,6 +77,7 @@ class Execution:
     compute_dtype: torch.dtype | None = None  # of the activations; what is trained stays float32. None: the network's own
     micro_batch: int | None = None  # rows whose activations exist at the same time; None: all of a batch
     checkpointing: bool = False  # compute each block's activations again in the backward pass
+    peers: Peers | None = None  # other processes that take the same steps, each with its share of every batch
 
 
 def train(
@@ -92,37 +98,53 @@ def train(
     Only matrices are decayed.
     """
     terms, execution, result = terms or LossTerms(), execution or Execution(), TrainingResult()
+    execution = replace(execution, compute_dtype=execution.compute_dtype or net.dtype)
     parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
-    optimizer = _adamw(parameters, weight_decay)
-    start = [parameter.detach().clone() for parameter in parameters] if proximal else []
-    for step, batch in enumerate(batches, start=1):
-        loss = accumulate_gradients(net, batch, terms, execution)
-        _pull_back(parameters, start, proximal)
-        torch.nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT_NORM)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step) if callable(learning_rate) else learning_rate
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        if terms.bias_update_speed:
-            balance_load(net, loss.expert_counts, terms.bias_update_speed)
-        result.add(batch, loss)
-        if on_step is not None:
-            on_step(step, loss)
+    with _in_float32(parameters):
+        optimizer = _adamw(parameters, weight_decay)
+        start = [parameter.detach().clone() for parameter in parameters] if proximal else []
+        for step, batch in enumerate(batches, start=1):
+            loss = accumulate_gradients(net, batch, terms, execution)
+            _pull_back(parameters, start, proximal)
+            torch.nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT_NORM)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(step) if callable(learning_rate) else learning_rate
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            if terms.bias_update_speed:
+                balance_load(net, loss.expert_counts, terms.bias_update_speed)
+            result.add(batch, loss)
+            if on_step is not None:
+                on_step(step, loss)
     return result
+
+
+@contextmanager
+def _in_float32(parameters: list[nn.Parameter]) -> Iterator[None]:
+    """Master weights: a small step would be lost in a bfloat16 weight. Afterwards each has its own type again."""
+    types = [parameter.dtype for parameter in parameters]
+    for parameter in parameters:
+        parameter.data = parameter.data.float()
+    try:
+        yield
+    finally:
+        for parameter, dtype in zip(parameters, types, strict=True):
+            parameter.data = parameter.data.to(dtype)
 
 
 def accumulate_gradients(net: DeepseekV3, batch: Batch, terms: LossTerms, execution: Execution) -> Loss:
     """Adds the gradients of a batch's loss, a micro-batch at a time; the loss of the whole batch, without a graph."""
-    rows, size = len(batch.input_ids), execution.micro_batch or len(batch.input_ids)
-    whole = count_targets(batch.targets, batch.segments, len(net.mtp)) if size < rows else None
-    total: Loss | None = None
-    for first in range(0, rows, size):
-        part = batch if size >= rows else batch.rows(first, first + size)
-        loss = _backward(net, part, terms, execution, whole)
-        total = loss if total is None else total.plus(loss)
-    if total is None:
-        raise ValueError("a batch has at least one row")
-    return total
+    rows = len(batch.input_ids)
+    mine = execution.peers.share(rows) if execution.peers else range(rows)
+    size = execution.micro_batch or len(mine)
+    in_parts = execution.peers is not None or size < rows
+    whole = count_targets(batch.targets, batch.segments, len(net.mtp)) if in_parts else None
+    parts = [batch.rows(first, min(first + size, mine.stop)) for first in mine[::size]] if in_parts else [batch]
+    loss = reduce(Loss.plus, [_backward(net, part, terms, execution, whole) for part in parts])
+    if execution.peers:
+        execution.peers.sum_gradients([parameter for parameter in net.parameters() if parameter.requires_grad])
+        loss = execution.peers.sum_loss(loss)
+    return loss
 
 
 def _backward(net: DeepseekV3, batch: Batch, terms: LossTerms, execution: Execution, whole: TargetCounts | None) -> Loss:
