@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import pytest
 import torch
@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from model.adapters import attach_adapters, load_adapter, set_trainable
 from model.checkpoint import load_checkpoint, save_checkpoint
 from model.fp8 import FP8, FP8Linear, dequantize, quantize
+from model.layout import AdapterConfig, adapter_layout, expert_layers, initial_adapter
 from model.moe import Experts
 from model.transformer import DeepseekV3
 from tests.model.configurations import SMALL, random_network, random_tokens
@@ -166,3 +168,23 @@ def test_an_expert_s_gate_and_up_have_blocks_of_their_own(stored: Path) -> None:
     for expert in range(SMALL["n_routed_experts"]):
         assert torch.equal(experts.weight("gate_up_proj", expert, torch.float32), reference.gate_up_proj[expert])
         assert torch.equal(experts.weight("down_proj", expert, torch.float32), reference.down_proj[expert])
+
+
+@pytest.mark.parametrize("mode", ["lora", "full"])
+def test_adapters_train_on_fp8_as_on_the_real_weights(stored: Path, mode: Literal["lora", "full"]) -> None:
+    adapter, tokens = AdapterConfig(expert_mode=mode), random_tokens(4, 2, 24)
+    gradients = []
+    for net in (load_checkpoint(stored), _reference(stored)):
+        experts: dict[int, tuple[int, ...]] = dict.fromkeys(expert_layers(net.config), (0, 3))
+        layout = adapter_layout(net.config, adapter, experts)
+        attach_adapters(net, adapter, experts)
+        start = initial_adapter(layout, 0)
+        for name, values in start.items():
+            values += 0.01 * name.endswith("lora_B.weight")
+        load_adapter(net, start)
+        set_trainable(net, start.keys())
+        net.loss(tokens, tokens, checkpointing=True).total.backward()
+        gradients.append({name: parameter.grad for name, parameter in net.named_parameters() if parameter.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys() and len(gradients[0]) > 50
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradient, gradients[1][name], rtol=1e-4, atol=1e-6, msg=name)
