@@ -179,8 +179,8 @@ def test_adapters_train_on_fp8_as_on_the_real_weights(stored: Path, mode: Litera
         layout = adapter_layout(net.config, adapter, experts)
         attach_adapters(net, adapter, experts)
         start = initial_adapter(layout, 0)
-        for name, values in start.items():
-            values += 0.01 * name.endswith("lora_B.weight")
+        for name in start:
+            start[name] += 0.01 * name.endswith("lora_B.weight")
         load_adapter(net, start)
         set_trainable(net, start.keys())
         net.loss(tokens, tokens, checkpointing=True).total.backward()
