@@ -35,7 +35,7 @@ def load_checkpoint(path: str | Path, dtype: torch.dtype | None = None, device: 
     whatever the configuration's flag says.
 
     Raises:
-        CheckpointError, ConfigError: one sentence naming the tensor or field that does not fit; no weight was read before.
+        CheckpointError, ConfigError: one sentence naming the tensor or field that does not fit, before any weight is loaded.
     """
     directory = Path(path)
     config, stored = read_config(directory), read_headers(directory)

@@ -29,7 +29,7 @@ def dequantize(weight: Tensor, scale_inv: Tensor, dtype: torch.dtype) -> Tensor:
     """
     rows, columns = weight.shape
     whole = rows // BLOCK
-    # One row of scales per block row and not one scale per element: this is the size of the weight for long rows alone.
+    # Scales are spread over columns alone: one for each element would take as much memory as the weight.
     scales = scale_inv.float().repeat_interleave(BLOCK, 1)[:, :columns]  # [ceil(M / 128), N]
     real = weight.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
     real[: whole * BLOCK].view(whole, BLOCK, columns).mul_(scales[:whole, None])

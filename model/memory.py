@@ -39,7 +39,8 @@ class Memory:
     gradients: int
     moments: int  # AdamW's two
     activations: int  # kept for the backward pass
-    logits: int  # one chunk, its softmax and its gradient
+    in_flight: int  # the backward pass's own, taken to be as large as one block's activations
+    logits: int  # one chunk, as the head gives it, and in float32 its softmax and two gradients
     dequantised: int  # the largest FP8 weight while it is multiplied
 
     @property
@@ -56,12 +57,13 @@ def training_memory(
     """
     trained = FP32 * sum(math.prod(tensor.shape) for tensor in layout)
     positions = batch_size * tokens
-    logits = min(positions, _LOGITS_AT_ONCE) * config.vocab_size * (2 * FP32 + base.activation)
-    kept = _activations(config, base.activation, layout, positions, checkpointing)
-    return Memory(base.size, trained, trained, 2 * trained, kept, logits, base.largest_fp8 * (FP32 + base.activation))
+    logits = min(positions, _LOGITS_AT_ONCE) * config.vocab_size * (3 * FP32 + base.activation)
+    kept, block = _activations(config, base.activation, layout, positions, checkpointing)
+    return Memory(base.size, trained, trained, 2 * trained, kept, block, logits, base.largest_fp8 * (FP32 + base.activation))
 
 
-def _activations(config: ModelConfig, width: int, layout: Sequence[AdapterTensor], positions: int, checkpointing: bool) -> int:
+def _activations(config: ModelConfig, width: int, layout: Sequence[AdapterTensor], positions: int, checkpointing: bool) -> tuple[int, int]:
+    """Bytes of all blocks together, and of the largest."""
     by_layer: dict[int, list[AdapterTensor]] = {layer: [] for layer in range(config.num_hidden_layers)}
     for tensor in layout:
         if inside := _LAYER.match(tensor.name):
@@ -74,9 +76,9 @@ def _activations(config: ModelConfig, width: int, layout: Sequence[AdapterTensor
     modules = len(by_layer) - config.num_hidden_layers
     ends = (1 + modules) * positions * config.hidden_size * (width + FP32 * reached)  # before the output head, and the norm before it
     if not checkpointing:
-        return sum(blocks) + ends
+        return sum(blocks) + ends, max(blocks)
     inputs = config.num_hidden_layers + 2 * modules  # an MTP module has two
-    return inputs * positions * config.hidden_size * width + max(blocks) + ends
+    return inputs * positions * config.hidden_size * width + max(blocks) + ends, max(blocks)
 
 
 def _block(config: ModelConfig, width: int, layer: int, tensors: Sequence[AdapterTensor], reached: bool) -> int:

@@ -16,6 +16,7 @@ _PARTS = {
     "gradients": "gradients",
     "moments": "AdamW's moments",
     "activations": "activations",
+    "in_flight": "backward pass of a block",
     "logits": "one chunk of logits",
     "dequantised": "largest dequantised weight",
 }

@@ -46,7 +46,7 @@ def training_facts(directory: Path, plan: Path, tokens: int | None, share: float
     config = read_config(directory)
     config = replace(config, num_nextn_predict_layers=count_mtp(config, read_headers(directory)))
     trainable = tables["trainable"]
-    share = share or _number(plan, trainable, "expert_top_p", 0.2)
+    share = _number(plan, trainable, "expert_top_p", 0.2) if share is None else share
     layout, assumption = _layout(config, trainable, share, plan)
     rows = int(_number(plan, tables["training"], "batch_size", 16))
     tokens = tokens or int(_number(plan, tables["records"], "max_tokens", 256))

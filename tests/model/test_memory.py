@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+import subprocess
+import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from model.transformer import DeepseekV3
 from tests.model.configurations import random_network, random_tokens
 from tests.model.stored import to_fp8
 
+STEPS = Path(__file__).with_name("training_peak.py")
 ROWS, TOKENS = 4, 48
 FACTOR = 1.25
 SIZES: dict[str, Any] = {
@@ -129,12 +133,20 @@ def test_the_base_is_exact_in_its_stored_types(tmp_path: Path, fp8: bool) -> Non
 def test_logits_are_those_of_one_chunk() -> None:
     net, layout = _adapted("attention", torch.bfloat16)
     parts = [training_memory(net.config, HeldBase(0, 2), layout, 64, tokens, False).logits for tokens in (16, 32, 4096)]
-    assert parts[0] * 2 == parts[1] == parts[2] == 2048 * net.config.vocab_size * (4 + 4 + 2)
+    assert parts[0] * 2 == parts[1] == parts[2] == 2048 * net.config.vocab_size * (3 * 4 + 2)
 
 
 def test_the_total_is_the_sum_of_the_parts() -> None:
     net, layout = _adapted("all_lora", torch.float32)
     memory = training_memory(net.config, HeldBase(10_000, 4, 100), layout, ROWS, TOKENS, checkpointing=True)
-    parts = memory.base + memory.trained + memory.gradients + memory.moments + memory.activations + memory.logits + memory.dequantised
-    assert memory.total == parts
+    assert memory.total == sum(asdict(memory).values())
     assert (memory.base, memory.dequantised) == (10_000, 800)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from Linux's /proc")
+@pytest.mark.parametrize("checkpointing", ["", "checkpointing"])
+def test_the_total_is_what_a_process_takes(checkpointing: str) -> None:
+    done = subprocess.run([sys.executable, str(STEPS), checkpointing], check=True, capture_output=True, text=True)
+    taken, stated = json.loads(done.stdout)
+    assert taken / FACTOR < stated < taken * FACTOR
