@@ -75,14 +75,17 @@ def update_bias(router: Router, counts: Tensor, rate: float) -> None:
     router.e_score_correction_bias.add_(rate * torch.sign(load.mean() - load))
 
 
-def balance_loss(routing: Routing, sequences: int) -> Tensor:
+def balance_loss(routing: Routing, sequences: int, valid: Tensor | None = None) -> Tensor:
     """Sequence-wise balance loss before its factor alpha (DeepSeek-V3, equations 17 to 20), averaged over sequences.
 
-    Softmax scores already sum to one, so for them this is DeepSeek-V2's expert-level loss (section 2.2.3) of each sequence.
+    Means are over a sequence's tokens with `valid` [n]; one without any counts as balanced, with loss 0. Softmax scores already
+    sum to one, so for them this is DeepSeek-V2's expert-level loss (section 2.2.3) of each sequence.
     """
     experts, top_k = routing.scores.shape[-1], routing.indices.shape[-1]
-    share = routing.scores / routing.scores.sum(-1, keepdim=True)
-    mean_share = share.view(sequences, -1, experts).mean(1)  # P [sequences, E]
-    picked = torch.zeros_like(routing.scores).scatter_(1, routing.indices, 1.0)
-    load = picked.view(sequences, -1, experts).mean(1) * experts / top_k  # f, no gradient
+    weight = torch.ones_like(routing.scores[:, :1]) if valid is None else valid[:, None].to(routing.scores.dtype)
+    tokens = weight.view(sequences, -1).sum(1, keepdim=True).clamp(min=1)  # [sequences, 1]
+    share = routing.scores / routing.scores.sum(-1, keepdim=True) * weight
+    mean_share = share.view(sequences, -1, experts).sum(1) / tokens  # P [sequences, E]
+    picked = torch.zeros_like(routing.scores).scatter_(1, routing.indices, 1.0) * weight
+    load = picked.view(sequences, -1, experts).sum(1) / tokens * experts / top_k  # f, no gradient
     return (load * mean_share).sum(-1).mean()

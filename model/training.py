@@ -10,6 +10,7 @@ from functools import reduce
 import torch
 from torch import Tensor, nn
 
+from model.errors import ConfigError
 from model.loss import IGNORED, LogitAdjustment, Loss, TargetCounts, count_targets
 from model.parallel import Peers
 from model.routing import update_bias
@@ -96,8 +97,13 @@ def train(
     learning_rate may depend on the step, counted from 1. `proximal` adds FedProx's pull to the starting point (Li et al.
     2020). A parameter without a gradient in a step, such as an expert without tokens, is neither moved nor decayed in it.
     Only matrices are decayed.
+
+    Raises:
+        ConfigError: the router's bias is to be moved and the network has none.
     """
     terms, execution, result = terms or LossTerms(), execution or Execution(), TrainingResult()
+    if terms.bias_update_speed:
+        refuse_unbiased(net)
     execution = replace(execution, compute_dtype=execution.compute_dtype or net.dtype)
     parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
     with _in_float32(parameters):
@@ -162,6 +168,12 @@ def _backward(net: DeepseekV3, batch: Batch, terms: LossTerms, execution: Execut
     )
     loss.total.backward()
     return loss.detached()
+
+
+def refuse_unbiased(net: DeepseekV3) -> None:
+    """Raises ConfigError if a router has no selection bias, as in DeepSeek-V2."""
+    if not all(router.biased for router in net.routers().values()):
+        raise ConfigError("This network has no selection bias to move: set bias_update_speed to 0, and balance_weight above it.")
 
 
 @torch.no_grad()

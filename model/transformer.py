@@ -196,7 +196,9 @@ class DeepseekV3(nn.Module):
         share = len(input_ids) / counts.sequences
         balance = zero
         if balance_weight:
-            balance = torch.stack([balance_loss(r, len(input_ids)) for r in hidden.routings.values()]).sum() * share
+            tokens = {layer: None if valid is None else routed_tokens(r, valid) for layer, r in hidden.routings.items()}
+            layers = [balance_loss(r, len(input_ids), tokens[layer]) for layer, r in hidden.routings.items()]
+            balance = torch.stack(layers).sum() * share
         return Loss(
             total=main + mtp_weight * mtp + balance_weight * balance,
             main=main,
