@@ -189,9 +189,7 @@ def main() -> None:
         print_peak(arguments.peak)
         return
     peak = matrix_peak()
-    print(
-        f"{arguments.threads} threads; matrix peak {peak / 1e9:.0f} GFLOP/s; {sum(p.numel() for p in our_network().parameters()):,} parameters"
-    )
+    print(f"{arguments.threads} threads; matrix peak {peak / 1e9:.0f} GFLOP/s; float32")
     sections: dict[str, Work] = {
         "training": lambda: training(arguments.repeats, peak),
         "adapters": lambda: adapters(arguments.repeats),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -61,6 +62,17 @@ class Router(nn.Module):
             # -inf and not 0: a rejected expert must not outrank a kept one whose biased score is negative.
             choice = grouped.masked_fill(rejected[..., None], float("-inf")).flatten(1)
         return choice.topk(self.top_k, dim=-1, sorted=False).indices
+
+
+def expert_counts(routings: Mapping[int, Routing], valid: Tensor | None) -> dict[int, Tensor]:
+    """Tokens that each expert of each layer got, [E] int64; `valid` [b, t] leaves out padding."""
+    return {layer: r.counts(None if valid is None else routed_tokens(r, valid)) for layer, r in routings.items()}
+
+
+def routed_tokens(routing: Routing, valid: Tensor) -> Tensor:
+    """Which of the n routed tokens are not padding, [n]; an MTP depth routes the later tokens of `valid` [b, t] only."""
+    covered = len(routing.scores) // len(valid)
+    return valid[:, valid.shape[1] - covered :].flatten()
 
 
 def update_bias(router: Router, counts: Tensor, rate: float) -> None:

@@ -113,8 +113,7 @@ def train(
             loss = accumulate_gradients(net, batch, terms, execution)
             _pull_back(parameters, start, proximal)
             torch.nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT_NORM)
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step) if callable(learning_rate) else learning_rate
+            _set_rate(optimizer, learning_rate(step) if callable(learning_rate) else learning_rate)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             if terms.bias_update_speed:
@@ -188,6 +187,11 @@ def _adamw(parameters: list[nn.Parameter], weight_decay: float) -> torch.optim.A
     vectors = [parameter for parameter in parameters if parameter.dim() <= 1]
     groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     return torch.optim.AdamW([group for group in groups if group["params"]], betas=BETAS, fused=True)
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
 
 
 @torch.no_grad()
