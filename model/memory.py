@@ -15,7 +15,7 @@ from model.config import ModelConfig
 from model.layout import AdapterTensor
 
 FP32 = 4
-_LOGITS_AT_ONCE = 2048  # positions; `model.loss.CHUNK`
+_LOGITS_AT_ONCE = 2**25  # `model.loss.LOGITS`
 _LAYER = re.compile(r"model\.layers\.(\d+)\.")
 _ADAPTED = re.compile(r"(.*)\.(\w+)\.lora_A\.weight")
 _SAME_INPUT = {"q_proj": "hidden", "q_a_proj": "hidden", "kv_a_proj_with_mqa": "hidden", "gate_proj": "hidden", "up_proj": "hidden"}
@@ -57,7 +57,7 @@ def training_memory(
     """
     trained = FP32 * sum(math.prod(tensor.shape) for tensor in layout)
     positions = batch_size * tokens
-    logits = min(positions, _LOGITS_AT_ONCE) * config.vocab_size * (3 * FP32 + base.activation)
+    logits = min(positions * config.vocab_size, _LOGITS_AT_ONCE) * (3 * FP32 + base.activation)
     kept, block = _activations(config, base.activation, layout, positions, checkpointing)
     return Memory(base.size, trained, trained, 2 * trained, kept, block, logits, base.largest_fp8 * (FP32 + base.activation))
 
@@ -113,11 +113,11 @@ def _attention(config: ModelConfig, width: int) -> int:
 
 
 def _mixture(config: ModelConfig, width: int, tensors: Iterable[AdapterTensor]) -> int:
-    """Of each expert that a token goes to: its input, gate, up, silu, their product, and the output before and after its weight."""
+    """Of each expert that a token goes to: gate, up, silu and the output; the inputs of both products where weights are trained."""
     hidden, inner = config.hidden_size, config.moe_intermediate_size
-    adapted = {tensor.expert for tensor in tensors if tensor.expert and tensor.kind == "lora_A"}
-    share = len(adapted) / config.n_routed_experts
-    routed = 3 * hidden + 4 * inner + share * (2 * hidden + 3 * inner)  # adapted experts keep LoRA's inputs and outputs too
+    low_rank = {tensor.expert for tensor in tensors if tensor.expert and tensor.kind == "lora_A"}
+    full = any(tensor.expert and tensor.kind == "full" for tensor in tensors)
+    routed = hidden + 3 * inner + (full + len(low_rank) / config.n_routed_experts) * (hidden + inner)
     shared = 3 * config.n_shared_experts * inner
     return FP32 * config.n_routed_experts + math.ceil(width * (config.num_experts_per_tok * routed + shared))
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from model.config import ModelConfig
 from model.fp8 import FP8, block_count, dequantize, moves_alone
-from model.grouped import Groups, WeightOf, grouped_linear, groups_of
+from model.grouped import Groups, WeightOf, combine, grouped_linear, groups_of
 from model.layers import MLP
 from model.routing import Router, Routing
 
@@ -100,8 +100,7 @@ class MoE(nn.Module):
         source = order // routing.indices.shape[1]
         groups = groups_of(torch.bincount(chosen, minlength=routing.scores.shape[1]).tolist())
         out = self.experts(tokens.index_select(0, source), groups)  # [n k, H]
-        out = out * routing.weights.flatten().index_select(0, order)[:, None].to(tokens.dtype)
-        return torch.zeros_like(tokens).index_add(0, source, out)
+        return combine(out, routing.weights.flatten().index_select(0, order), source, len(tokens))
 
     def _one_token(self, token: Tensor, routing: Routing) -> Tensor:
         """Decoding's case: nothing to sort, every expert has one row."""

@@ -132,8 +132,8 @@ def test_the_base_is_exact_in_its_stored_types(tmp_path: Path, fp8: bool) -> Non
 
 def test_logits_are_those_of_one_chunk() -> None:
     net, layout = _adapted("attention", torch.bfloat16)
-    parts = [training_memory(net.config, HeldBase(0, 2), layout, 64, tokens, False).logits for tokens in (16, 32, 4096)]
-    assert parts[0] * 2 == parts[1] == parts[2] == 2048 * net.config.vocab_size * (3 * 4 + 2)
+    parts = [training_memory(net.config, HeldBase(0, 2), layout, 64, tokens, False).logits for tokens in (16, 32, 2**20)]
+    assert parts[0] * 2 == parts[1] < parts[2] == 2**25 * (3 * 4 + 2)
 
 
 def test_the_total_is_the_sum_of_the_parts() -> None:
