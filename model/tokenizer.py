@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tokenizers import AddedToken, models
 from tokenizers import Tokenizer as Encoder
-from tokenizers import models
 
 from model.chat import ChatTemplate, load_chat_template, plain_chat
 from model.errors import TokenizerError
@@ -20,17 +20,18 @@ PADDING = "<|padding|>"
 class Tokenizer:
     """Encodes without adding special tokens: a record decides itself where it ends.
 
-    Control tokens are the added tokens of more than one character, whether or not `tokenizer.json` calls them special
-    (DeepSeek-V3's of the tokens for turns does not). No text spells one, but for the text of a chat template.
+    Control tokens are the added tokens of more than one character, called special or not: DeepSeek does not call those that
+    begin a turn special. Text never spells one, unless it is a chat template's own.
     """
 
     def __init__(self, encoder: Encoder, ends: Sequence[str] = (END,), chat: ChatTemplate | None = None) -> None:
-        added = [token for token in encoder.get_added_tokens_decoder().values() if len(token.content) > 1]
-        self._encoder, self._plain, self._finder = encoder, _plain_encoder(encoder), _control_finder(added)
-        self._control = {token.content: _id(encoder, token.content) for token in added}
-        self._control_ids = frozenset(self._control.values())
-        self.eos_token_ids: tuple[int, ...] = tuple(_id(encoder, end) for end in ends)
-        self.chat = chat or plain_chat(ends[0])
+        self.end, self.eos_token_ids = ends[0], tuple(_id(encoder, end) for end in ends)
+        self.chat = chat or plain_chat(self.end)
+        added = {token.content: token for token in encoder.get_added_tokens_decoder().values() if len(token.content) > 1}
+        self._added = frozenset(_id(encoder, name) for name in added)
+        control = {end: AddedToken(end) for end in ends} | added
+        self._control = {name: _id(encoder, name) for name in control}
+        self._encoder, self._plain, self._finder = encoder, _plain_encoder(encoder), _control_finder(control.values())
 
     @property
     def eos_token_id(self) -> int:
@@ -54,7 +55,7 @@ class Tokenizer:
         """
         encoded = [list(encoding.ids) for encoding in self._plain.encode_batch(list(texts), add_special_tokens=False)]
         for text, ids in zip(texts, encoded, strict=True):
-            if not self._control_ids.isdisjoint(ids):
+            if not self._added.isdisjoint(ids):
                 raise TokenizerError(f"The tokenizer makes a control token of the plain text {text[:80]!r}: it cannot be used safely")
         return encoded
 
@@ -66,6 +67,20 @@ class Tokenizer:
         split = [self._split(pieces) for pieces in sequences]
         encoded = iter(self.encode_all([run for runs in split for run in runs if isinstance(run, str)]))
         return [[token for run in runs for token in ([run] if isinstance(run, int) else next(encoded))] for runs in split]
+
+    def closing(self, ids: Iterable[int]) -> int | None:
+        """The last control token among `ids`: the one that ends a target or a turn."""
+        control = set(self._control.values())
+        return next((token for token in reversed([*map(int, ids)]) if token in control), None)
+
+    def turn_end(self) -> int | None:
+        """The control token with which the chat template ends an assistant's turn; None if it writes none.
+
+        Raises:
+            TokenizerError: the template cannot be used.
+        """
+        last = self.chat.pieces([{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}], False)[-1]
+        return self.closing(self.encode_pieces([[(last.text, last.own)]])[0])
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`, special tokens left out; bytes that are no valid UTF-8 become U+FFFD."""
@@ -167,7 +182,7 @@ def _plain_encoder(encoder: Encoder) -> Encoder:
     return encoder
 
 
-def _control_finder(tokens: Sequence[Any]) -> Encoder:
+def _control_finder(tokens: Iterable[AddedToken]) -> Encoder:
     """Finds control tokens where tokenizers would, and takes everything between for one unknown word."""
     finder = Encoder(models.WordLevel({"": 0}, unk_token=""))
     finder.add_tokens(list(tokens))

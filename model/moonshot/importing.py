@@ -10,6 +10,7 @@ from itertools import chain, islice
 from pathlib import Path
 
 import tiktoken
+from tokenizers import Tokenizer as Encoder
 
 from model.errors import TokenizerError
 from model.moonshot.conversion import build_encoder, read_special_tokens
@@ -42,17 +43,17 @@ def import_tokenizer(directory: Path) -> ImportedTokenizer:
     ranks = read_ranks(directory / "tiktoken.model")
     check_pattern(directory)
     special = read_special_tokens(directory / "tokenizer_config.json", len(ranks))
-    encoder = build_encoder(ranks, special)
-    path, content = directory / "tokenizer.json", encoder.to_str(pretty=False).encode() + b"\n"
+    path, text = directory / "tokenizer.json", build_encoder(ranks, special).to_str(pretty=False) + "\n"
     exists = path.exists()
-    if exists and path.read_bytes() != content:
+    if exists and path.read_bytes() != text.encode():
         raise TokenizerError(f"{path} is not what tiktoken.model gives, and is left as it is: move it away to import")
     names = {token.content: number for number, token in special.items()}
     reference = tiktoken.Encoding("checkpoint", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens=names)
-    texts, tokens = compare(Tokenizer(encoder, sorted(names)[:1]), reference, probe_texts(ranks))
+    tokenizer = Tokenizer(Encoder.from_str(text), sorted(names)[:1])
+    texts, tokens = compare(tokenizer, reference, probe_texts(ranks))
     if not exists:
-        _write(path, content)
-    return ImportedTokenizer(path, not exists, int(encoder.get_vocab_size()), texts, tokens)
+        _write(path, text.encode())
+    return ImportedTokenizer(path, not exists, tokenizer.vocab_size, texts, tokens)
 
 
 def compare(tokenizer: Tokenizer, reference: tiktoken.Encoding, texts: Iterable[str]) -> tuple[int, int]:

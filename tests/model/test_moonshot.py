@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 from typer.testing import CliRunner
 
+from model.checkpoint import save_checkpoint
 from model.cli import app
 from model.errors import TokenizerError
 from model.moonshot.conversion import build_encoder, read_special_tokens
@@ -20,6 +21,7 @@ from model.moonshot.pattern import PATTERN, check_pattern
 from model.moonshot.ranks import merge_pairs, read_ranks
 from model.moonshot.texts import PHRASES
 from model.tokenizer import Tokenizer, load_tokenizer
+from tests.model.configurations import random_network
 from tests.model.moonlight import CODE, train_ranks, write_moonlight
 
 RANKS = train_ranks()
@@ -46,19 +48,20 @@ def lines(directory: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_an_import_is_compared_written_once_and_runs_no_code(moonlight: Path) -> None:
+def test_an_import_is_compared_written_once_and_runs_no_code(tmp_path: Path) -> None:
+    save_checkpoint(random_network(vocab_size=len(RANKS) + 256), tmp_path / "moonlight")
+    moonlight = write_moonlight(tmp_path / "moonlight", RANKS)
+    before = {path.name for path in moonlight.iterdir()}
     first = CliRunner().invoke(app, ["import", str(moonlight), "--json"])
     facts = json.loads(first.stdout)
     assert (facts["path"], facts["written"], facts["vocab_size"]) == (str(moonlight / "tokenizer.json"), True, len(RANKS) + 256)
     assert facts["texts"] > 140_000 and facts["tokens"] > 10 * facts["texts"]
     again = CliRunner().invoke(app, ["import", str(moonlight)])
     assert "was there already, and is equal" in again.stdout
-    assert sorted(path.name for path in moonlight.iterdir()) == [
-        "tiktoken.model",
-        "tokenization_moonshot.py",
-        "tokenizer.json",
-        "tokenizer_config.json",
-    ]
+    assert {path.name for path in moonlight.iterdir()} - before == {"tokenizer.json"}
+    for command in (["info"], ["generate", "--prompt", "漢字 and"], ["chat", "--max-new-tokens", "4"]):
+        done = CliRunner().invoke(app, [command[0], str(moonlight), *command[1:]], input="Hi\n")
+        assert done.exit_code == 0 and done.stdout
     theirs, ours = PreTrainedTokenizerFast.from_pretrained(moonlight), load_tokenizer(moonlight)
     for text in PHRASES[:-1]:
         assert theirs(text)["input_ids"] == ours.encode(text) == REFERENCE.encode_ordinary(text)
