@@ -33,6 +33,15 @@ class LatentCache:
     def nbytes(self) -> int:
         return self._latents.nbytes + self._rope_keys.nbytes
 
+    @property
+    def rows(self) -> int:
+        return self._latents.shape[1]
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of each row that it has room for."""
+        return self._latents.shape[2]
+
     def write(self, layer: int, latent: Tensor, rope_key: Tensor) -> tuple[Tensor, Tensor]:
         """Stores one layer's new entries [b, t, ...] behind the present length; returns all up to there, [b, length + t, ...]."""
         end = self.length + latent.shape[1]
@@ -53,3 +62,10 @@ class LatentCache:
         """Keeps the batch rows named by `rows` [b'], in that order; a row may be repeated or left out."""
         self._latents = self._latents.index_select(1, rows)
         self._rope_keys = self._rope_keys.index_select(1, rows)
+
+    def select(self, slots: Tensor) -> None:
+        """Keeps of each row the tokens named by `slots` [b, m], in that order, and forgets the others."""
+        for entries in (self._latents, self._rope_keys):
+            index = slots[None, :, :, None].expand(len(entries), -1, -1, entries.shape[-1])
+            entries[:, :, : slots.shape[1]] = entries.gather(2, index)
+        self.length = slots.shape[1]
