@@ -10,7 +10,7 @@ _UNWRITTEN = 2**62  # above every position, so that a new token is visible
 
 
 class Slots:
-    """Positions of the slots of `rows` rows, starting with a prompt of `length` tokens, 0 in attention_mask [rows, length] at left padding."""
+    """The slots of several rows, starting with prompts of `length` tokens; attention_mask [rows, length] is 0 at left padding."""
 
     def __init__(self, attention_mask: Tensor | None, rows: int, length: int, capacity: int, device: torch.device) -> None:
         self._positions = torch.full((rows, capacity), _UNWRITTEN, device=device)  # [b, capacity]
@@ -49,7 +49,7 @@ class Slots:
     def compact(self) -> Tensor:
         """Moves every row's tokens to the right end of as few slots as hold the fullest row; returns the slots kept, [b, m], in order."""
         filled = self._positions[:, : self.length] != _HOLE
-        kept = filled.long().argsort(1, stable=True)[:, self.length - int(filled.sum(1).max()) :]
+        kept = filled.long().argsort(dim=1, stable=True)[:, self.length - int(filled.sum(1).max()) :]
         moved = self._positions.gather(1, kept)
         self._positions.fill_(_UNWRITTEN)
         self.length = kept.shape[1]

@@ -43,16 +43,17 @@ def generate_speculatively(
         return Generation(input_ids)
     holes = 2 * draft_tokens + _SPARE_SLOTS if len(input_ids) > 1 else 0
     cache = fitting_cache(net, input_ids, max_new_tokens + holes, cache)
-    slots = Slots(attention_mask, *input_ids.shape, input_ids.shape[1] + max_new_tokens + holes, input_ids.device)
+    count, length = input_ids.shape
+    slots = Slots(attention_mask, count, length, length + max_new_tokens + holes, input_ids.device)
     drafter = Drafter(net, slots, sampling, draft_tokens, cache.length)
     decoder = _Decoder(net, cache, slots, drafter, sampling)
     rows = Rows(input_ids, max_new_tokens, draft_tokens, sampling)
     rows.append(*decoder.start(input_ids, attention_mask))
     drafted = 0
     while rows.unfinished:
-        count = min(draft_tokens, rows.longest - 1)
-        drafted += count * rows.unfinished
-        block, accepted = decoder.step(count)
+        drafts = min(draft_tokens, rows.longest - 1)
+        drafted += drafts * rows.unfinished
+        block, accepted = decoder.step(drafts)
         kept = rows.append(block, accepted)
         decoder.settle(block, kept, rows.width, level=rows.level)
     return Generation(rows.tokens(), drafted, rows.accepted)
