@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 import torch
 from torch import Tensor
 
@@ -58,6 +60,13 @@ class LatentCache:
         """Forgets what lies behind the first `length` tokens."""
         self.length = length
 
+    def prefix(self, length: int, max_length: int) -> LatentCache:
+        """A cache of its own with the first `length` tokens and room for `max_length`."""
+        shorter = copy(self)
+        shorter._latents, shorter._rope_keys = (_resized(entries, length, max_length) for entries in (self._latents, self._rope_keys))
+        shorter.length = length
+        return shorter
+
     def reorder(self, rows: Tensor) -> None:
         """Keeps the batch rows named by `rows` [b'], in that order; a row may be repeated or left out."""
         self._latents = self._latents.index_select(1, rows)
@@ -69,3 +78,10 @@ class LatentCache:
             index = slots[None, :, :, None].expand(len(entries), -1, -1, entries.shape[-1])
             entries[:, :, : slots.shape[1]] = entries.gather(2, index)
         self.length = slots.shape[1]
+
+
+def _resized(entries: Tensor, length: int, max_length: int) -> Tensor:
+    layers, rows, _, width = entries.shape
+    resized = entries.new_zeros(layers, rows, max_length, width)
+    resized[:, :, :length] = entries[:, :, :length]
+    return resized

@@ -1,0 +1,128 @@
+"""Multi-token prediction modules for a base that has none, trained on public text while the base stays as it is."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from model.checkpoint import load_checkpoint, save_checkpoint
+from model.errors import CheckpointError
+from model.export import BESIDE
+from model.fingerprint import checkpoint_sha256
+from model.moe import MoE
+from model.mtp import MTPModule
+from model.pretraining.schedule import warmup_cosine
+from model.pretraining.text import cut_windows, read_texts, window_batches
+from model.tokenizer import load_tokenizer
+from model.training import Batch, LossTerms, train
+from model.transformer import Block, DeepseekV3
+
+WINDOW = 256  # tokens of a training row
+_BALANCE = 1e-4  # DeepSeek-V3, section 4.2; the biases would balance too, but those of the base must not move
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleTraining:
+    """How many modules, and how they are trained: AdamW with warm-up over a tenth of the steps and cosine decay."""
+
+    modules: int = 1
+    steps: int = 600
+    tokens_per_step: int = 2048
+    learning_rate: float = 1e-3
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """The new base's hash, and for each module the share of held-out tokens that it drafts as the base itself predicts them."""
+
+    sha256: str
+    agreement_before: tuple[float, ...]
+    agreement_after: tuple[float, ...]
+
+
+def add_mtp(base: Path, out: Path, data: Path, settings: ModuleTraining, on_step: Callable[[int, float], None] | None = None) -> Added:
+    """Writes the base with trained modules to the new directory `out`; the base's own tensors keep type and bits.
+
+    One machine and one thread count give the same bytes. `on_step` gets each step's number, from 1, and its loss in nats.
+
+    Raises:
+        CheckpointError, ConfigError, TokenizerError, RecipeError: the base has modules already, `out` exists, or a file does not fit.
+    """
+    if out.exists():
+        raise CheckpointError(f"{out} exists already: give a new directory")
+    net = load_checkpoint(base)
+    if len(net.mtp):
+        raise CheckpointError(f"{base} has an MTP module already: draft with it as it is")
+    length = min(WINDOW, settings.tokens_per_step)
+    windows = cut_windows(read_texts(data), load_tokenizer(base), length)
+    stored = {name: tensor.dtype for name, tensor in net.state_dict().items()}
+    net.float()  # exact, and so is the way back
+    attach_modules(net, settings.modules, torch.Generator().manual_seed(settings.seed))
+    before = draft_agreement(net, windows.held_out)
+    batches = window_batches(windows.training, settings.tokens_per_step // length, random.Random(settings.seed))
+    train_modules(net, batches, settings, on_step)
+    after = draft_agreement(net, windows.held_out)
+    _restore_types(net, stored)
+    _write(net, base, out)
+    return Added(checkpoint_sha256(out), before, after)
+
+
+def attach_modules(net: DeepseekV3, count: int, generator: torch.Generator) -> None:
+    """Puts `count` fresh modules on a network without any; they start as its last layer, see `_begin`."""
+    first = net.config.num_hidden_layers
+    net.config = replace(net.config, num_nextn_predict_layers=count)
+    net.mtp = nn.ModuleList(MTPModule(net.config, layer) for layer in range(first, first + count))
+    for module in net.mtp:
+        _begin(cast(MTPModule, module), net, generator)
+
+
+def train_modules(
+    net: DeepseekV3, batches: Iterator[Batch], settings: ModuleTraining, on_step: Callable[[int, float], None] | None = None
+) -> None:
+    """Trains the modules alone: nothing of the base needs a gradient, so that its forward keeps no graph."""
+    net.requires_grad_(False)
+    net.mtp.requires_grad_(True)
+    train(
+        net,
+        islice(batches, settings.steps),
+        learning_rate=warmup_cosine(settings.learning_rate, settings.steps // 10, settings.steps),
+        terms=LossTerms(mtp_weight=1.0, balance_weight=_BALANCE),
+        on_step=None if on_step is None else lambda step, loss: on_step(step, float(loss.mtp.detach())),
+    )
+    net.requires_grad_(True)
+
+
+@torch.no_grad()
+def draft_agreement(net: DeepseekV3, windows: Tensor) -> tuple[float, ...]:
+    """For each module the share of places in windows [n, t] where its likeliest token is the base's own: greedy acceptance on given text."""
+    right = torch.zeros(len(net.mtp), dtype=torch.int64)
+    for window in windows.split(8):
+        hidden = net.hidden(window)
+        wanted = net.lm_head(hidden.main).argmax(-1)  # entry i is the base's token i + 1
+        for depth, states in enumerate(hidden.mtp, start=1):
+            right[depth - 1] += (net.lm_head(states).argmax(-1) == wanted[:, depth:]).sum()
+    places = [len(windows) * (windows.shape[1] - depth) for depth in range(1, len(right) + 1)]
+    return tuple(int(hits) / count for hits, count in zip(right, places, strict=True))
+
+
+@torch.no_grad()
+def _begin(module: MTPModule, net: DeepseekV3, generator: torch.Generator) -> None:
+    """TODO"""
+    last = cast(Block, net.model.layers[-1])
+    for name, parameter in module.named_parameters():
+        parameter.fill_(1.0) if parameter.dim() == 1 else parameter.normal_(0.0, net.config.initializer_range, generator=generator)
+    for name in ("self_attn", "input_layernorm", "post_attention_layernorm"):
+        getattr(module, name).load_state_dict(getattr(last, name).state_dict())
+    if isinstance(last.mlp, MoE):
+        module.mlp.load_state_dict(last.mlp.state_dict())
+    module.shared_head.norm.load_state_dict(net.model.norm.state_dict())
+    module.eh_proj.weight.copy_(torch.eye(net.config.hidden_size).repeat(1, 2))

@@ -1,0 +1,72 @@
+"""Public text from a folder, cut into windows of equal length: some to train on, some held out."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from model.errors import RecipeError
+from model.tokenizer import Tokenizer
+from model.training import Batch
+
+_HELD_OUT_EVERY = 20
+_MOST_HELD_OUT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """Token windows [n, length] that do not overlap."""
+
+    training: Tensor
+    held_out: Tensor
+
+
+def read_texts(folder: Path) -> Iterator[str]:
+    """Texts of the `*.txt` files and of the field `text` of the `*.jsonl` files below a folder, by path; lines of a `split` other than train are left out.
+
+    Raises:
+        RecipeError: there is none, or a file is not what its name says.
+    """
+    paths = sorted(path for path in folder.rglob("*") if path.suffix in (".txt", ".jsonl") and path.is_file())
+    if not paths:
+        raise RecipeError(f"{folder} holds no text: give a folder with *.txt files, or *.jsonl files whose lines have a field text")
+    for path in paths:
+        try:
+            content = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise RecipeError(f"{path} is not UTF-8 text: convert it or take it out of the folder") from None
+        yield from [content] if path.suffix == ".txt" else _records(path, content)
+
+
+def cut_windows(texts: Iterator[str], tokenizer: Tokenizer, length: int) -> Windows:
+    """All texts in their order, each with its end token, as windows of `length` tokens; every twentieth is held out, 64 at most.
+
+    Raises:
+        RecipeError: the texts fill fewer than two windows.
+    """
+    stream: list[int] = []
+    for ids in map(tokenizer.encode, texts):
+        stream += [*ids, tokenizer.eos_token_id]
+    count = len(stream) // length
+    if count < 2:
+        raise RecipeError(f"The text has {len(stream)} tokens, and training needs {2 * length} at least: add text")
+    windows = torch.tensor(stream[: count * length]).view(count, length)
+    held_out = torch.arange(count) % _HELD_OUT_EVERY == _HELD_OUT_EVERY // 2 if count > _HELD_OUT_EVERY else torch.arange(count) == 0
+    held_out &= held_out.cumsum(0) <= _MOST_HELD_OUT
+    return Windows(windows[~held_out], windows[held_out])
+
+
+def window_batches(windows: Tensor, rows: int, rng: random.Random) -> Iterator[Batch]:
+    """Endless batches of `rows` windows [rows, length], each epoch in another order; every token is a target."""
+    while True:
+        order = rng.sample(range(len(windows)), len(windows))
+        order += order[: -len(order) % rows]
+        for start in range(0, len(order), rows):
+            ids = windows[order[start : start + rows]]
+            yield Batch(ids, ids, torch.ones_like(ids, dtype=torch.bool))
