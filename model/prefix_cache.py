@@ -56,7 +56,7 @@ class PrefixCache:
 
 
 def adapter_sha256(net: DeepseekV3) -> str:
-    """SHA-256 over names, shapes and bytes of the attached adapter, hexadecimal, or "base" without one: to be taken anew when it changes."""
+    """SHA-256 over names, shapes and bytes of the attached adapter, hexadecimal; "base" without one. To be taken anew when it changes."""
     if net.attached is None:
         return "base"
     from model.adapters import adapter_state

@@ -21,7 +21,9 @@ def generate(
     temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token, more draws.")] = 0.0,
     top_p: Annotated[float, typer.Option(help="Draw from the likeliest tokens that make up this share.")] = 1.0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 0,
-    speculative: Annotated[bool, typer.Option("--speculative", help="Draft with the MTP modules: greedy text is the same, only sooner.")] = False,
+    speculative: Annotated[
+        bool, typer.Option("--speculative", help="Draft with the MTP modules: greedy text is the same, only sooner.")
+    ] = False,
     draft_tokens: Annotated[int, typer.Option(min=1, help="Tokens to draft at a time.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:

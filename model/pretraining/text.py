@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,7 +29,9 @@ class Windows:
 
 
 def read_texts(folder: Path) -> Iterator[str]:
-    """Texts of the `*.txt` files and of the field `text` of the `*.jsonl` files below a folder, by path; lines of a `split` other than train are left out.
+    """Texts below a folder, by path: whole *.txt files, and of *.jsonl files the field `text` of each line.
+
+    Lines whose field `split` is not "train" are left out.
 
     Raises:
         RecipeError: there is none, or a file is not what its name says.
@@ -41,32 +44,41 @@ def read_texts(folder: Path) -> Iterator[str]:
             content = path.read_text(encoding="utf-8")
         except UnicodeDecodeError:
             raise RecipeError(f"{path} is not UTF-8 text: convert it or take it out of the folder") from None
-        yield from [content] if path.suffix == ".txt" else _records(path, content)
+        yield from [content] if path.suffix == ".txt" else _fields(path, content)
 
 
-def cut_windows(texts: Iterator[str], tokenizer: Tokenizer, length: int) -> Windows:
+def cut_windows(texts: Iterable[str], tokenizer: Tokenizer, length: int) -> Windows:
     """All texts in their order, each with its end token, as windows of `length` tokens; every twentieth is held out, 64 at most.
 
     Raises:
         RecipeError: the texts fill fewer than two windows.
     """
-    stream: list[int] = []
-    for ids in map(tokenizer.encode, texts):
-        stream += [*ids, tokenizer.eos_token_id]
-    count = len(stream) // length
+    ids = np.concatenate([np.array([*tokenizer.encode(text), tokenizer.eos_token_id], np.int64) for text in texts])
+    count = len(ids) // length
     if count < 2:
-        raise RecipeError(f"The text has {len(stream)} tokens, and training needs {2 * length} at least: add text")
-    windows = torch.tensor(stream[: count * length]).view(count, length)
-    held_out = torch.arange(count) % _HELD_OUT_EVERY == _HELD_OUT_EVERY // 2 if count > _HELD_OUT_EVERY else torch.arange(count) == 0
+        raise RecipeError(f"The text has {len(ids)} tokens and {2 * length} are needed at least: add text")
+    windows = torch.from_numpy(ids[: count * length]).view(count, length)
+    held_out = torch.arange(count) % _HELD_OUT_EVERY == 0
     held_out &= held_out.cumsum(0) <= _MOST_HELD_OUT
     return Windows(windows[~held_out], windows[held_out])
 
 
 def window_batches(windows: Tensor, rows: int, rng: random.Random) -> Iterator[Batch]:
-    """Endless batches of `rows` windows [rows, length], each epoch in another order; every token is a target."""
+    """Endless batches of up to `rows` windows, each epoch in another order; every token is a target."""
     while True:
         order = rng.sample(range(len(windows)), len(windows))
-        order += order[: -len(order) % rows]
         for start in range(0, len(order), rows):
             ids = windows[order[start : start + rows]]
             yield Batch(ids, ids, torch.ones_like(ids, dtype=torch.bool))
+
+
+def _fields(path: Path, content: str) -> Iterator[str]:
+    for number, line in enumerate(content.split("\n"), start=1):  # a JSON string may hold other line separators
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+            if record.get("split", "train") == "train":
+                yield str(record["text"])
+        except (ValueError, KeyError, AttributeError):
+            raise RecipeError(f"{path} line {number} is no record with a field text: correct it or take the file out") from None
