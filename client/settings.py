@@ -65,8 +65,9 @@ class HardwareSettings(_Table):
 
     device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$", description="cpu, cuda or cuda:N")
     base_precision: Literal["stored", "fp32", "bf16"] = Field("fp32", description="how the base's frozen weights are held")
-
     gpus: Annotated[int, Field(ge=1)] = Field(1, description="GPUs that one training uses, where device is cuda")
+    micro_batch: Annotated[int, Field(ge=1)] | None = Field(None, description="records computed at once; fewer take less memory")
+    checkpointing: bool = Field(False, description="compute activations twice rather than keep them")
     max_rank: Annotated[int, Field(ge=1)] | None = Field(None, description="largest LoRA rank of a plan that is accepted")
     keep_warm: bool = Field(True, description="whether the base stays in memory between rounds")
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
 from client.batches import collate
 from client.choices import LabelPrior, PriorCorrection
 from client.dataset import Example
 from client.order import training_order
 from client.work import LocalUpdate
 from model.adapters import adapter_state, set_trainable
-from model.training import Batch, LossTerms, train
+from model.training import Batch, Execution, LossTerms, train
 from model.transformer import DeepseekV3
 from protocols.plan import Training
 from protocols.state import Tensors
@@ -38,6 +36,7 @@ def train_locally(
     steps: int,
     learning_rate: float,
     mtp: bool = True,
+    execution: Execution | None = None,
 ) -> LocalUpdate:
     """Trains the adapter tensors named by `trained` from where the network stands; the optimiser starts afresh.
 
@@ -53,6 +52,7 @@ def train_locally(
         weight_decay=terms.weight_decay,
         proximal=terms.proximal,
         terms=LossTerms() if mtp else LossTerms(mtp_weight=0.0),
+        execution=execution,
     )
     after = adapter_state(net)
     return LocalUpdate(
@@ -60,7 +60,7 @@ def train_locally(
         loss_sum=result.loss_sum,
         examples=result.examples,
         tokens=result.target_tokens,
-        expert_tokens={layer: np.asarray(counts, np.int64) for layer, counts in result.expert_counts.items()},
+        expert_tokens={layer: counts.cpu().numpy() for layer, counts in result.expert_counts.items()},
     )
 
 

@@ -25,6 +25,7 @@ from model.experts import gate_affinity, token_affinity
 from model.fingerprint import checkpoint_sha256
 from model.layout import Adaptation, AdapterConfig
 from model.tokenizer import Tokenizer, load_tokenizer
+from model.training import Execution
 from model.transformer import DeepseekV3
 from protocols.plan import Plan
 from protocols.schedule import learning_rate
@@ -79,14 +80,15 @@ def open_workbench(plan: Plan, settings: InstitutionSettings, base: Base | None 
     records = read_records(settings.records, plan)
     base = base or load_base(settings.base_directory(plan.base.name), settings.hardware)
     datasets = build_datasets(records, plan.records, base.tokenizer, shown_source(settings.records.source))
-    return Workbench(plan, base, datasets.train, datasets.test)
+    return Workbench(plan, base, datasets.train, datasets.test, settings.hardware)
 
 
 class Workbench:
     """Satisfies `client.work.Work`; results depend on plan, records and arguments alone."""
 
-    def __init__(self, plan: Plan, base: Base, train: Dataset, test: Dataset) -> None:
+    def __init__(self, plan: Plan, base: Base, train: Dataset, test: Dataset, hardware: HardwareSettings | None = None) -> None:
         self.plan, self.base, self.train_set, self.test_set = plan, base, train, test
+        self._hardware = hardware or HardwareSettings()
         self._adapter = AdapterConfig.from_fields(plan.trainable.model_dump())
         self._choices = closed_choices(plan, base.tokenizer)
         self._data = TrainingSet(train.examples, plan.seed, self._label_prior(train.examples))
@@ -122,17 +124,17 @@ class Workbench:
         """The plan's local steps (or `steps`) from `tensors`, at the round's learning rate, on the records that are next in the order."""
         steps = steps or self.plan.training.local_steps
         net = self.base.adapted(self._adapter, experts, tensors)
-        with self._precision():
-            return train_locally(
-                net,
-                self._data,
-                self.plan.training,
-                trained,
-                first_step=(round_number - 1) * steps,
-                steps=steps,
-                learning_rate=learning_rate(self.plan, round_number),
-                mtp=self.plan.trainable.mtp is not False,
-            )
+        return train_locally(
+            net,
+            self._data,
+            self.plan.training,
+            trained,
+            first_step=(round_number - 1) * steps,
+            steps=steps,
+            learning_rate=learning_rate(self.plan, round_number),
+            mtp=self.plan.trainable.mtp is not False,
+            execution=self._execution(),
+        )
 
     def evaluate(self, tensors: Tensors, experts: Experts) -> MetricSums:
         """The plan's metric over the first `evaluation.max_records` test records of a fixed order."""
@@ -148,7 +150,9 @@ class Workbench:
             return None
         return LabelPrior(self._choices.trie, [example.tokens[example.prompt_length :].tolist() for example in examples])
 
-    def _precision(self) -> torch.autocast:
+    def _execution(self) -> Execution:
         device = self.base.net.model.embed_tokens.weight.device.type
         wanted = self.plan.training.precision
-        return torch.autocast(device, torch.bfloat16, enabled=wanted == "bf16" or (wanted == "auto" and device != "cpu"))
+        bf16 = wanted == "bf16" or (wanted == "auto" and device != "cpu")
+        compute_dtype = torch.bfloat16 if bf16 else torch.float32 if wanted == "fp32" else None
+        return Execution(compute_dtype, self._hardware.micro_batch, self._hardware.checkpointing)

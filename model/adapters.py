@@ -1,7 +1,7 @@
 """Adapters on a network: attach, fill, read, merge, detach. Names and shapes are those of `model.layout`.
 
-LoRA on projections is peft's own class; on routed experts it is ours (`model.expert_adapters`), because peft adapts all experts
-or none. What is trained in full is the base's own parameter; its difference to the base is what counts as the adapter's tensor.
+Everything trained is float32, whatever the base is held in. What is trained in full outside the experts is the base's own parameter,
+widened; its difference to the base is what counts as the adapter's tensor.
 """
 
 from __future__ import annotations
@@ -9,21 +9,22 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from itertools import product
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from peft import LoraConfig
-from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 
-from model.expert_adapters import AdaptedExperts, ProjectionDelta, ProjectionLoRA
+from model.expert_adapters import FullExperts, LoRAExperts
+from model.layers import Linear, Projection
 from model.layout import AdapterConfig, AdapterError, AdapterTensor, Experts, adapter_layout, check_state
-from model.moe import MoE
+from model.lora import LoRALinear
+from model.moe import ExpertProjection, MoE
 from model.transformer import DeepseekV3
 
-_NAME = "default"  # peft's name for an adapter that has none
+FP8_TYPES = (torch.float8_e4m3fn,)
 
 
 @dataclass(slots=True)
@@ -33,7 +34,7 @@ class Attached:
     layout: tuple[AdapterTensor, ...]
     parameters: dict[str, nn.Parameter] = field(default_factory=dict)  # by tensor name
     bases: dict[str, Tensor] = field(default_factory=dict)  # of parameters trained in full: the checkpoint's values
-    wrapped: dict[str, nn.Linear] = field(default_factory=dict)  # module path -> the projection under its LoRA
+    wrapped: dict[str, Projection] = field(default_factory=dict)  # module path -> the projection under its LoRA
 
 
 def attach_adapters(net: DeepseekV3, adapter: AdapterConfig, experts: Experts) -> None:
@@ -88,36 +89,48 @@ def set_trainable(net: DeepseekV3, names: Collection[str]) -> None:
 
 
 def merge_adapters(net: DeepseekV3) -> None:
-    """Adds every adapter to the weight it stands on; the network is then a plain one again, with the same outputs.
+    """Adds every adapter, in float32, to the weight it stands on; the network is then a plain one again, with the same outputs.
 
     A tied output head that was adapted on its own is untied.
+
+    Raises:
+        AdapterError: a weight is held in FP8, where a difference would be lost; load the base as float32 or bfloat16.
     """
     attached = _attached(net)
+    _refuse_fp8(net, attached)
     with torch.no_grad():
-        for path, linear in attached.wrapped.items():
-            delta = cast(LoraLinear, net.get_submodule(path)).get_delta_weight(_NAME)
-            if linear.weight is net.model.embed_tokens.weight:
-                linear.weight = nn.Parameter(linear.weight.clone())
+        for path, projection in attached.wrapped.items():
+            merged = cast(LoRALinear, net.get_submodule(path)).real_weight(projection.weight.dtype)
+            if projection.weight is net.model.embed_tokens.weight:
                 net.config = replace(net.config, tie_word_embeddings=False)
-            linear.weight += delta.to(linear.weight.dtype)
+            cast(Linear, projection).weight = nn.Parameter(merged)
         for moe in _mixtures(net):
             _merge_experts(moe)
+        for name, base in attached.bases.items():
+            attached.parameters[name].data = attached.parameters[name].to(base.dtype)
     attached.bases.clear()
     detach_adapters(net)
 
 
 def detach_adapters(net: DeepseekV3) -> None:
-    """Takes the adapters off; the network is the checkpoint's again, all of it trainable."""
+    """Takes the adapters off; the network is the checkpoint's again, all of it trainable that can be."""
     attached = _attached(net)
-    with torch.no_grad():
-        for name, base in attached.bases.items():
-            attached.parameters[name].copy_(base)
-    for path, linear in attached.wrapped.items():
-        _replace(net, path, linear)
+    for name, base in attached.bases.items():
+        attached.parameters[name].data = base
+    for path, projection in attached.wrapped.items():
+        _replace(net, path, cast(nn.Module, projection))
     for moe in _mixtures(net):
         moe.experts.adapter = None
     net.attached = None
-    net.requires_grad_(True)
+    for parameter in net.parameters():
+        parameter.requires_grad_(parameter.dtype not in FP8_TYPES)
+
+
+def _refuse_fp8(net: DeepseekV3, attached: Attached) -> None:
+    held = [path for path, projection in attached.wrapped.items() if projection.weight.dtype in FP8_TYPES]
+    held += [f"layer {n}" for n, moe in enumerate(_mixtures(net)) if moe.experts.adapter and moe.experts.down_proj.dtype in FP8_TYPES]
+    if held:
+        raise AdapterError(f"{held[0]} is held in FP8, where an adapter cannot be merged: load the base as float32 or bfloat16.")
 
 
 def _attached(net: DeepseekV3) -> Attached:
@@ -132,38 +145,27 @@ def _attach_shared(net: DeepseekV3, attached: Attached, adapter: AdapterConfig, 
     if tensor.kind == "full":
         parameter = cast(nn.Parameter, net.get_submodule(path).weight)
         attached.bases[tensor.name] = parameter.detach().clone()
+        parameter.data = parameter.float()
         attached.parameters[tensor.name] = parameter
         return
     if path not in attached.wrapped:
-        linear = cast(nn.Linear, net.get_submodule(path))
-        attached.wrapped[path] = linear
-        _replace(net, path, _lora(linear, adapter.rank_of(module_name), adapter.lora_alpha))
-    factor = getattr(net.get_submodule(path), f"lora_{kind}")[_NAME]
-    attached.parameters[tensor.name] = factor.weight
-
-
-def _lora(linear: nn.Linear, rank: int, alpha: float) -> LoraLinear:
-    config = LoraConfig(r=rank, lora_alpha=cast(int, alpha), init_lora_weights=False)
-    module: Any = LoraLinear(linear, _NAME, config=config, r=rank, lora_alpha=alpha)
-    with torch.no_grad():
-        module.lora_A[_NAME].weight.zero_()
-        module.lora_B[_NAME].weight.zero_()
-    linear.requires_grad_(False)
-    return cast(LoraLinear, module)
+        projection = cast(Projection, net.get_submodule(path))
+        attached.wrapped[path] = projection
+        _replace(net, path, LoRALinear(projection, adapter.rank_of(module_name), adapter.lora_alpha))
+    pair = cast(LoRALinear, net.get_submodule(path)).pair
+    attached.parameters[tensor.name] = pair.lora_A if kind == "A" else pair.lora_B
 
 
 def _attach_experts(net: DeepseekV3, attached: Attached, adapter: AdapterConfig, layer: int, chosen: tuple[int, ...]) -> None:
     hidden, width = net.config.hidden_size, net.config.moe_intermediate_size
     shapes = {"gate_proj": (width, hidden), "up_proj": (width, hidden), "down_proj": (hidden, width)}
-    moe = _mixture(net, layer)
-
-    def make(shape: tuple[int, int]) -> nn.Module:
-        if adapter.expert_mode == "full":
-            return ProjectionDelta(shape)
-        return ProjectionLoRA(shape, adapter.expert_rank, adapter.lora_alpha / adapter.expert_rank)
-
-    adapted = AdaptedExperts(shapes, make, chosen).to(moe.experts.down_proj.device)
-    moe.experts.adapter = adapted
+    experts = _mixture(net, layer).experts
+    device = experts.down_proj.device
+    if adapter.expert_mode == "full":
+        adapted: FullExperts | LoRAExperts = FullExperts(shapes, chosen, device)
+    else:
+        adapted = LoRAExperts(shapes, chosen, device, adapter.expert_rank, adapter.lora_alpha)
+    experts.adapter = adapted
     for name, parameter in adapted.named_parameters():
         expert, projection, kind = re.fullmatch(r"experts\.(\d+)\.(\w+)\.(\w+)", name).groups()  # type: ignore[union-attr]
         suffix = "weight" if kind == "weight" else f"{kind}.weight"
@@ -171,13 +173,13 @@ def _attach_experts(net: DeepseekV3, attached: Attached, adapter: AdapterConfig,
 
 
 def _merge_experts(moe: MoE) -> None:
-    adapted = cast("AdaptedExperts | None", moe.experts.adapter)
+    adapted = cast("FullExperts | LoRAExperts | None", moe.experts.adapter)
     if adapted is None:
         return
-    for expert, projections in adapted.experts.items():
-        deltas = {name: cast(ProjectionLoRA, part).delta() for name, part in cast(nn.ModuleDict, projections).items()}
-        moe.experts.gate_up_proj[int(expert)] += torch.cat([deltas["gate_proj"], deltas["up_proj"]]).to(moe.experts.gate_up_proj.dtype)
-        moe.experts.down_proj[int(expert)] += deltas["down_proj"].to(moe.experts.down_proj.dtype)
+    projections: tuple[ExpertProjection, ...] = ("gate_up_proj", "down_proj")
+    for projection, expert in product(projections, map(int, adapted.experts)):
+        weight = getattr(moe.experts, projection)[expert]
+        weight.copy_(weight.float() + adapted.delta(expert, projection))
 
 
 def _mixtures(net: DeepseekV3) -> Iterator[MoE]:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from model.cache import LatentCache
 from model.config import ModelConfig
-from model.layers import RMSNorm, Rotation, softmax_scale
+from model.layers import Linear, RMSNorm, Rotation, softmax_scale
 
 LATENT_EPS = 1e-6  # the latent norms ignore rms_norm_eps in every published checkpoint's own code
 
@@ -24,15 +24,15 @@ class MultiHeadLatentAttention(nn.Module):
         self.rank, self.scale = config.kv_lora_rank, softmax_scale(config)
         hidden, queries = config.hidden_size, self.heads * config.qk_head_dim
         if config.q_lora_rank is None:
-            self.q_proj = nn.Linear(hidden, queries, bias=False)
+            self.q_proj = Linear(hidden, queries, bias=False)
         else:
-            self.q_a_proj = nn.Linear(hidden, config.q_lora_rank, bias=config.attention_bias)
+            self.q_a_proj = Linear(hidden, config.q_lora_rank, bias=config.attention_bias)
             self.q_a_layernorm = RMSNorm(config.q_lora_rank, LATENT_EPS)
-            self.q_b_proj = nn.Linear(config.q_lora_rank, queries, bias=False)
-        self.kv_a_proj_with_mqa = nn.Linear(hidden, self.rank + self.rope, bias=config.attention_bias)
+            self.q_b_proj = Linear(config.q_lora_rank, queries, bias=False)
+        self.kv_a_proj_with_mqa = Linear(hidden, self.rank + self.rope, bias=config.attention_bias)
         self.kv_a_layernorm = RMSNorm(self.rank, LATENT_EPS)
-        self.kv_b_proj = nn.Linear(self.rank, self.heads * (self.nope + self.value), bias=False)
-        self.o_proj = nn.Linear(self.heads * self.value, hidden, bias=config.attention_bias)
+        self.kv_b_proj = Linear(self.rank, self.heads * (self.nope + self.value), bias=False)
+        self.o_proj = Linear(self.heads * self.value, hidden, bias=config.attention_bias)
 
     def forward(self, x: Tensor, rotation: Rotation, mask: Tensor | None, cache: LatentCache | None = None) -> Tensor:
         """x [b, t, hidden]; mask [b, 1, t, length] of what may be seen, or None for plain causal attention."""
@@ -67,34 +67,38 @@ class MultiHeadLatentAttention(nn.Module):
 
     def _absorbed(self, q_nope: Tensor, q_rope: Tensor, latent: Tensor, k_rope: Tensor, mask: Tensor | None) -> Tensor:
         """Attention in latent space: kv_b_proj is folded into query and output, the cache is never expanded."""
-        weight = effective_weight(self.kv_b_proj).view(self.heads, self.nope + self.value, self.rank)
-        to_key, to_value = weight.split([self.nope, self.value], 1)
-        query = torch.einsum("bthn,hnr->bhtr", q_nope, to_key)
+        to_key, to_value = self._split_heads(self.kv_b_proj.real_weight(latent.dtype))
+        query = _per_head(q_nope, to_key)  # [b, t, heads, rank]
         # Heads and tokens form one dimension: a broadcast product would copy the cache for every head.
-        scores = query.flatten(1, 2) @ latent.transpose(-1, -2) + q_rope.transpose(1, 2).flatten(1, 2) @ k_rope.transpose(-1, -2)
-        scores = scores.unflatten(1, (self.heads, -1)) * self.scale  # [b, heads, t, length]
+        scores = query.flatten(1, 2) @ latent.transpose(-1, -2) + q_rope.flatten(1, 2) @ k_rope.transpose(-1, -2)
         if mask is not None:
-            scores = scores.masked_fill(~mask, float("-inf"))
-        weights = scores.softmax(-1, dtype=torch.float32).to(latent.dtype)
-        mixed = (weights.flatten(1, 2) @ latent).unflatten(1, (self.heads, -1))  # [b, heads, t, rank]
-        return torch.einsum("bhtr,hvr->bthv", mixed, to_value)
+            scores = scores.unflatten(1, (-1, self.heads)).masked_fill(~mask.transpose(1, 2), float("-inf")).flatten(1, 2)
+        weights = (scores * self.scale).softmax(-1, dtype=torch.float32).to(latent.dtype)  # [b, t heads, length]
+        mixed = (weights @ latent).unflatten(1, (-1, self.heads))  # [b, t, heads, rank]
+        return _per_head(mixed, to_value.transpose(1, 2))
+
+    def _split_heads(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """kv_b_proj's weight as [heads, nope, rank] for keys and [heads, value, rank] for values."""
+        to_key, to_value = weight.view(self.heads, self.nope + self.value, self.rank).split([self.nope, self.value], 1)
+        return to_key, to_value
 
 
-def effective_weight(linear: nn.Module) -> Tensor:
-    """A projection's weight [out, in] with the active LoRA deltas of peft, whose `.weight` is the base's alone."""
-    weight: Tensor = linear.weight  # type: ignore[assignment]
-    for name in getattr(linear, "active_adapters", ()):
-        if name in getattr(linear, "lora_A", {}) and not getattr(linear, "merged", False):
-            weight = weight + linear.get_delta_weight(name)  # type: ignore[operator]
-    return weight
+def _per_head(x: Tensor, weight: Tensor) -> Tensor:
+    """x [b, t, heads, in] times each head's weight [heads, in, out]: [b, t, heads, out]."""
+    batch, length, heads, _ = x.shape
+    products = torch.bmm(x.reshape(batch * length, heads, -1).transpose(0, 1), weight)  # [heads, b t, out]
+    return products.transpose(0, 1).reshape(batch, length, heads, -1)
 
 
-def causal_mask(length: int, past: int, attention_mask: Tensor | None, device: torch.device) -> Tensor | None:
+def causal_mask(
+    length: int, past: int, attention_mask: Tensor | None, device: torch.device, segments: Tensor | None = None
+) -> Tensor | None:
     """What each of `length` new tokens may see of `past + length`: [b or 1, 1, length, past + length], or None if plain causal.
 
-    attention_mask [b, past + length] is 0 at left padding. A padded query sees itself, so that no row is empty.
+    attention_mask [b, past + length] is 0 at left padding; a padded query sees itself, so that no row is empty. segments
+    [b, length] numbers the documents of a packed row; it goes with an empty past.
     """
-    if attention_mask is None and (past == 0 or length == 1):
+    if attention_mask is None and segments is None and (past == 0 or length == 1):
         return None
     total = past + length
     rows = torch.arange(past, total, device=device)[:, None]
@@ -102,4 +106,6 @@ def causal_mask(length: int, past: int, attention_mask: Tensor | None, device: t
     mask = (columns <= rows)[None, None]
     if attention_mask is not None:
         mask = mask & (attention_mask[:, None, None, :].bool() | (columns == rows)[None, None])
+    if segments is not None:
+        mask = mask & (segments[:, None, :, None] == segments[:, None, None, :])
     return mask

@@ -3,34 +3,37 @@
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from model.config_fields import as_floats, check_foreign, check_types, require
 from model.errors import ConfigError
+from model.yarn import DEFAULT_LENGTH, DEFAULT_THETA, Yarn, read_rope, rope_parameters
 
-ARCHITECTURE = "DeepseekV3ForCausalLM"
-_DERIVED = frozenset({"head_dim", "qk_head_dim", "rope_parameters", "rope_scaling", "rope_theta", "num_mtp_layers"})
-_FOREIGN = ("index_n_heads", "index_topk", "compress_ratios", "quantization_config")
+__all__ = ["V2", "V3", "ModelConfig", "Yarn", "read_config"]
 
-
-@dataclass(frozen=True, slots=True)
-class Yarn:
-    """YaRN context extension (Peng et al. 2023) with DeepSeek's two magnitude scales."""
-
-    factor: float
-    original_max_position_embeddings: int
-    beta_fast: float = 32.0
-    beta_slow: float = 1.0
-    mscale: float | None = None
-    mscale_all_dim: float | None = None
-    attention_factor: float | None = None
+V3, V2 = "DeepseekV3ForCausalLM", "DeepseekV2ForCausalLM"
+_MODEL_TYPES = {V3: ("deepseek_v3", "kimi_k2"), V2: ("deepseek_v2",)}  # the first is the one written
+_SCORING = {V3: "sigmoid", V2: "softmax"}
+_METHODS = {V3: ("noaux_tc",), V2: ("greedy", "group_limited_greedy")}
+_OTHER_FORM = {"extra", "yarn", "rope_theta", "architecture"}  # fields that config.json holds otherwise
+_DERIVED = {"architectures", "model_type", "hidden_act", "num_key_value_heads", "head_dim", "qk_head_dim", "num_mtp_layers"}
+_ROPE = {"rope_parameters", "rope_scaling", "rope_theta"}
+_NOT_IN_V2 = {"num_nextn_predict_layers", "rope_interleave"}
+_NULL = {"n_shared_experts": 0, "n_group": 1}  # what DeepSeek's own code takes null for
+_DISPUTED = ("q_lora_rank", "n_shared_experts", "n_group", "topk_group", "norm_topk_prob", "routed_scaling_factor", "first_k_dense_replace")
 
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """Sizes and switches of one network; `extra` keeps the fields that do not concern the mathematics."""
+    """Sizes and switches of one network; `extra` keeps the fields that do not concern the mathematics.
+
+    Raises:
+        ConfigError: a value of the wrong type or size, or two that contradict each other; the text names the field.
+    """
 
     vocab_size: int
     hidden_size: int
@@ -53,22 +56,24 @@ class ModelConfig:
     first_k_dense_replace: int = 1
     num_nextn_predict_layers: int = 0
     rms_norm_eps: float = 1e-6
-    rope_theta: float = 10000.0
+    rope_theta: float = DEFAULT_THETA
     yarn: Yarn | None = None
     rope_interleave: bool = True
     attention_bias: bool = False
     tie_word_embeddings: bool = False
-    max_position_embeddings: int = 4096
+    max_position_embeddings: int = DEFAULT_LENGTH
     initializer_range: float = 0.02
+    architecture: str = V3
+    scoring_func: Literal["sigmoid", "softmax"] = "sigmoid"
+    topk_method: Literal["noaux_tc", "greedy", "group_limited_greedy"] = "noaux_tc"
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        group = self.n_routed_experts // max(self.n_group, 1)
-        _require(self.n_group > 0 and group * self.n_group == self.n_routed_experts, "n_group must divide n_routed_experts")
-        _require(group >= 2, "n_group leaves fewer than two experts in a group, and a group's score is the sum of its best two")
-        _require(0 < self.topk_group <= self.n_group, "topk_group must lie between 1 and n_group")
-        _require(0 < self.num_experts_per_tok <= self.topk_group * group, "num_experts_per_tok exceeds the experts in the kept groups")
-        _require(self.qk_rope_head_dim % 2 == 0, "qk_rope_head_dim must be even")
+        check_types(self)
+        _check_architecture(self)
+        _check_groups(self)
+        require(self.qk_rope_head_dim % 2 == 0, "qk_rope_head_dim must be even")
+        require(self.rope_theta > 1, "rope_theta must exceed 1")
 
     @property
     def qk_head_dim(self) -> int:
@@ -81,71 +86,105 @@ class ModelConfig:
         Raises:
             ConfigError: another architecture, a missing field, or a setting that is not supported.
         """
-        _check_architecture(content)
-        known = {f.name for f in fields(cls)} - {"extra", "yarn", "rope_theta"}
-        values = {name: content[name] for name in known if content.get(name) is not None}
-        values.setdefault("num_nextn_predict_layers", content.get("num_mtp_layers") or 0)
-        theta, yarn = _rope(content)
-        extra = {name: value for name, value in content.items() if name not in known | _DERIVED}
-        try:
-            return cls(**values, rope_theta=theta, yarn=yarn, extra=extra)
-        except TypeError as error:
-            raise ConfigError(f"config.json lacks what the network needs: {str(error).partition('__init__() ')[2]}") from None
+        require(isinstance(content, Mapping), "config.json must hold one JSON object")
+        architecture = _architecture(content)
+        check_foreign(content)
+        known = {f.name for f in fields(cls)} - _OTHER_FORM
+        values = _defaults(architecture) | {name: content[name] for name in known if name in content} | _mtp_layers(content)
+        values |= _nulls(values)
+        needed = [f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING]
+        require(not (missing := [name for name in needed if name not in values]), f"{', '.join(missing)} is missing: add it")
+        theta, yarn = read_rope(content)
+        extra = {name: value for name, value in content.items() if name not in known | _DERIVED | _ROPE}
+        return cls(**as_floats(cls, values), architecture=architecture, rope_theta=theta, yarn=yarn, extra=extra)
 
     def to_dict(self) -> dict[str, Any]:
         """The `config.json` that transformers reads."""
-        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("extra", "yarn", "rope_theta")}
-        rope: dict[str, Any] = {"rope_type": "yarn" if self.yarn else "default", "rope_theta": self.rope_theta}
-        if self.yarn:
-            rope |= {f.name: getattr(self.yarn, f.name) for f in fields(self.yarn) if getattr(self.yarn, f.name) is not None}
-        derived = {"rope_parameters": rope, "num_key_value_heads": self.num_attention_heads, "head_dim": self.qk_rope_head_dim}
-        fixed = {"architectures": [ARCHITECTURE], "model_type": "deepseek_v3", "hidden_act": "silu", "qk_head_dim": self.qk_head_dim}
-        return dict(sorted((dict(self.extra) | own | derived | fixed).items()))
+        absent = _OTHER_FORM | (_NOT_IN_V2 if self.architecture == V2 else set())
+        own = as_floats(self, {f.name: getattr(self, f.name) for f in fields(self) if f.name not in absent})
+        rope = {"rope_parameters": rope_parameters(self.rope_theta, self.yarn)}
+        heads = {"num_key_value_heads": self.num_attention_heads, "head_dim": self.qk_rope_head_dim, "qk_head_dim": self.qk_head_dim}
+        fixed = {"architectures": [self.architecture], "model_type": _MODEL_TYPES[self.architecture][0], "hidden_act": "silu"}
+        return dict(sorted((dict(self.extra) | own | rope | heads | fixed).items()))
 
 
 def read_config(directory: Path) -> ModelConfig:
     """Reads `directory/config.json`.
 
     Raises:
-        ConfigError: it is absent, not JSON, or describes another network.
+        ConfigError: it is absent, not JSON, describes another network, or leaves out a field on whose default readers differ.
     """
     path = directory / "config.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError:
         raise ConfigError(f"{path} cannot be read: give the directory of a Hugging Face checkpoint") from None
-    except ValueError:
-        raise ConfigError(f"{path} is not JSON: fetch the checkpoint again") from None
+    except (ValueError, RecursionError):
+        raise ConfigError(f"{path} is not JSON in UTF-8: fetch the checkpoint again") from None
     try:
-        return ModelConfig.from_dict(content)
+        config = ModelConfig.from_dict(content)
+        for name in _DISPUTED:
+            require(name in content, f"{name} is missing, and readers differ on what that means: add it")
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
+    return config
 
 
-def _require(holds: bool, sentence: str) -> None:
-    if not holds:
-        raise ConfigError(sentence)
+def _architecture(content: Mapping[str, Any]) -> str:
+    """The one name in `architectures`; where there is none, `model_type` decides."""
+    kind, names = content.get("model_type"), content.get("architectures")
+    if names in (None, []):
+        names = [V2 if kind == "deepseek_v2" else V3]
+    supported = isinstance(names, list) and len(names) == 1 and names[0] in (V3, V2)
+    require(supported, f"architectures is {reprlib.repr(names)}, and only [{V3}] and [{V2}] are supported")
+    fits = kind is None or kind in _MODEL_TYPES[names[0]]
+    require(fits, f"model_type is {reprlib.repr(kind)}, and {names[0]} needs {_MODEL_TYPES[names[0]][0]}")
+    return str(names[0])
 
 
-def _check_architecture(content: Mapping[str, Any]) -> None:
-    names = content.get("architectures") or [ARCHITECTURE]
-    _require(ARCHITECTURE in names, f"architectures names {', '.join(map(str, names))}, and only {ARCHITECTURE} is supported")
-    for name in _FOREIGN:
-        _require(not content.get(name), f"{name} belongs to a variant of the network that is not supported")
-    _require(content.get("hidden_act", "silu") == "silu", "hidden_act must be silu")
-    heads = content.get("num_attention_heads")
-    _require(content.get("num_key_value_heads") in (None, heads), "num_key_value_heads must equal num_attention_heads")
+def _defaults(architecture: str) -> dict[str, Any]:
+    scores = {"scoring_func": _SCORING[architecture], "topk_method": _METHODS[architecture][0]}
+    return scores | ({"norm_topk_prob": False} if architecture == V2 else {})
 
 
-def _rope(content: Mapping[str, Any]) -> tuple[float, Yarn | None]:
-    scaling = content.get("rope_parameters") or content.get("rope_scaling") or {}
-    theta = float(scaling.get("rope_theta") or content.get("rope_theta") or 10000.0)
-    kind = scaling.get("rope_type") or scaling.get("type") or "default"
-    _require(kind in ("default", "yarn"), f"rope type {kind} is not supported: only default and yarn are")
-    if kind == "default":
-        return theta, None
-    names = {f.name for f in fields(Yarn)}
-    values = {name: value for name, value in scaling.items() if name in names and value is not None}
-    values.setdefault("factor", content.get("max_position_embeddings", 4096) / values.get("original_max_position_embeddings", 4096))
-    values.setdefault("original_max_position_embeddings", content.get("max_position_embeddings", 4096))
-    return theta, Yarn(**values)
+def _mtp_layers(content: Mapping[str, Any]) -> dict[str, Any]:
+    """`num_nextn_predict_layers`, which transformers also calls `num_mtp_layers`."""
+    given = [content[name] for name in ("num_nextn_predict_layers", "num_mtp_layers") if content.get(name) is not None]
+    require(len(given) < 2 or given[0] == given[1], "num_mtp_layers contradicts num_nextn_predict_layers: keep one of them")
+    return {"num_nextn_predict_layers": given[0] if given else 0}
+
+
+def _nulls(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What stands for null in the fields where DeepSeek's own configurations have it."""
+    found = {name: meant for name, meant in _NULL.items() if name in values and values[name] is None}
+    if values.get("topk_group", 0) is None:
+        single = values["topk_method"] == "greedy" or values.get("n_group") in (None, 1)
+        require(single, "topk_group is null, but n_group is above 1: say how many groups are kept")
+        found["topk_group"] = 1
+    return found
+
+
+def _check_architecture(config: ModelConfig) -> None:
+    name = config.architecture
+    require(name in _SCORING, f"architecture {name} is not supported: only {V3} and {V2} are")
+    scoring, methods = _SCORING[name], _METHODS[name]
+    require(config.scoring_func == scoring, f"scoring_func must be {scoring} in {name}, and is {reprlib.repr(config.scoring_func)}")
+    fits = config.topk_method in methods
+    require(fits, f"topk_method must be {' or '.join(methods)} in {name}, and is {reprlib.repr(config.topk_method)}")
+    if name == V2:
+        require(not config.norm_topk_prob, f"norm_topk_prob must be false in {V2}: its readers differ on how true scales the weights")
+        require(not config.num_nextn_predict_layers, f"num_nextn_predict_layers must be 0: {V2} has no multi-token prediction")
+        require(config.rope_interleave, f"rope_interleave must be true: {V2} rotates interleaved pairs")
+        require(config.hidden_size % config.num_attention_heads == 0, f"num_attention_heads must divide hidden_size in {V2}")
+
+
+def _check_groups(config: ModelConfig) -> None:
+    if config.topk_method == "greedy":
+        require(config.num_experts_per_tok <= config.n_routed_experts, "num_experts_per_tok exceeds n_routed_experts")
+        return
+    group = config.n_routed_experts // config.n_group
+    require(group * config.n_group == config.n_routed_experts, "n_group must divide n_routed_experts")
+    scored = group >= 2 or config.topk_method != "noaux_tc"
+    require(scored, "n_group leaves fewer than two experts in a group, and a group's score is the sum of its best two")
+    require(config.topk_group <= config.n_group, "topk_group must lie between 1 and n_group")
+    require(config.num_experts_per_tok <= config.topk_group * group, "num_experts_per_tok exceeds the experts in the kept groups")

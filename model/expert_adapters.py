@@ -1,75 +1,87 @@
-"""What is trained on single routed experts: LoRA or a full difference, applied to the tokens routed to them and to nothing else.
+"""What is trained on single routed experts: LoRA or a full difference, on the tokens routed to them and on nothing else.
 
-Each expert's tensors are parameters of their own, so that an expert without tokens in a step has no gradient: the optimiser
-then neither moves nor decays it.
+Each expert's tensors are parameters of their own, in float32, so that an expert without tokens in a step has no gradient: the
+optimiser then neither moves nor decays it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
+from model.grouped import Groups, WeightOf
+from model.lora import LoRAPair
+from model.moe import ExpertProjection
+
+_PARTS: dict[ExpertProjection, tuple[str, ...]] = {"gate_up_proj": ("gate_proj", "up_proj"), "down_proj": ("down_proj",)}
+Shapes = Mapping[str, tuple[int, int]]  # projection -> [out, in]
 
 
-class ProjectionLoRA(nn.Module):
-    """scaling * B A x (Hu et al. 2021): lora_A [r, in], lora_B [out, r]."""
+class FullDifference(nn.Module):
+    """A difference to the base's weight, [out, in], starting at zero."""
 
-    def __init__(self, shape: tuple[int, int], rank: int, scaling: float) -> None:
+    def __init__(self, shape: tuple[int, int], device: torch.device | None = None) -> None:
         super().__init__()
-        self.lora_A = nn.Parameter(torch.zeros(rank, shape[1]))
-        self.lora_B = nn.Parameter(torch.zeros(shape[0], rank))
-        self.scaling = scaling
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(F.linear(x, self.lora_A), self.lora_B) * self.scaling
-
-    def delta(self) -> Tensor:
-        """The difference to the base's weight, [out, in]."""
-        return self.lora_B @ self.lora_A * self.scaling
-
-
-class ProjectionDelta(nn.Module):
-    """A full difference to the base's weight, [out, in], starting at zero."""
-
-    def __init__(self, shape: tuple[int, int]) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(shape))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight)
+        self.weight = nn.Parameter(torch.zeros(shape, device=device))
 
     def delta(self) -> Tensor:
         return self.weight
 
 
-class AdaptedExperts(nn.Module):
-    """The adapters of one layer's chosen experts; `model.moe.Experts` adds their outputs to its own."""
+class _AdaptedExperts(nn.Module):
+    """The adapted experts of one layer, `experts[expert][projection]`."""
 
-    def __init__(self, shapes: dict[str, tuple[int, int]], make: Callable[[tuple[int, int]], nn.Module], chosen: tuple[int, ...]) -> None:
+    def __init__(self, experts: dict[str, nn.ModuleDict]) -> None:
         super().__init__()
-        self.shapes = shapes
-        self.experts = nn.ModuleDict({str(e): nn.ModuleDict({name: make(shapes[name]) for name in PROJECTIONS}) for e in chosen})
+        self.experts = nn.ModuleDict(experts)
 
-    def gate_up(self, x: Tensor, counts: list[int]) -> Tensor:
-        """x [m, H] sorted by expert: [m, 2I], zero for experts that are not adapted."""
-        return self._each(x, counts, ("gate_proj", "up_proj"))
+    def delta(self, expert: int, projection: ExpertProjection) -> Tensor:
+        """The difference to the base's weight, gate rows before up rows, [out, in], float32."""
+        adapted = cast(nn.ModuleDict, self.experts[str(expert)])
+        parts = [cast(LoRAPair, adapted[name]).delta() for name in _PARTS[projection]]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def down(self, x: Tensor, counts: list[int]) -> Tensor:
-        """x [m, I] sorted by expert: [m, H]."""
-        return self._each(x, counts, ("down_proj",))
+    def _adapted(self, groups: Groups) -> Groups:
+        return tuple(group for group in groups if str(group[0]) in self.experts)
 
-    def _each(self, x: Tensor, counts: list[int], names: tuple[str, ...]) -> Tensor:
-        width = sum(self.shapes[name][0] for name in names)
-        parts = []
-        for expert, part in enumerate(x.split(counts)):
-            adapted = len(part) > 0 and str(expert) in self.experts
-            parts.append(self._outputs(expert, part, names) if adapted else part.new_zeros(len(part), width))
-        return torch.cat(parts)
 
-    def _outputs(self, expert: int, part: Tensor, names: tuple[str, ...]) -> Tensor:
-        projections = self.experts[str(expert)]
-        return torch.cat([projections[name](part) for name in names], -1)  # type: ignore[index]
+class FullExperts(_AdaptedExperts):
+    """Full differences: the expert's weight is the base's plus its difference, summed in float32."""
+
+    def __init__(self, shapes: Shapes, chosen: tuple[int, ...], device: torch.device) -> None:
+        super().__init__({str(e): nn.ModuleDict({name: FullDifference(shapes[name], device) for name in shapes}) for e in chosen})
+
+    def own_weights(self, projection: ExpertProjection, groups: Groups, weight_of: WeightOf) -> Mapping[int, Tensor]:
+        return {expert: weight_of(expert, torch.float32) + self.delta(expert, projection) for expert, _, _ in self._adapted(groups)}
+
+    def add_to(self, out: Tensor, projection: ExpertProjection, x: Tensor, groups: Groups) -> Tensor:
+        return out
+
+
+class LoRAExperts(_AdaptedExperts):
+    """Low-rank differences: their outputs are added for the experts' own tokens, and no difference is ever written out."""
+
+    def __init__(self, shapes: Shapes, chosen: tuple[int, ...], device: torch.device, rank: int, lora_alpha: float) -> None:
+        def pairs() -> nn.ModuleDict:
+            return nn.ModuleDict({name: LoRAPair(shapes[name], rank, lora_alpha / rank, device) for name in shapes})
+
+        super().__init__({str(expert): pairs() for expert in chosen})
+
+    def own_weights(self, projection: ExpertProjection, groups: Groups, weight_of: WeightOf) -> Mapping[int, Tensor]:
+        return {}
+
+    def add_to(self, out: Tensor, projection: ExpertProjection, x: Tensor, groups: Groups) -> Tensor:
+        mine = self._adapted(groups)
+        if not mine:
+            return out
+        rows = torch.cat([torch.arange(start, end, device=x.device) for _, start, end in mine])
+        parts = x.index_select(0, rows).split([end - start for _, start, end in mine])
+        added = [self._low_rank(expert, projection, part) for (expert, _, _), part in zip(mine, parts, strict=True)]
+        return out.index_add_(0, rows, torch.cat(added))
+
+    def _low_rank(self, expert: int, projection: ExpertProjection, x: Tensor) -> Tensor:
+        adapted = cast(nn.ModuleDict, self.experts[str(expert)])
+        return torch.cat([adapted[name](x) for name in _PARTS[projection]], -1)

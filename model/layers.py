@@ -4,12 +4,37 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.config import ModelConfig, Yarn
+
+
+class Projection(Protocol):
+    """A linear map, however its weight is held: plainly, in FP8 blocks, or with LoRA beside it."""
+
+    weight: Tensor
+    in_features: int
+    out_features: int
+
+    def __call__(self, x: Tensor) -> Tensor: ...
+
+    def real_weight(self, dtype: torch.dtype) -> Tensor:
+        """The weight that is applied, [out, in]."""
+
+
+class Linear(nn.Linear):
+    """A projection that computes in the type of its input, so that float32 master weights serve bfloat16 activations."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
+
+    def real_weight(self, dtype: torch.dtype) -> Tensor:
+        """The weight [out, in]."""
+        return self.weight.to(dtype)
 
 
 class RMSNorm(nn.Module):
@@ -21,9 +46,8 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        wide = x.float()
-        scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
-        return self.weight * (wide * scale).to(x.dtype)
+        normed = F.rms_norm(x.float(), self.weight.shape, eps=self.eps)
+        return self.weight.to(x.dtype) * normed.to(x.dtype)
 
 
 class MLP(nn.Module):
@@ -31,9 +55,9 @@ class MLP(nn.Module):
 
     def __init__(self, hidden_size: int, intermediate_size: int) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(hidden_size, intermediate_size, bias=False)
-        self.up_proj = nn.Linear(hidden_size, intermediate_size, bias=False)
-        self.down_proj = nn.Linear(intermediate_size, hidden_size, bias=False)
+        self.gate_proj = Linear(hidden_size, intermediate_size, bias=False)
+        self.up_proj = Linear(hidden_size, intermediate_size, bias=False)
+        self.down_proj = Linear(intermediate_size, hidden_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
@@ -91,7 +115,7 @@ def _frequencies(config: ModelConfig) -> Tensor:
         return plain
     low, high = (_correction_dim(config, config.yarn, beta) for beta in (config.yarn.beta_fast, config.yarn.beta_slow))
     start, end = max(math.floor(low), 0), min(math.ceil(high), dim - 1)
-    ramp = ((torch.arange(dim // 2, dtype=torch.float32) - start) / max(end - start, 1e-3)).clamp(0, 1)
+    ramp = ((torch.arange(dim // 2, dtype=torch.float32) - start) / (end - start or 1e-3)).clamp(0, 1)
     return plain / config.yarn.factor * ramp + plain * (1 - ramp)
 
 

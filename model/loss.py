@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 IGNORED = -100
-CHUNK = 2048  # positions whose logits exist at the same time
+LOGITS = 2**25  # that exist at the same time
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,28 +44,78 @@ class Loss:
     expert_counts: dict[int, Tensor]
     target_tokens: int
 
+    def plus(self, other: Loss) -> Loss:
+        """The loss of two parts of one batch, each a share of the means of the whole."""
+        counts = {layer: count + other.expert_counts[layer] for layer, count in self.expert_counts.items()}
+        return Loss(
+            self.total + other.total,
+            self.main + other.main,
+            self.mtp + other.mtp,
+            self.balance + other.balance,
+            counts,
+            self.target_tokens + other.target_tokens,
+        )
 
-def cross_entropy(hidden: Tensor, head: Callable[[Tensor], Tensor], targets: Tensor, adjustment: LogitAdjustment | None = None) -> Tensor:
-    """Summed cross entropy of hidden [n, H] against targets [n] in float32; `head` maps [m, H] to logits [m, vocab]."""
-    if len(targets) <= CHUNK:
+    def detached(self) -> Loss:
+        """The same without a graph."""
+        return replace(self, total=self.total.detach(), main=self.main.detach(), mtp=self.mtp.detach(), balance=self.balance.detach())
+
+
+@dataclass(frozen=True, slots=True)
+class TargetCounts:
+    """What the means of a loss are taken over: given to each part of a batch that comes in parts, so that their losses add up."""
+
+    tokens: tuple[int, ...]  # targets of the main loss and of each MTP depth
+    sequences: int
+
+
+def count_targets(targets: Tensor, segments: Tensor | None, depths: int) -> TargetCounts:
+    """Counts targets [b, t] (IGNORED where none) of the main loss and of `depths` MTP modules."""
+    tokens = [int(_wanted(targets, ahead, targets.shape[1], segments).sum()) for ahead in range(1, depths + 2)]
+    return TargetCounts(tuple(tokens), len(targets))
+
+
+class Head(Protocol):
+    """Maps hidden [m, H] to logits [m, out_features]."""
+
+    out_features: int
+
+    def __call__(self, x: Tensor, /) -> Tensor: ...
+
+
+def cross_entropy(hidden: Tensor, head: Head, targets: Tensor, adjustment: LogitAdjustment | None = None) -> Tensor:
+    """Summed cross entropy of hidden [n, H] against targets [n] in float32."""
+    chunk = max(LOGITS // head.out_features, 1)
+    if len(targets) <= chunk:
         return _chunk_loss(hidden, head, targets, adjustment)
     total = hidden.new_zeros((), dtype=torch.float32)
-    for start in range(0, len(targets), CHUNK):
-        end = min(start + CHUNK, len(targets))
+    for start in range(0, len(targets), chunk):
+        end = min(start + chunk, len(targets))
         part = adjustment.within(start, end) if adjustment else None
         total = total + checkpoint(_chunk_loss, hidden[start:end], head, targets[start:end], part, use_reentrant=False)
     return total
 
 
-def _chunk_loss(hidden: Tensor, head: Callable[[Tensor], Tensor], targets: Tensor, adjustment: LogitAdjustment | None) -> Tensor:
+def _chunk_loss(hidden: Tensor, head: Head, targets: Tensor, adjustment: LogitAdjustment | None) -> Tensor:
     logits = head(hidden).float()  # [m, vocab]
     if adjustment is not None:
         logits = logits.index_put((adjustment.rows, adjustment.columns), adjustment.values, accumulate=True)
     return F.cross_entropy(logits, targets, reduction="sum")
 
 
-def select_targets(hidden: Tensor, targets: Tensor, ahead: int) -> tuple[Tensor, Tensor]:
-    """States that predict a target `ahead` tokens later: hidden [b, t', H], targets [b, t] (IGNORED where none) to [n, H] and [n]."""
+def select_targets(hidden: Tensor, targets: Tensor, ahead: int, segments: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """States that predict a target `ahead` tokens later: hidden [b, t', H], targets [b, t] (IGNORED where none) to [n, H] and [n].
+
+    With segments [b, t] a target of another document is none.
+    """
     shifted = targets[:, ahead : ahead + hidden.shape[1]]
-    wanted = shifted != IGNORED
+    wanted = _wanted(targets, ahead, hidden.shape[1], segments)
     return hidden[:, : shifted.shape[1]][wanted], shifted[wanted]
+
+
+def _wanted(targets: Tensor, ahead: int, length: int, segments: Tensor | None) -> Tensor:
+    shifted = targets[:, ahead : ahead + length]
+    wanted = shifted != IGNORED
+    if segments is None:
+        return wanted
+    return wanted & (segments[:, ahead : ahead + length] == segments[:, : shifted.shape[1]])

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Literal, Protocol, Self, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.config import ModelConfig
+from model.fp8 import FP8, block_count, dequantize, moves_alone
+from model.grouped import Groups, WeightOf, grouped_linear, groups_of
 from model.layers import MLP
 from model.routing import Router, Routing
 
+ExpertProjection: TypeAlias = Literal["gate_up_proj", "down_proj"]
+
 
 class ExpertAdapter(Protocol):
-    """What is trained on routed experts: differences added to both projections' outputs, tokens sorted by expert."""
+    """What is trained on routed experts; `projection` is gate_up_proj or down_proj."""
 
-    def gate_up(self, x: Tensor, counts: list[int]) -> Tensor: ...
+    def own_weights(self, projection: ExpertProjection, groups: Groups, weight_of: WeightOf) -> Mapping[int, Tensor]:
+        """Weights [out, in] that replace those of their experts."""
 
-    def down(self, x: Tensor, counts: list[int]) -> Tensor: ...
+    def add_to(self, out: Tensor, projection: ExpertProjection, x: Tensor, groups: Groups) -> Tensor:
+        """Adds to the experts' outputs [m, out], perhaps in place, for inputs x [m, in] sorted by expert."""
 
 
 class Experts(nn.Module):
@@ -31,15 +39,43 @@ class Experts(nn.Module):
         self.down_proj = nn.Parameter(torch.empty(experts, hidden, width))
         self.adapter: ExpertAdapter | None = None
 
-    def forward(self, x: Tensor, counts: list[int]) -> Tensor:
-        """x [m, H], sorted by expert: counts[e] tokens for expert e."""
-        gate_up = grouped_linear(x, self.gate_up_proj, counts)  # [m, 2I]
-        if self.adapter is not None:
-            gate_up = gate_up + self.adapter.gate_up(x, counts)
-        gate, up = gate_up.chunk(2, -1)
-        inner = F.silu(gate) * up
-        out = grouped_linear(inner, self.down_proj, counts)
-        return out if self.adapter is None else out + self.adapter.down(inner, counts)
+    def forward(self, x: Tensor, groups: Groups) -> Tensor:
+        """x [m, H], sorted by expert as `groups` says: [m, H]."""
+        gate, up = self._product("gate_up_proj", x, groups).chunk(2, -1)
+        return self._product("down_proj", F.silu(gate) * up, groups)
+
+    def weight(self, projection: ExpertProjection, expert: int, dtype: torch.dtype) -> Tensor:
+        """One expert's real weight [out, in] in the given type, detached."""
+        stack: Tensor = getattr(self, projection)
+        if stack.dtype != FP8:
+            return stack[expert].detach().to(dtype)
+        scale_inv: Tensor = getattr(self, projection.replace("proj", "scale_inv"))
+        halves = 2 if projection == "gate_up_proj" else 1
+        pairs = zip(stack[expert].chunk(halves), scale_inv[expert].chunk(halves), strict=True)
+        return torch.cat([dequantize(weight, scales, dtype) for weight, scales in pairs])
+
+    def hold_fp8(self) -> None:
+        """Makes room for FP8 weights, frozen, and their scales per block (`model.fp8`); gate and up have blocks of their own."""
+        experts, hidden, width = self.down_proj.shape
+        with torch.device(self.down_proj.device):
+            for name in ("gate_up_proj", "down_proj"):
+                setattr(self, name, nn.Parameter(torch.empty(getattr(self, name).shape, dtype=FP8), requires_grad=False))
+            self.register_buffer("gate_up_scale_inv", torch.empty(experts, 2 * block_count(width), block_count(hidden)))
+            self.register_buffer("down_scale_inv", torch.empty(experts, block_count(hidden), block_count(width)))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        held = () if self.down_proj.dtype != FP8 else (self.gate_up_proj, self.down_proj, *self.buffers(recurse=False))
+        super()._apply(moves_alone(fn, held), recurse)  # type: ignore[no-untyped-call]
+        return self
+
+    def _product(self, projection: ExpertProjection, x: Tensor, groups: Groups) -> Tensor:
+        stack: Tensor = getattr(self, projection)
+        weight_of = partial(self.weight, projection)
+        trained = stack if stack.requires_grad else None
+        if self.adapter is None:
+            return grouped_linear(x, groups, stack.shape[1], weight_of, trained, {})
+        own = self.adapter.own_weights(projection, groups, weight_of)
+        return self.adapter.add_to(grouped_linear(x, groups, stack.shape[1], weight_of, trained, own), projection, x, groups)
 
 
 class MoE(nn.Module):
@@ -55,16 +91,20 @@ class MoE(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Routing]:
         tokens = x.flatten(0, -2)  # [n, H]
         routing = self.gate(tokens)
+        mixed = (self._one_token if len(tokens) == 1 else self._sorted)(tokens, routing).view_as(x)
+        return (mixed + self.shared_experts(x) if hasattr(self, "shared_experts") else mixed), routing
+
+    def _sorted(self, tokens: Tensor, routing: Routing) -> Tensor:
         chosen = routing.indices.flatten()
         order = chosen.argsort(stable=True)
         source = order // routing.indices.shape[1]
-        counts = torch.bincount(chosen, minlength=routing.scores.shape[1]).tolist()
-        out = self.experts(tokens[source], counts) * routing.weights.flatten()[order, None].to(x.dtype)
-        mixed = torch.zeros_like(tokens).index_add(0, source, out).view_as(x)
-        return (mixed + self.shared_experts(x) if hasattr(self, "shared_experts") else mixed), routing
+        groups = groups_of(torch.bincount(chosen, minlength=routing.scores.shape[1]).tolist())
+        out = self.experts(tokens.index_select(0, source), groups)  # [n k, H]
+        out = out * routing.weights.flatten().index_select(0, order)[:, None].to(tokens.dtype)
+        return torch.zeros_like(tokens).index_add(0, source, out)
 
-
-def grouped_linear(x: Tensor, weight: Tensor, counts: list[int]) -> Tensor:
-    """x [m, in] sorted by expert times each expert's weight [E, out, in], tokens of expert e being counts[e]: [m, out]."""
-    parts = [F.linear(part, weight[expert]) for expert, part in enumerate(x.split(counts)) if len(part)]
-    return torch.cat(parts)
+    def _one_token(self, token: Tensor, routing: Routing) -> Tensor:
+        """Decoding's case: nothing to sort, every expert has one row."""
+        groups = tuple((expert, row, row + 1) for row, expert in enumerate(routing.indices[0].tolist()))
+        out: Tensor = self.experts(token.expand(len(groups), -1), groups)  # [k, H]
+        return routing.weights.to(token.dtype) @ out

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from model.attention import MultiHeadLatentAttention
 from model.cache import LatentCache
 from model.config import ModelConfig
-from model.layers import RMSNorm, Rotation
+from model.layers import Linear, RMSNorm, Rotation
 from model.moe import MoE
 from model.routing import Routing
 
@@ -32,7 +32,7 @@ class MTPModule(nn.Module):
         hidden, eps = config.hidden_size, config.rms_norm_eps
         self.enorm = RMSNorm(hidden, eps)
         self.hnorm = RMSNorm(hidden, eps)
-        self.eh_proj = nn.Linear(2 * hidden, hidden, bias=False)
+        self.eh_proj = Linear(2 * hidden, hidden, bias=False)
         self.input_layernorm = RMSNorm(hidden, eps)
         self.self_attn = MultiHeadLatentAttention(config, layer)
         self.post_attention_layernorm = RMSNorm(hidden, eps)

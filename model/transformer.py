@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from model.attention import MultiHeadLatentAttention, causal_mask
 from model.cache import LatentCache
 from model.config import ModelConfig
 from model.generation import Sampling, generate
-from model.layers import MLP, RMSNorm, Rotation, rotation
-from model.loss import IGNORED, LogitAdjustment, Loss, cross_entropy, select_targets
+from model.layers import MLP, Linear, RMSNorm, Rotation, rotation
 from model.moe import MoE
 from model.mtp import MTPModule
-from model.routing import Router, Routing, balance_loss
+from model.objective import training_loss
+from model.routing import Router, Routing
 from model.speculation import generate_speculatively
 
 
@@ -72,7 +74,7 @@ class DeepseekV3(nn.Module):
         self.config = config
         self.attached: object | None = None  # what model.adapters put on
         self.model = Decoder(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = Linear(config.hidden_size, config.vocab_size, bias=False)
         layers = range(config.num_hidden_layers, config.num_hidden_layers + config.num_nextn_predict_layers)
         self.mtp = nn.ModuleList(MTPModule(config, layer) for layer in layers)
         self.tie_weights()
@@ -93,9 +95,13 @@ class DeepseekV3(nn.Module):
         cache: LatentCache | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
+        segments: Tensor | None = None,
     ) -> Output:
-        """input_ids [b, t]; attention_mask [b, past + t] is 0 at left padding. With a cache only the main logits are computed."""
-        hidden = self.hidden(input_ids, cache, attention_mask, position_ids)
+        """input_ids [b, t]; attention_mask [b, past + t] is 0 at left padding; segments [b, t] numbers packed documents.
+
+        With a cache only the main logits are computed.
+        """
+        hidden = self.hidden(input_ids, cache, attention_mask, position_ids, segments=segments)
         return Output(self.lm_head(hidden.main), [self.lm_head(states) for states in hidden.mtp])
 
     def hidden(
@@ -104,82 +110,63 @@ class DeepseekV3(nn.Module):
         cache: LatentCache | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
+        *,
+        segments: Tensor | None = None,
         ahead: bool = True,
+        compute_dtype: torch.dtype | None = None,
+        checkpointing: bool = False,
     ) -> Hidden:
-        """The states that the output head reads; see `forward`. The MTP modules are left out with a cache, or unless `ahead`."""
+        """The states that the output head reads; see `forward`. The MTP modules are left out with a cache, or unless `ahead`.
+
+        segments [b, t] numbers the documents of a packed row: no token sees another document's. compute_dtype is the type of
+        the activations, by default that in which the network is held. checkpointing keeps the blocks' inputs alone for the
+        backward pass (Chen et al. 2016).
+        """
         past, length = (cache.length if cache is not None else 0), input_ids.shape[1]
         if position_ids is None:
             position_ids = _positions(past, length, attention_mask, input_ids.device)
-        x = self.model.embed_tokens(input_ids)  # [b, t, H]
+        x = self.model.embed_tokens(input_ids).to(compute_dtype or self.dtype)  # [b, t, H]
         turn = rotation(self.config, position_ids, x.dtype)
-        mask = causal_mask(length, past, attention_mask, x.device)
+        mask = causal_mask(length, past, attention_mask, x.device, segments)
+        run = _recomputed if checkpointing else _called
         routings: dict[int, Routing] = {}
         for layer, block in enumerate(self.model.layers):
-            x, routing = block(x, turn, mask, cache)
+            x, routing = run(block, x, turn, mask, cache)
             if routing is not None:
                 routings[layer] = routing
         main = self.model.norm(x)
         if cache is not None:
             cache.advance(length)
-        predicted = self._predict_ahead(main, input_ids, routings) if ahead and cache is None else []
+        predicted = self._predict_ahead(main, input_ids, mask, routings, run) if ahead and cache is None else []
         return Hidden(main, predicted, routings)
 
-    def _predict_ahead(self, main: Tensor, input_ids: Tensor, routings: dict[int, Routing]) -> list[Tensor]:
+    def _predict_ahead(
+        self, main: Tensor, input_ids: Tensor, mask: Tensor | None, routings: dict[int, Routing], run: Callable[..., Any]
+    ) -> list[Tensor]:
         states: list[Tensor] = []
         previous = main
         for depth, module in enumerate(self.mtp, start=1):
-            if input_ids.shape[1] <= depth:
+            length = input_ids.shape[1] - depth
+            if length < 1:
                 break
-            embedding = self.model.embed_tokens(input_ids[:, depth:])
-            positions = torch.arange(embedding.shape[1], device=main.device)[None]
-            turn = rotation(self.config, positions, main.dtype)
-            previous, routings[self.config.num_hidden_layers + depth - 1] = module(previous[:, :-1], embedding, turn)
+            embedding = self.model.embed_tokens(input_ids[:, depth:]).to(main.dtype)
+            turn = rotation(self.config, torch.arange(length, device=main.device)[None], main.dtype)
+            seen = None if mask is None else mask[..., :length, :length]
+            previous, routings[self.config.num_hidden_layers + depth - 1] = run(module, previous[:, :-1], embedding, turn, seen)
             states.append(previous)
         return states
 
-    def loss(
-        self,
-        input_ids: Tensor,
-        targets: Tensor,
-        *,
-        valid: Tensor | None = None,
-        mtp_weight: float = 0.3,
-        balance_weight: float = 0.0,
-        adjustment: LogitAdjustment | None = None,
-    ) -> Loss:
-        """Mean cross entropy of targets [b, t]: the token at each position, or -100 where it is not to be learnt.
+    loss = training_loss
 
-        The state of position p - 1 predicts the target at p. MTP depth k adds mtp_weight / D times its own mean
-        (DeepSeek-V3, equation 25); with weight 0 the modules are not run.
-        `valid` [b, t] says which tokens are not padding, for the expert counts.
-        """
-        hidden = self.hidden(input_ids, ahead=mtp_weight > 0)
-        states, wanted = select_targets(hidden.main, targets, 1)
-        main = cross_entropy(states, self.lm_head, wanted, adjustment) / max(len(wanted), 1)
-        zero = main.new_zeros(())
-        ahead = [self._mtp_loss(states, targets, depth, adjustment) for depth, states in enumerate(hidden.mtp, start=1)]
-        mtp = torch.stack(ahead).mean() if ahead else zero
-        balance = torch.stack([balance_loss(r, len(input_ids)) for r in hidden.routings.values()]).sum() if balance_weight else zero
-        return Loss(
-            total=main + mtp_weight * mtp + balance_weight * balance,
-            main=main,
-            mtp=mtp,
-            balance=balance,
-            expert_counts=expert_counts(hidden.routings, valid),
-            target_tokens=len(wanted),
-        )
-
-    def _mtp_loss(self, states: Tensor, targets: Tensor, depth: int, adjustment: LogitAdjustment | None) -> Tensor:
-        selected, wanted = select_targets(states, targets, depth + 1)
-        if adjustment is not None:
-            positions = (targets[:, 1:] != IGNORED).nonzero()[:, 1] + 1  # of the main loss's targets, in its order
-            adjustment = adjustment.subset(positions > depth)
-        return cross_entropy(selected, self.lm_head, wanted, adjustment) / max(len(wanted), 1)
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type in which the network is held, and computes unless told otherwise; FP8 weights count as their activations' type."""
+        attention = cast(Block, self.model.layers[0]).self_attn
+        return attention.kv_a_layernorm.weight.dtype  # never adapted, never FP8
 
     def new_cache(self, batch_size: int, max_length: int) -> LatentCache:
         """An empty latent cache of the network's type and device."""
-        weight = self.model.embed_tokens.weight
-        return LatentCache(self.config, batch_size, max_length, weight.dtype, weight.device)
+        return LatentCache(self.config, batch_size, max_length, self.dtype, self.model.embed_tokens.weight.device)
 
     def generate(
         self,
@@ -213,15 +200,12 @@ class DeepseekV3(nn.Module):
                 parameter.normal_(0.0, self.config.initializer_range, generator=generator)
 
 
-def expert_counts(routings: dict[int, Routing], valid: Tensor | None) -> dict[int, Tensor]:
-    """Tokens that each expert of each layer got, [E] int64; `valid` [b, t] leaves out padding."""
-    return {layer: r.counts(None if valid is None else routed_tokens(r, valid)) for layer, r in routings.items()}
+def _called(block: Callable[..., Any], *args: Any) -> Any:
+    return block(*args)
 
 
-def routed_tokens(routing: Routing, valid: Tensor) -> Tensor:
-    """Which of the n routed tokens are not padding, [n]; an MTP depth routes the later tokens of `valid` [b, t] only."""
-    covered = len(routing.scores) // len(valid)
-    return valid[:, valid.shape[1] - covered :].flatten()
+def _recomputed(block: Callable[..., Any], *args: Any) -> Any:
+    return checkpoint(block, *args, use_reentrant=False, preserve_rng_state=False)  # nothing in a block is random
 
 
 def _positions(past: int, length: int, attention_mask: Tensor | None, device: torch.device) -> Tensor:

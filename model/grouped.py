@@ -1,0 +1,113 @@
+"""Products of tokens that are sorted by expert with each expert's own weight: one matrix product an expert, no copy of any weight.
+
+PyTorch's own indexing would give every expert a gradient of the whole stack; here an expert's gradient is written where it belongs, and
+only for what is trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+Groups: TypeAlias = tuple[tuple[int, int, int], ...]  # expert, its first row, the row behind its last; experts without tokens are absent
+WeightOf: TypeAlias = Callable[[int, torch.dtype], Tensor]  # an expert's weight [out, in] in that type, detached
+
+
+def groups_of(counts: list[int]) -> Groups:
+    """The rows of each expert when counts[e] tokens for expert e follow those of expert e - 1."""
+    groups, start = [], 0
+    for expert, count in enumerate(counts):
+        if count:
+            groups.append((expert, start, start + count))
+        start += count
+    return tuple(groups)
+
+
+def grouped_linear(x: Tensor, groups: Groups, width: int, weight_of: WeightOf, stack: Tensor | None, own: Mapping[int, Tensor]) -> Tensor:
+    """x [m, in], sorted by expert, times each expert's weight: [m, width].
+
+    Gradients reach x, the tensors of `own` (they stand for the weights of their experts) and, where it is given, `stack`
+    [E, out, in], from which `weight_of` then takes the others.
+    """
+    experts, weights = tuple(own), tuple(own.values())
+    if not torch.is_grad_enabled():
+        return _products(x, groups, width, _chooser(weight_of, experts, weights))
+    out: Tensor = _GroupedLinear.apply(x, groups, width, weight_of, stack, experts, *weights)  # type: ignore[no-untyped-call]
+    return out
+
+
+class _GroupedLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        groups: Groups,
+        width: int,
+        weight_of: WeightOf,
+        stack: Tensor | None,
+        experts: tuple[int, ...],
+        *weights: Tensor,
+    ) -> Tensor:
+        ctx.save_for_backward(x, *weights)
+        ctx.groups, ctx.weight_of, ctx.experts = groups, weight_of, experts
+        ctx.stack_shape = None if stack is None else (stack.shape, stack.dtype)
+        return _products(x, groups, width, _chooser(weight_of, experts, weights))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
+        x, *weights = ctx.saved_tensors
+        needs_x, _, _, _, needs_stack = ctx.needs_input_grad[:5]
+        gradient = gradient.contiguous()
+        x_gradient = _inputs_gradient(ctx, x, weights, gradient) if needs_x else None
+        stack_gradient = _stack_gradient(ctx, x, gradient) if needs_stack else None
+        return x_gradient, None, None, None, stack_gradient, None, *_own_gradients(ctx, x, weights, gradient)
+
+
+def _products(x: Tensor, groups: Groups, width: int, weight: WeightOf) -> Tensor:
+    out = x.new_empty(len(x), width)
+    for expert, start, end in groups:
+        torch.mm(x[start:end], weight(expert, x.dtype).t(), out=out[start:end])
+    return out
+
+
+def _chooser(weight_of: WeightOf, experts: tuple[int, ...], weights: Sequence[Tensor]) -> WeightOf:
+    if not experts:
+        return weight_of
+    own = dict(zip(experts, weights, strict=True))
+    return lambda expert, dtype: own[expert].to(dtype) if expert in own else weight_of(expert, dtype)
+
+
+def _inputs_gradient(ctx: Any, x: Tensor, weights: list[Tensor], gradient: Tensor) -> Tensor:
+    weight, out = _chooser(ctx.weight_of, ctx.experts, weights), torch.empty_like(x)
+    for expert, start, end in ctx.groups:
+        torch.mm(gradient[start:end], weight(expert, x.dtype), out=out[start:end])
+    return out
+
+
+def _stack_gradient(ctx: Any, x: Tensor, gradient: Tensor) -> Tensor:
+    shape, dtype = ctx.stack_shape
+    out = torch.empty(shape, dtype=dtype, device=x.device)
+    routed = {expert for expert, _, _ in ctx.groups} - set(ctx.experts)
+    for expert in range(shape[0]):
+        if expert not in routed:
+            out[expert].zero_()
+    for expert, start, end in ctx.groups:
+        if expert in routed and dtype == x.dtype:
+            torch.mm(gradient[start:end].t(), x[start:end], out=out[expert])
+        elif expert in routed:
+            out[expert] = gradient[start:end].t() @ x[start:end]
+    return out
+
+
+def _own_gradients(ctx: Any, x: Tensor, weights: list[Tensor], gradient: Tensor) -> list[Tensor | None]:
+    needed = dict(zip(ctx.experts, ctx.needs_input_grad[6:], strict=True))
+    rows = {expert: (start, end) for expert, start, end in ctx.groups if needed.get(expert)}
+    return [
+        (gradient[slice(*rows[expert])].t() @ x[slice(*rows[expert])]).to(weight.dtype) if expert in rows else None
+        for expert, weight in zip(ctx.experts, weights, strict=True)
+    ]
