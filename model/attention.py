@@ -41,8 +41,12 @@ class MultiHeadLatentAttention(nn.Module):
         past = cache.length if cache is not None else 0
         if cache is not None:
             latent, k_rope = cache.write(self.layer, latent, k_rope)
-        attend = self._absorbed if past else self._expanded
-        out: Tensor = self.o_proj(attend(q_nope, q_rope, latent, k_rope, mask).flatten(2))
+        if cache is not None and past:
+            to_key, to_value = cache.absorbed(self.layer, lambda: self._split_heads(self.kv_b_proj.real_weight(latent.dtype)))
+            attended = self._absorbed(q_nope, q_rope, latent, k_rope, mask, to_key, to_value)
+        else:
+            attended = self._expanded(q_nope, q_rope, latent, k_rope, mask)
+        out: Tensor = self.o_proj(attended.flatten(2))
         return out
 
     def _queries(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor]:
@@ -65,9 +69,10 @@ class MultiHeadLatentAttention(nn.Module):
         out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=mask is None, scale=self.scale)
         return out[..., : self.value].transpose(1, 2)
 
-    def _absorbed(self, q_nope: Tensor, q_rope: Tensor, latent: Tensor, k_rope: Tensor, mask: Tensor | None) -> Tensor:
+    def _absorbed(
+        self, q_nope: Tensor, q_rope: Tensor, latent: Tensor, k_rope: Tensor, mask: Tensor | None, to_key: Tensor, to_value: Tensor
+    ) -> Tensor:
         """Attention in latent space: kv_b_proj is folded into query and output, the cache is never expanded."""
-        to_key, to_value = self._split_heads(self.kv_b_proj.real_weight(latent.dtype))
         query = _per_head(q_nope, to_key)  # [b, t, heads, rank]
         # Heads and tokens form one dimension: a broadcast product would copy the cache for every head.
         scores = query.flatten(1, 2) @ latent.transpose(-1, -2) + q_rope.flatten(1, 2) @ k_rope.transpose(-1, -2)

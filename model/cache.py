@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from copy import copy
+
 import torch
 from torch import Tensor
 
@@ -28,10 +31,20 @@ class LatentCache:
         self._latents = torch.zeros(*shape, config.kv_lora_rank, dtype=dtype, device=device)
         self._rope_keys = torch.zeros(*shape, config.qk_rope_head_dim, dtype=dtype, device=device)
         self.length = 0
+        self._absorbed: dict[int, tuple[Tensor, Tensor]] = {}
 
     @property
     def nbytes(self) -> int:
         return self._latents.nbytes + self._rope_keys.nbytes
+
+    @property
+    def rows(self) -> int:
+        return self._latents.shape[1]
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of each row that it has room for."""
+        return self._latents.shape[2]
 
     def write(self, layer: int, latent: Tensor, rope_key: Tensor) -> tuple[Tensor, Tensor]:
         """Stores one layer's new entries [b, t, ...] behind the present length; returns all up to there, [b, length + t, ...]."""
@@ -41,6 +54,12 @@ class LatentCache:
         self._rope_keys[row, :, self.length : end] = rope_key
         return self._latents[row, :, :end], self._rope_keys[row, :, :end]
 
+    def absorbed(self, layer: int, make: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """What `make` gives of a layer's weights, made once: they stay as they are as long as a cache is of use."""
+        if layer not in self._absorbed:
+            self._absorbed[layer] = make()
+        return self._absorbed[layer]
+
     def advance(self, tokens: int) -> None:
         """Counts `tokens` as past, once all layers have written them."""
         self.length += tokens
@@ -49,7 +68,28 @@ class LatentCache:
         """Forgets what lies behind the first `length` tokens."""
         self.length = length
 
+    def prefix(self, length: int, max_length: int) -> LatentCache:
+        """A cache of its own with the first `length` tokens and room for `max_length`."""
+        shorter = copy(self)
+        shorter._latents, shorter._rope_keys = (_resized(entries, length, max_length) for entries in (self._latents, self._rope_keys))
+        shorter.length, shorter._absorbed = length, {}
+        return shorter
+
     def reorder(self, rows: Tensor) -> None:
         """Keeps the batch rows named by `rows` [b'], in that order; a row may be repeated or left out."""
         self._latents = self._latents.index_select(1, rows)
         self._rope_keys = self._rope_keys.index_select(1, rows)
+
+    def select(self, slots: Tensor) -> None:
+        """Keeps of each row the tokens named by `slots` [b, m], in that order, and forgets the others."""
+        for entries in (self._latents, self._rope_keys):
+            index = slots[None, :, :, None].expand(len(entries), -1, -1, entries.shape[-1])
+            entries[:, :, : slots.shape[1]] = entries.gather(2, index)
+        self.length = slots.shape[1]
+
+
+def _resized(entries: Tensor, length: int, max_length: int) -> Tensor:
+    layers, rows, _, width = entries.shape
+    resized = entries.new_zeros(layers, rows, max_length, width)
+    resized[:, :, :length] = entries[:, :, :length]
+    return resized

@@ -14,7 +14,7 @@ from model.fingerprint import checkpoint_sha256
 from model.release import Release, base_directory, is_release, read_release
 from model.transformer import DeepseekV3
 
-_BESIDE = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
+BESIDE = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
 
 
 def open_model(path: Path, base: Path | None = None, dtype: torch.dtype = torch.float32) -> tuple[DeepseekV3, Path]:
@@ -48,7 +48,7 @@ def export_release(path: Path, out: Path, base: Path | None = None, dtype: torch
     net, tokenizer = open_model(path, base, dtype)
     save_checkpoint(net, out)
     folders = (tokenizer, _own_base(read_release(path), base))
-    for name in _BESIDE:
+    for name in BESIDE:
         source = next((folder / name for folder in folders if (folder / name).is_file()), None)
         if source:
             shutil.copyfile(source, out / name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -174,15 +174,19 @@ class DeepseekV3(nn.Module):
         max_new_tokens: int,
         *,
         attention_mask: Tensor | None = None,
-        eos_token_id: int | None = None,
+        eos_token_id: int | Sequence[int] | None = None,
         temperature: float = 0.0,
         top_p: float = 1.0,
         speculative: bool = False,
+        draft_tokens: int = 1,
         generator: torch.Generator | None = None,
+        cache: LatentCache | None = None,
     ) -> Tensor:
-        """Continues left-padded prompts [b, t]: see `model.generation.generate`; `speculative` drafts with the MTP module."""
-        run = generate_speculatively if speculative else generate
-        return run(self, input_ids, max_new_tokens, Sampling(temperature, top_p, eos_token_id, generator), attention_mask)
+        """Continues left-padded prompts [b, t]: see `model.generation.generate`; `speculative` drafts with the MTP modules."""
+        sampling = Sampling(temperature, top_p, eos_token_id, generator)
+        if speculative:
+            return generate_speculatively(self, input_ids, max_new_tokens, sampling, attention_mask, cache, draft_tokens).tokens
+        return generate(self, input_ids, max_new_tokens, sampling, attention_mask, cache).tokens
 
     @torch.no_grad()
     def initialize(self, generator: torch.Generator) -> None:

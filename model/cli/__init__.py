@@ -2,6 +2,7 @@
 
 import typer
 
+from model.cli.add_mtp import add_mtp
 from model.cli.chat import chat
 from model.cli.export import export
 from model.cli.generate import generate
@@ -10,6 +11,10 @@ from model.cli.info import info
 from model.cli.pretrain import pretrain
 
 app = typer.Typer(name="model", no_args_is_help=True, help="Checkpoints, bases and released models.")
-for command in (info, generate, chat, export, pretrain):
-    app.command()(command)
-app.command(name="import")(import_)
+app.command()(info)
+app.command()(generate)
+app.command()(chat)
+app.command()(export)
+app.command("import")(import_)
+app.command()(pretrain)
+app.command("add-mtp")(add_mtp)

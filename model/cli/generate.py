@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from model.generation import Generation, Sampling
+    from model.transformer import DeepseekV3
 
 
 def generate(
@@ -14,13 +18,21 @@ def generate(
     prompt: Annotated[str, typer.Option(help="Text to continue.")],
     base: Annotated[Path | None, typer.Option(help="The release's base, if it is not bundled.")] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Stop after so many tokens at the latest.")] = 32,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token, more draws.")] = 0.0,
+    top_p: Annotated[float, typer.Option(help="Draw from the likeliest tokens that make up this share.")] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 0,
+    speculative: Annotated[
+        bool, typer.Option("--speculative", help="Draft with the MTP modules: greedy text is the same, only sooner.")
+    ] = False,
+    draft_tokens: Annotated[int, typer.Option(min=1, help="Tokens to draft at a time.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
-    """Continue a prompt greedily, until the end token."""
+    """Continue a prompt until the end token."""
     import torch
 
     from model.errors import GenerationError
     from model.export import open_model
+    from model.generation import Sampling
     from model.tokenizer import load_tokenizer
 
     net, directory = open_model(model, base)
@@ -28,8 +40,26 @@ def generate(
     ids = tokenizer.encode(prompt)
     if not ids:
         raise GenerationError("The prompt is empty: give --prompt some text.")
-    with torch.inference_mode():
-        output = net.generate(torch.tensor([ids]), max_new_tokens, eos_token_id=tokenizer.eos_token_id)
-    new = output[0, len(ids) :].tolist()
+    sampling = Sampling(temperature, top_p, tokenizer.eos_token_id, torch.Generator().manual_seed(seed))
+    result = _continue(net, ids, max_new_tokens, sampling, draft_tokens if speculative else 0)
+    new = result.tokens[0, len(ids) :].tolist()
     text = tokenizer.decode(new)
-    typer.echo(json.dumps({"prompt": prompt, "text": text, "tokens": len(new)}) if as_json else text)
+    if as_json:
+        typer.echo(json.dumps({"prompt": prompt, "text": text, "tokens": len(new), "acceptance": result.acceptance}))
+        return
+    typer.echo(text)
+    if speculative:
+        typer.echo(f"{result.accepted} of {result.drafted} drafted tokens accepted", err=True)
+
+
+def _continue(net: DeepseekV3, ids: list[int], max_new_tokens: int, sampling: Sampling, draft_tokens: int) -> Generation:
+    import torch
+
+    from model.generation import generate
+    from model.speculation import generate_speculatively
+
+    prompt = torch.tensor([ids])
+    with torch.inference_mode():
+        if draft_tokens:
+            return generate_speculatively(net, prompt, max_new_tokens, sampling, draft_tokens=draft_tokens)
+        return generate(net, prompt, max_new_tokens, sampling)

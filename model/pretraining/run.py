@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import random
 import shutil
 from collections.abc import Callable, Iterator
@@ -24,13 +23,12 @@ from model.pretraining.books import read_chapters, split_passages
 from model.pretraining.bpe import train_tokenizer
 from model.pretraining.recipe import Optimisation, Recipe, find_books
 from model.pretraining.rescale import rescale_states
+from model.pretraining.schedule import warmup_cosine
 from model.pretraining.tasks import RecordTasks
 from model.pretraining.topics import find_topics
 from model.tokenizer import END, PADDING, Tokenizer
 from model.training import Batch, LossTerms, train
 from model.transformer import DeepseekV3
-
-_FLOOR = 0.02  # the learning rate ends at this share of its peak
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +83,7 @@ def _train(net: DeepseekV3, batches: Iterator[Batch], steps: int, settings: Opti
     train(
         net,
         islice(batches, steps),
-        learning_rate=lambda step: _learning_rate(settings, step, steps),
+        learning_rate=warmup_cosine(settings.learning_rate, settings.warmup_steps, steps),
         weight_decay=settings.weight_decay,
         terms=LossTerms(mtp_weight=1.0, bias_update_speed=settings.bias_update_speed),
         on_step=counter,
@@ -110,12 +108,6 @@ def save_base(net: DeepseekV3, tokenizer: Tokenizer, out: Path) -> None:
 def _check_free(out: Path) -> None:
     if out.exists():
         raise CheckpointError(f"{out} exists already: give a new directory")
-
-
-def _learning_rate(settings: Optimisation, step: int, steps: int) -> float:
-    decay = 0.5 * (1 + math.cos(math.pi * step / steps))
-    warm = min(1.0, step / max(settings.warmup_steps, 1))
-    return settings.learning_rate * warm * (_FLOOR + (1 - _FLOOR) * decay)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 import model.loss
-from model.generation import Sampling, _draw
+from model.generation import Sampling, draw, probabilities
 from model.loss import LogitAdjustment, cross_entropy
 from tests.model.configurations import random_network, random_tokens
 
@@ -51,5 +51,22 @@ def test_a_finished_row_repeats_its_end_token() -> None:
 
 def test_top_p_draws_from_the_nucleus_only() -> None:
     logits = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05]])).expand(500, 4)
-    drawn = _draw(logits, Sampling(temperature=1.0, top_p=0.7, generator=torch.Generator().manual_seed(0)))
+    drawn = draw(logits, Sampling(temperature=1.0, top_p=0.7, generator=torch.Generator().manual_seed(0)))
     assert set(drawn.tolist()) == {0, 1}
+
+
+def test_the_nucleus_is_the_smallest_set_that_reaches_top_p() -> None:
+    logits = torch.log(torch.tensor([[0.1, 0.3, 0.05, 0.55]]))
+    expected = torch.tensor([[0.0, 0.3, 0.0, 0.55]]) / 0.85
+    assert torch.allclose(probabilities(logits, Sampling(temperature=1.0, top_p=0.8)), expected)
+
+
+def test_rows_end_at_any_of_several_end_tokens_and_repeat_their_own() -> None:
+    net, tokens = random_network(), random_tokens(12, 2, 5)
+    free = net.generate(tokens, 8)
+    ends = [int(free[0, 6]), int(free[1, 9])]
+    rows = net.generate(tokens, 8, eos_token_id=ends)[:, 5:].tolist()
+    firsts = [next(i for i, token in enumerate(row) if token in ends) for row in rows]
+    for row, first, plain in zip(rows, firsts, free[:, 5:].tolist(), strict=True):
+        assert row[:first] == plain[:first] and set(row[first:]) == {row[first]}
+    assert len(rows[0]) == max(firsts) + 1
