@@ -31,6 +31,7 @@ class PeftAdapter:
     config: dict[str, Any]
     tensors: dict[str, NDArray[np.float32]]
     left_out: tuple[str, ...] = ()  # tensors of multi-token prediction, which transformers does not build
+    shares_head: bool = False  # the adapted head is the embedding too: equal logits, but peft's merge would change both
 
 
 @dataclass(slots=True)
@@ -62,8 +63,8 @@ def to_peft(config: ModelConfig, adapter: AdapterConfig, experts: Experts, tenso
             _add_module(draft, tensor.name.removesuffix(LORA_A), tensors)
     for layer in sorted(layer for layer, chosen in experts.items() if chosen and layer < config.num_hidden_layers):
         _add_experts(draft, config, adapter.expert_rank, layer, experts[layer], tensors)
-    kept = {tensor.name for tensor in main}
-    return PeftAdapter(_adapter_config(adapter, draft), draft.tensors, tuple(t.name for t in layout if t.name not in kept))
+    left_out = tuple(tensor.name for tensor in layout if _is_mtp(config, tensor.name))
+    return PeftAdapter(_adapter_config(adapter, draft), draft.tensors, left_out, config.tie_word_embeddings and "lm_head" in draft.modules)
 
 
 def _is_mtp(config: ModelConfig, name: str) -> bool:
@@ -144,5 +145,5 @@ def _adapter_config(adapter: AdapterConfig, draft: _Draft) -> dict[str, Any]:
         "target_modules": sorted(draft.modules),
         "target_parameters": sorted(draft.parameters),
         "rank_pattern": {name: rank for name, rank in sorted(ranks.items()) if rank != adapter.lora_rank},
-        "alpha_pattern": {name: 2 * adapter.lora_alpha for name in sorted(draft.fused)},
+        "alpha_pattern": dict.fromkeys(sorted(draft.fused), 2 * adapter.lora_alpha),
     }

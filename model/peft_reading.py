@@ -88,9 +88,7 @@ def _factors(tensors: Mapping[str, NDArray[Any]]) -> dict[str, tuple[Array, Arra
         if not (name.startswith(PREFIX) and name.endswith((LORA_A, LORA_B))):
             raise AdapterError(f"Tensor {name} is no LoRA factor of a linear projection: save the adapter without weights of the base.")
         if values.ndim != 2 or not values.size:
-            raise AdapterError(
-                f"Tensor {name} has shape {list(values.shape)}, and a LoRA factor has two dimensions: save the adapter again."
-            )
+            raise AdapterError(f"Tensor {name} has shape {list(values.shape)}, and a LoRA factor has two dimensions: save it again.")
     factors = {}
     for module in sorted({name.removesuffix(LORA_A).removesuffix(LORA_B) for name in tensors}):
         if module + LORA_A not in tensors or module + LORA_B not in tensors:
@@ -135,9 +133,7 @@ def _unstacked(config: ModelConfig, settings: PeftSettings, module: str, lora_a:
     parameter = parameters.get((lora_a.shape[1], lora_b.shape[0]))
     if parameter is None or len(lora_a) % experts:
         shapes = f"{list(lora_a.shape)} and {list(lora_b.shape)}"
-        raise AdapterError(
-            f"The LoRA factors of {module} have shapes {shapes}, which fit no stack of {experts} experts: give its own base."
-        )
+        raise AdapterError(f"The LoRA factors of {module} have shapes {shapes}, not those of {experts} stacked experts: give its own base.")
     inner, outer = lora_a.reshape(experts, -1, lora_a.shape[1]), lora_b.reshape(len(lora_b), -1, experts).transpose(2, 0, 1)
     rank = inner.shape[1]
     scaling = settings.scaling(f"{re.sub(r'(.base_layer)+$', '', module)}.{parameter}", rank)
@@ -181,9 +177,9 @@ def _adapter(settings: PeftSettings, modules: _Pairs, experts: _ExpertPairs) -> 
     ranks = [pair.rank for *_, pair in _flat(experts)]
     return AdapterConfig(
         lora_rank=settings.r,
-        lora_alpha=settings.r * settings.per_alpha(settings.r) * settings.lora_alpha or 1.0,
+        lora_alpha=settings.lora_alpha * (settings.r / settings.divisor(settings.r)),
         targets=tuple(modules),
         rank_pattern={module: pair.rank for module, pair in modules.items() if pair.rank != settings.r},
-        expert_rank=max(ranks, default=AdapterConfig.expert_rank),
+        expert_rank=max(ranks, default=AdapterConfig().expert_rank),
         mtp=False,
     )

@@ -12,10 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from model.layout import AdapterError
 
 # Targets and ranks show in the tensors themselves; the rest is about training, loading or other modules than the adapter's.
-_WITHOUT_EFFECT = frozenset(
-    "task_type auto_mapping peft_version base_model_name_or_path revision inference_mode target_modules exclude_modules lora_dropout "
-    "layers_to_transform layers_pattern rank_pattern megatron_core qalora_group_size eva_config runtime_config ensure_weight_tying".split()
-)
+_TRAINING = {"task_type", "inference_mode", "lora_dropout", "eva_config", "runtime_config", "peft_version"}
+_LOADING = {"auto_mapping", "base_model_name_or_path", "revision", "megatron_core", "qalora_group_size", "ensure_weight_tying"}
+_TARGETS = {"target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "rank_pattern"}
+_WITHOUT_EFFECT = frozenset(_TRAINING | _LOADING | _TARGETS)
 
 
 class PeftSettings(BaseModel):
@@ -25,7 +25,7 @@ class PeftSettings(BaseModel):
 
     peft_type: Literal["LORA"]
     r: int = Field(default=8, ge=1)
-    lora_alpha: float = Field(default=8, allow_inf_nan=False)
+    lora_alpha: float = Field(default=8, gt=0, allow_inf_nan=False)
     use_rslora: bool = False
     bias: Literal["none"] = "none"
     init_lora_weights: Literal[True, False, None, "gaussian", "orthogonal", "eva"] = True  # others change the base's weights
@@ -36,11 +36,11 @@ class PeftSettings(BaseModel):
         """The factor of B A on the module or parameter `name`: the first pattern that equals the end of its name gives alpha."""
         patterns = self.alpha_pattern or {}
         alpha = next((patterns[key] for key in patterns if re.match(rf"(.*\.)?({key})$", name)), self.lora_alpha)
-        return self.per_alpha(rank) * alpha
+        return alpha / self.divisor(rank)
 
-    def per_alpha(self, rank: int) -> float:
-        """1 / r, and 1 / sqrt(r) with rank-stabilised LoRA (Kalajdzievski 2023)."""
-        return 1 / math.sqrt(rank) if self.use_rslora else 1 / rank
+    def divisor(self, rank: int) -> float:
+        """r, and sqrt(r) with rank-stabilised LoRA (Kalajdzievski 2023)."""
+        return math.sqrt(rank) if self.use_rslora else rank
 
     def name_of(self, module: str) -> str:
         """The name that patterns are matched with: that of the weight where `target_parameters` names it."""
