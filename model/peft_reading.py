@@ -86,7 +86,7 @@ def _factors(tensors: Mapping[str, NDArray[Any]]) -> dict[str, tuple[Array, Arra
     """A and B by module; every tensor must be one of the two."""
     for name, values in tensors.items():
         if not (name.startswith(PREFIX) and name.endswith((LORA_A, LORA_B))):
-            raise AdapterError(f"Tensor {name} is no LoRA factor of a linear projection: save the adapter without weights of the base.")
+            raise AdapterError(f"Tensor {name} is no LoRA factor of a projection: save plain LoRA, with save_embedding_layers=False.")
         if values.ndim != 2 or not values.size:
             raise AdapterError(f"Tensor {name} has shape {list(values.shape)}, and a LoRA factor has two dimensions: save it again.")
     factors = {}

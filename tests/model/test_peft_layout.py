@@ -154,7 +154,7 @@ def test_an_exported_adapter_comes_back_bit_for_bit(drawn: Any, seed: int, unmov
     assert again.config == written.config and from_peft(config, again.config, again.tensors).adapter == found.adapter
 
 
-def trained_by_peft(folder: Path, net: DeepseekV3, **fields: Any) -> torch.Tensor:
+def trained_by_peft(folder: Path, net: DeepseekV3, save_embedding_layers: Any = "auto", **fields: Any) -> torch.Tensor:
     """Trains an adapter by two steps of peft on transformers' model, saves it as peft does, and gives back its logits."""
     torch.manual_seed(0)
     save_checkpoint(net, folder / "base")
@@ -166,7 +166,7 @@ def trained_by_peft(folder: Path, net: DeepseekV3, **fields: Any) -> torch.Tenso
         tokens = random_tokens(step, 4, 16)
         adapted(tokens, labels=tokens).loss.backward()
         optimiser.step()
-    adapted.save_pretrained(folder / "adapter")
+    adapted.save_pretrained(folder / "adapter", save_embedding_layers=save_embedding_layers)
     with torch.no_grad():
         logits: torch.Tensor = adapted.eval()(random_tokens(9, 2, 9)).logits
     return logits
@@ -176,6 +176,11 @@ TRAINED: dict[str, dict[str, Any]] = {
     "attention": {"r": 4, "lora_alpha": 8, "target_modules": ATTENTION, "lora_dropout": 0.1},
     "patterns": {"target_modules": ATTENTION, "rank_pattern": {"o_proj": 2}, "alpha_pattern": {"o_proj": 3, r"layers.1.*q_proj": 24}},
     "rank_stabilised": {"r": 6, "target_modules": ATTENTION, "use_rslora": True, "rank_pattern": {"o_proj": 3}},
+    "weights": {
+        "target_modules": ["kv_b_proj"],
+        "target_parameters": ["self_attn.o_proj.weight", "mlp.shared_experts.up_proj.weight"],
+        "alpha_pattern": {"o_proj.weight": 3, "up_proj": 5, "kv_b_proj": 7},
+    },
     "regular_expression": {"target_modules": r".*layers\.[12]\.self_attn\.(q|o)_proj"},
     "experts": {"r": 3, "lora_alpha": 8, "target_modules": [], "target_parameters": EXPERT_PARAMETERS},
     "experts_down": {"r": 3, "target_modules": [], "target_parameters": EXPERT_PARAMETERS[1:]},
@@ -202,6 +207,20 @@ def test_an_adapter_that_peft_trained_is_merged_and_exported(tmp_path: Path) -> 
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32)
     with torch.no_grad():
         assert relative_error(merged(random_tokens(9, 2, 9)).logits, theirs) < 1e-5
+
+
+@pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers` to `True`:UserWarning")
+@pytest.mark.parametrize("save_embedding_layers", ["auto", False])
+def test_the_base_s_head_beside_the_head_s_factors_is_refused(tmp_path: Path, save_embedding_layers: Any) -> None:
+    fields = {"r": 4, "target_modules": ["lm_head", "o_proj"]}
+    theirs = trained_by_peft(tmp_path, random_network(), save_embedding_layers, **fields)
+    if save_embedding_layers == "auto":
+        with pytest.raises(AdapterError, match=r"lm_head.base_layer.weight is no LoRA factor .* save_embedding_layers=False"):
+            open_model(tmp_path / "adapter", tmp_path / "base")
+        return
+    opened, _ = open_model(tmp_path / "adapter", tmp_path / "base")
+    with torch.no_grad():
+        assert relative_error(opened(random_tokens(9, 2, 9)).logits, theirs) < 1e-5
 
 
 @pytest.mark.parametrize("prefix", ["model.layers.1.mlp.experts.", ""])
