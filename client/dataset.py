@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -13,11 +15,10 @@ from numpy.typing import NDArray
 from client.errors import RecordError
 from client.records import Record, Records
 from client.template import Template, parse_template
+from model.chat import ROLES, Piece
+from model.errors import TokenizerError
 from model.tokenizer import Tokenizer
 from protocols.plan import RecordTemplates
-
-Part = tuple[str, bool]  # text, and whether it is learnt
-_ROLES = {"system": "", "user": "User: ", "assistant": "Assistant:"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ def build_dataset(records: Sequence[Record], templates: RecordTemplates, tokeniz
     Raises:
         RecordError: a record is too long and the plan says so, a prompt or target is empty, or a chat is malformed.
     """
-    render = _chat_renderer(templates.messages) if templates.messages else _template_renderer(templates)
+    render = _chat_renderer(templates.messages, tokenizer) if templates.messages else _template_renderer(templates, tokenizer.end)
     encoded = _encode_all([render(record.values, record.place) for record in records], tokenizer)
     examples, truncated, dropped = [], 0, 0
     for record, example in zip(records, encoded, strict=True):
@@ -82,16 +83,17 @@ def build_dataset(records: Sequence[Record], templates: RecordTemplates, tokeniz
     return Dataset(tuple(examples), truncated, dropped)
 
 
-def _encode_all(rendered: Sequence[Sequence[Part]], tokenizer: Tokenizer) -> list[Example]:
-    ids = iter(tokenizer.encode_all([text for parts in rendered for text, _ in parts]))
-    return [_example([(text, learnt, next(ids)) for text, learnt in parts], tokenizer.eos_token_id) for parts in rendered]
+def _encode_all(rendered: Sequence[Sequence[Piece]], tokenizer: Tokenizer) -> list[Example]:
+    records = [[list(stretch) for _, stretch in groupby(pieces, attrgetter("learnt"))] for pieces in rendered]
+    ids = iter(tokenizer.encode_pieces([[(piece.text, piece.own) for piece in stretch] for record in records for stretch in record]))
+    return [_example(record, [next(ids) for _ in record]) for record in records]
 
 
-def _example(parts: Sequence[tuple[str, bool, list[int]]], end: int) -> Example:
-    ids = [[*tokens, end] if learnt else tokens for _, learnt, tokens in parts]
-    learnt = np.repeat([learnt for _, learnt, _ in parts], [len(tokens) for tokens in ids])
-    targets = [text for text, is_learnt, _ in parts if is_learnt]
-    last = max(index for index, (_, is_learnt, _) in enumerate(parts) if is_learnt)
+def _example(stretches: Sequence[Sequence[Piece]], ids: Sequence[list[int]]) -> Example:
+    """Stretches of a record that are learnt or given by turns, and their tokens; a learnt one's last piece is its end."""
+    learnt = np.repeat([stretch[0].learnt for stretch in stretches], [len(tokens) for tokens in ids])
+    targets = ["".join(piece.text for piece in stretch[:-1]) for stretch in stretches if stretch[0].learnt]
+    last = max(index for index, stretch in enumerate(stretches) if stretch[0].learnt)
     return Example(
         tokens=np.array([token for tokens in ids for token in tokens], np.int32),
         learnt=learnt,
@@ -101,14 +103,15 @@ def _example(parts: Sequence[tuple[str, bool, list[int]]], end: int) -> Example:
     )
 
 
-def _template_renderer(templates: RecordTemplates) -> Callable[[Any, str], list[Part]]:
+def _template_renderer(templates: RecordTemplates, end: str) -> Callable[[Any, str], list[Piece]]:
     prompt, target = parse_template(templates.prompt, "records.prompt"), parse_template(templates.target, "records.target")
 
-    def render(values: dict[str, str], place: str) -> list[Part]:
+    def render(values: dict[str, str], place: str) -> list[Piece]:
         text = target.render(values)
         if not text:
             raise RecordError(f"{place}: the record's target is empty; leave the record out, or fill the fields of the plan's target")
-        return [(prompt.render(values), False), (text, True)]
+        given = Piece(prompt.render(values), own=False)
+        return [given, Piece(text, own=False, learnt=True), Piece(end, own=True, learnt=True)]
 
     return render
 
@@ -120,7 +123,7 @@ def _shortened(record: Record, templates: RecordTemplates, tokenizer: Tokenizer,
             f"{record.place}: the record has {length} tokens, more than records.max_tokens = {templates.max_tokens}; raise it, "
             f"or set too_long to {'drop' if templates.messages else 'truncate or drop'}"
         )
-    render = _template_renderer(templates)
+    render = _template_renderer(templates, tokenizer.end)
     fields = _cuttable(templates)
     values = dict(record.values)
     while length > templates.max_tokens:
@@ -147,33 +150,33 @@ def _cut(value: str, excess: int, tokenizer: Tokenizer) -> str:
     return value[: min(len(kept), len(value) - 1)]
 
 
-def _chat_renderer(field: str) -> Callable[[Any, str], list[Part]]:
-    return lambda values, place: _chat_parts(_turns(values[field], field, place))
+def _chat_renderer(field: str, tokenizer: Tokenizer) -> Callable[[Any, str], list[Piece]]:
+    """Renders by the checkpoint's template; every assistant's turn is learnt.
+
+    Raises:
+        TokenizerError: the template cannot be used for training.
+    """
+    if tokenizer.turn_end() is None:
+        raise TokenizerError("The checkpoint's chat template ends an assistant's turn with no control token, so no end could be learnt")
+
+    def render(values: dict[str, str], place: str) -> list[Piece]:
+        try:
+            return tokenizer.chat.parts(_messages(values[field], field, place))
+        except TokenizerError as error:
+            raise RecordError(f"{place}: {error}") from None
+
+    return render
 
 
-def _chat_parts(turns: Sequence[tuple[str, str]]) -> list[Part]:
-    """DeepSeek's chat form: "User: ...", blank line, "Assistant: ..." and the end token; assistant turns are learnt."""
-    parts: list[Part] = []
-    given = ""
-    for role, content in turns:
-        given += _ROLES[role]
-        if role == "assistant":
-            parts += [(given, False), (f" {content}", True)]
-            given = ""
-        else:
-            given += f"{content}\n\n"
-    return parts
-
-
-def _turns(text: str, field: str, place: str) -> list[tuple[str, str]]:
+def _messages(text: str, field: str, place: str) -> list[dict[str, str]]:
     shape = '{"role": system, user or assistant, "content": text}'
     wrong = RecordError(f"{place}: field {field} is not a chat; it must be a list of {shape} that ends with an assistant turn")
     try:
-        messages = json.loads(text)
-        turns = [(message["role"], message["content"]) for message in messages]
+        messages = [{"role": message["role"], "content": message["content"]} for message in json.loads(text)]
+        json.dumps(messages, ensure_ascii=False).encode()  # JSON can hold half a surrogate pair, which is no text
     except (ValueError, TypeError, KeyError):
         raise wrong from None
-    good = all(isinstance(role, str) and role in _ROLES and isinstance(content, str) for role, content in turns)
-    if not good or not turns or turns[-1][0] != "assistant" or not turns[-1][1]:
+    good = all(isinstance(message["content"], str) and message["role"] in ROLES for message in messages)
+    if not good or not messages or messages[-1]["role"] != "assistant" or not messages[-1]["content"]:
         raise wrong
-    return turns
+    return messages

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 import numpy as np
 import torch
@@ -60,8 +61,9 @@ def exact_match(net: DeepseekV3, examples: Sequence[Example], tokenizer: Tokeniz
         longest = max(len(example.tokens) - example.prompt_length for example in batch)
         device = net.model.embed_tokens.weight.device
         # What has not ended a token after the longest target is wrong whatever follows.
-        answers = net.generate(prompts.to(device), longest + 1, eos_token_id=tokenizer.eos_token_id)[:, prompts.shape[1] :].tolist()
-        right += sum(_text(ids, tokenizer).strip() == example.target.strip() for ids, example in zip(answers, batch, strict=True))
+        end = tokenizer.closing(batch[0].tokens)
+        answers = net.generate(prompts.to(device), longest + 1, eos_token_id=end)[:, prompts.shape[1] :].tolist()
+        right += sum(_text(ids, end, tokenizer).strip() == example.target.strip() for ids, example in zip(answers, batch, strict=True))
     return MetricSums(float(right), len(examples))
 
 
@@ -78,9 +80,8 @@ def bits_per_byte(net: DeepseekV3, examples: Sequence[Example]) -> MetricSums:
     return MetricSums(bits, sum(example.target_bytes for example in examples))
 
 
-def _text(ids: list[int], tokenizer: Tokenizer) -> str:
-    end = ids.index(tokenizer.eos_token_id) if tokenizer.eos_token_id in ids else len(ids)
-    return tokenizer.decode(ids[:end])
+def _text(ids: list[int], end: int | None, tokenizer: Tokenizer) -> str:
+    return tokenizer.decode(takewhile(lambda token: token != end, ids))
 
 
 def _by_length(examples: Sequence[Example]) -> Iterator[list[Example]]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
 from client.batches import collate
 from client.choices import LabelPrior, PriorCorrection
 from client.dataset import Example
@@ -62,7 +60,7 @@ def train_locally(
         loss_sum=result.loss_sum,
         examples=result.examples,
         tokens=result.target_tokens,
-        expert_tokens={layer: np.asarray(counts, np.int64) for layer, counts in result.expert_counts.items()},
+        expert_tokens={layer: counts.cpu().numpy() for layer, counts in result.expert_counts.items()},
     )
 
 

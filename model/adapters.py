@@ -18,13 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from model.expert_adapters import FullExperts, LoRAExperts
+from model.fp8 import FP8
 from model.layers import Linear, Projection
 from model.layout import AdapterConfig, AdapterError, AdapterTensor, Experts, adapter_layout, check_state
 from model.lora import LoRALinear
 from model.moe import ExpertProjection, MoE
 from model.transformer import DeepseekV3
-
-FP8_TYPES = (torch.float8_e4m3fn,)
 
 
 @dataclass(slots=True)
@@ -123,12 +122,12 @@ def detach_adapters(net: DeepseekV3) -> None:
         moe.experts.adapter = None
     net.attached = None
     for parameter in net.parameters():
-        parameter.requires_grad_(parameter.dtype not in FP8_TYPES)
+        parameter.requires_grad_(parameter.dtype != FP8)
 
 
 def _refuse_fp8(net: DeepseekV3, attached: Attached) -> None:
-    held = [path for path, projection in attached.wrapped.items() if projection.weight.dtype in FP8_TYPES]
-    held += [f"layer {n}" for n, moe in enumerate(_mixtures(net)) if moe.experts.adapter and moe.experts.down_proj.dtype in FP8_TYPES]
+    held = [path for path, projection in attached.wrapped.items() if projection.weight.dtype == FP8]
+    held += [f"layer {n}" for n, moe in enumerate(_mixtures(net)) if moe.experts.adapter and moe.experts.down_proj.dtype == FP8]
     if held:
         raise AdapterError(f"{held[0]} is held in FP8, where an adapter cannot be merged: load the base as float32 or bfloat16.")
 

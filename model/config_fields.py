@@ -20,7 +20,13 @@ _FOREIGN = {
     "compress_rates": "belongs to DeepSeek-V4",
     "hc_mult": "belongs to DeepSeek-V4",
     "o_lora_rank": "belongs to DeepSeek-V4",
-    "quantization_config": "says that the weights are quantised",
+}
+_FP8: dict[str, tuple[object, ...]] = {  # quantization_config: what is asked for first; None where it may be absent
+    "quant_method": ("fp8",),
+    "fmt": ("e4m3", None),
+    "weight_block_size": ([128, 128],),
+    "activation_scheme": ("dynamic", None),
+    "scale_fmt": ("ue8m0", None),
 }
 _FIXED = {"hidden_act": "silu", "mlp_bias": False, "moe_layer_freq": 1, "partial_rotary_factor": 1}
 
@@ -77,14 +83,22 @@ def as_floats(owner: Any, values: Mapping[str, Any]) -> dict[str, Any]:
 def check_foreign(content: Mapping[str, Any]) -> None:
     """Refuses what belongs to another network, and switches whose other positions are not supported."""
     for name, whose in _FOREIGN.items():
-        require(not content.get(name), f"{name} {whose}, which is not supported: give a DeepSeek-V3 or V2 checkpoint in 16 or 32 bits")
+        require(not content.get(name), f"{name} {whose}, which is not supported: give a DeepSeek-V3 or V2 checkpoint")
     for name, value in _FIXED.items():
         _require_equal(content, name, value, str(value).lower())
+    _check_quantization(content.get("quantization_config") or {})
     heads, rope, nope = (content.get(name) for name in ("num_attention_heads", "qk_rope_head_dim", "qk_nope_head_dim"))
     _require_equal(content, "num_key_value_heads", heads, "num_attention_heads")
     _require_equal(content, "head_dim", rope, "qk_rope_head_dim")
     if isinstance(rope, int) and isinstance(nope, int):
         _require_equal(content, "qk_head_dim", rope + nope, "qk_nope_head_dim + qk_rope_head_dim")
+
+
+def _check_quantization(content: Any) -> None:
+    require(isinstance(content, Mapping), f"quantization_config must be an object, and is {reprlib.repr(content)}")
+    for name, allowed in _FP8.items() if content else ():
+        fits = content.get(name) in allowed
+        require(fits, f"quantization_config.{name} must be {allowed[0]}, and is {reprlib.repr(content.get(name))}")
 
 
 def _require_equal(content: Mapping[str, Any], name: str, value: Any, wording: str) -> None:

@@ -12,7 +12,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from model.grouped import Groups, WeightOf
+from model.grouped import Groups, WeightOf, add_rows
 from model.lora import LoRAPair
 from model.moe import ExpertProjection
 
@@ -80,7 +80,7 @@ class LoRAExperts(_AdaptedExperts):
         rows = torch.cat([torch.arange(start, end, device=x.device) for _, start, end in mine])
         parts = x.index_select(0, rows).split([end - start for _, start, end in mine])
         added = [self._low_rank(expert, projection, part) for (expert, _, _), part in zip(mine, parts, strict=True)]
-        return out.index_add_(0, rows, torch.cat(added))
+        return add_rows(out, rows, torch.cat(added))
 
     def _low_rank(self, expert: int, projection: ExpertProjection, x: Tensor) -> Tensor:
         adapted = cast(nn.ModuleDict, self.experts[str(expert)])

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from model.routing import Routing
+from model.routing import Routing, routed_tokens
 from model.training import Batch
-from model.transformer import DeepseekV3, routed_tokens
+from model.transformer import DeepseekV3
 
 
 def token_affinity(net: DeepseekV3, batches: Iterable[Batch]) -> dict[int, Tensor]:

@@ -52,8 +52,9 @@ class _GroupedLinear(torch.autograd.Function):
         experts: tuple[int, ...],
         *weights: Tensor,
     ) -> Tensor:
-        ctx.save_for_backward(x, *weights)
-        ctx.groups, ctx.weight_of, ctx.experts = groups, weight_of, experts
+        _, _, _, _, *trained = ctx.needs_input_grad
+        ctx.save_for_backward(x if any(trained) else None, *weights)
+        ctx.groups, ctx.weight_of, ctx.experts, ctx.width = groups, weight_of, experts, x.shape[1]
         ctx.stack_shape = None if stack is None else (stack.shape, stack.dtype)
         return _products(x, groups, width, _chooser(weight_of, experts, weights))
 
@@ -63,7 +64,7 @@ class _GroupedLinear(torch.autograd.Function):
         x, *weights = ctx.saved_tensors
         needs_x, _, _, _, needs_stack = ctx.needs_input_grad[:5]
         gradient = gradient.contiguous()
-        x_gradient = _inputs_gradient(ctx, x, weights, gradient) if needs_x else None
+        x_gradient = _inputs_gradient(ctx, weights, gradient) if needs_x else None
         stack_gradient = _stack_gradient(ctx, x, gradient) if needs_stack else None
         return x_gradient, None, None, None, stack_gradient, None, *_own_gradients(ctx, x, weights, gradient)
 
@@ -82,10 +83,10 @@ def _chooser(weight_of: WeightOf, experts: tuple[int, ...], weights: Sequence[Te
     return lambda expert, dtype: own[expert].to(dtype) if expert in own else weight_of(expert, dtype)
 
 
-def _inputs_gradient(ctx: Any, x: Tensor, weights: list[Tensor], gradient: Tensor) -> Tensor:
-    weight, out = _chooser(ctx.weight_of, ctx.experts, weights), torch.empty_like(x)
+def _inputs_gradient(ctx: Any, weights: list[Tensor], gradient: Tensor) -> Tensor:
+    weight, out = _chooser(ctx.weight_of, ctx.experts, weights), gradient.new_empty(len(gradient), ctx.width)
     for expert, start, end in ctx.groups:
-        torch.mm(gradient[start:end], weight(expert, x.dtype), out=out[start:end])
+        torch.mm(gradient[start:end], weight(expert, gradient.dtype), out=out[start:end])
     return out
 
 
@@ -111,3 +112,46 @@ def _own_gradients(ctx: Any, x: Tensor, weights: list[Tensor], gradient: Tensor)
         (gradient[slice(*rows[expert])].t() @ x[slice(*rows[expert])]).to(weight.dtype) if expert in rows else None
         for expert, weight in zip(ctx.experts, weights, strict=True)
     ]
+
+
+def combine(out: Tensor, weights: Tensor, source: Tensor, tokens: int) -> Tensor:
+    """Each token's weighted sum of its experts' outputs: out [m, H], weights [m] and source [m], the token of a row, to [tokens, H].
+
+    PyTorch's own operations would keep the weighted outputs too for the backward pass.
+    """
+    mixed: Tensor = _Combine.apply(out, weights, source, tokens)  # type: ignore[no-untyped-call]
+    return mixed
+
+
+class _Combine(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, out: Tensor, weights: Tensor, source: Tensor, tokens: int) -> Tensor:
+        ctx.save_for_backward(out, weights, source)
+        return out.new_zeros(tokens, out.shape[1]).index_add_(0, source, out * weights[:, None].to(out.dtype))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        out, weights, source = ctx.saved_tensors
+        rows = gradient.index_select(0, source)
+        return rows * weights[:, None].to(out.dtype), (rows * out).sum(-1).to(weights.dtype), None, None
+
+
+def add_rows(out: Tensor, rows: Tensor, added: Tensor) -> Tensor:
+    """Adds `added` [n, width] in place to the rows [n] of out [m, width]; as above, nothing is kept for the backward pass but `rows`."""
+    changed: Tensor = _AddRows.apply(out, rows, added)  # type: ignore[no-untyped-call]
+    return changed
+
+
+class _AddRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, out: Tensor, rows: Tensor, added: Tensor) -> Tensor:
+        ctx.mark_dirty(out)
+        ctx.save_for_backward(rows)
+        return out.index_add_(0, rows, added)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, Tensor]:
+        (rows,) = ctx.saved_tensors
+        return gradient, None, gradient.index_select(0, rows)

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import safe_open
-
-from model.config import ModelConfig, read_config
-from model.fingerprint import checkpoint_sha256, tensor_files
+from model.config import V2, ModelConfig, read_config
+from model.fingerprint import checkpoint_sha256
+from model.headers import BYTES, StoredTensor, read_headers
+from model.matching import SCALE, count_mtp
+from model.memory import HeldBase
 
 _MTP_COPIES = ("embed_tokens.weight", "shared_head.head.weight")
 _LAYER = re.compile(r"model\.layers\.(\d+)\.")
+_NORM = "model.layers.0.self_attn.kv_a_layernorm.weight"  # never FP8: its type is that of the activations, as in `DeepseekV3.dtype`
 
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
     """Sizes of a checkpoint; parameters are counted without the multi-token prediction modules, which have a count of their own."""
 
+    architecture: str
+    layout: str  # DeepSeek-V2 or DeepSeek-V3
     parameters: int
     active_parameters: int  # what one token passes through: num_experts_per_tok of the routed experts
+    mtp_modules: int
     mtp_parameters: int
-    cache_bytes_per_token: int  # latent and rotary key of every layer, in the stored type (16 bits where that is FP8)
+    stored_bytes: Mapping[str, int]  # by type
+    cache_bytes_per_token: int  # latent and rotary key of every layer, in the type of the activations
     sha256: str
 
 
@@ -34,36 +39,51 @@ def count_checkpoint(directory: Path) -> Inventory:
     Raises:
         CheckpointError, ConfigError: it is not a checkpoint of this architecture.
     """
-    config, sha256 = read_config(directory), checkpoint_sha256(directory)
+    config, stored = read_config(directory), read_headers(directory)
     total = routed = mtp = 0
-    width = 2
-    for name, dtype, size in _tensors(directory):
-        if name == "model.embed_tokens.weight":
-            width = 4 if dtype == "F32" else 2
-        if name.endswith(("_scale_inv", "e_score_correction_bias")):
+    sizes: dict[str, int] = {}
+    for name, tensor in stored.items():
+        sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + tensor.size
+        if name.endswith((SCALE, "e_score_correction_bias")):
             continue
         if _is_mtp(name, config):
-            mtp += 0 if name.endswith(_MTP_COPIES) else size
+            mtp += 0 if name.endswith(_MTP_COPIES) else tensor.elements
             continue
-        total += size
-        routed += size if ".mlp.experts." in name else 0
-    active = total - routed + routed * config.num_experts_per_tok // config.n_routed_experts
-    per_layer = config.kv_lora_rank + config.qk_rope_head_dim
-    return Inventory(total, active, mtp, per_layer * config.num_hidden_layers * width, sha256)
+        total += tensor.elements
+        routed += tensor.elements if ".mlp.experts." in name else 0
+    return Inventory(
+        architecture=config.architecture,
+        layout="DeepSeek-V2" if config.architecture == V2 else "DeepSeek-V3",
+        parameters=total,
+        active_parameters=total - routed + routed * config.num_experts_per_tok // config.n_routed_experts,
+        mtp_modules=count_mtp(config, stored),
+        mtp_parameters=mtp,
+        stored_bytes=dict(sorted(sizes.items())),
+        cache_bytes_per_token=(config.kv_lora_rank + config.qk_rope_head_dim) * config.num_hidden_layers * _activation_bytes(stored),
+        sha256=checkpoint_sha256(directory),
+    )
 
 
 def count_held(directory: Path) -> int:
     """Elements that the network holds in memory; MTP modules share the main model's embedding and head."""
-    config = read_config(directory)
-    return sum(size for name, _, size in _tensors(directory) if not (_is_mtp(name, config) and name.endswith(_MTP_COPIES)))
+    return sum(tensor.elements for tensor in _held(read_config(directory), read_headers(directory)))
 
 
-def _tensors(directory: Path) -> Iterator[tuple[str, str, int]]:
-    for path in tensor_files(directory):
-        with safe_open(path, framework="np") as file:
-            for name in file.keys():  # noqa: SIM118  not a mapping
-                stored = file.get_slice(name)
-                yield name, stored.get_dtype(), math.prod(stored.get_shape())
+def held_base(directory: Path) -> HeldBase:
+    """What of a checkpoint decides the memory that training on it takes, when it is held in its stored types."""
+    config, stored = read_config(directory), read_headers(directory)
+    held = _held(config, stored)
+    # An expert's gate and up are multiplied as one weight.
+    fp8 = [tensor.elements * (2 if ".mlp.experts." in tensor.name else 1) for tensor in held if tensor.dtype == "F8_E4M3"]
+    return HeldBase(sum(tensor.size for tensor in held), _activation_bytes(stored), max(fp8, default=0))
+
+
+def _held(config: ModelConfig, stored: Mapping[str, StoredTensor]) -> list[StoredTensor]:
+    return [tensor for name, tensor in stored.items() if not (_is_mtp(name, config) and name.endswith(_MTP_COPIES))]
+
+
+def _activation_bytes(stored: Mapping[str, StoredTensor]) -> int:
+    return BYTES[stored[_NORM].dtype] if _NORM in stored else 2
 
 
 def _is_mtp(name: str, config: ModelConfig) -> bool:

@@ -36,7 +36,7 @@ class LoRALinear(nn.Module):
 
     def __init__(self, base: Projection, rank: int, lora_alpha: float) -> None:
         super().__init__()
-        self.base = base
+        self.base, self.in_features, self.out_features = base, base.in_features, base.out_features
         self.pair = LoRAPair((base.out_features, base.in_features), rank, lora_alpha / rank, base.weight.device)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 IGNORED = -100
-CHUNK = 2048  # positions whose logits exist at the same time
+LOGITS = 2**25  # that exist at the same time
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,19 +75,28 @@ def count_targets(targets: Tensor, segments: Tensor | None, depths: int) -> Targ
     return TargetCounts(tuple(tokens), len(targets))
 
 
-def cross_entropy(hidden: Tensor, head: Callable[[Tensor], Tensor], targets: Tensor, adjustment: LogitAdjustment | None = None) -> Tensor:
-    """Summed cross entropy of hidden [n, H] against targets [n] in float32; `head` maps [m, H] to logits [m, vocab]."""
-    if len(targets) <= CHUNK:
+class Head(Protocol):
+    """Maps hidden [m, H] to logits [m, out_features]."""
+
+    out_features: int
+
+    def __call__(self, x: Tensor, /) -> Tensor: ...
+
+
+def cross_entropy(hidden: Tensor, head: Head, targets: Tensor, adjustment: LogitAdjustment | None = None) -> Tensor:
+    """Summed cross entropy of hidden [n, H] against targets [n] in float32."""
+    chunk = max(LOGITS // head.out_features, 1)
+    if len(targets) <= chunk:
         return _chunk_loss(hidden, head, targets, adjustment)
     total = hidden.new_zeros((), dtype=torch.float32)
-    for start in range(0, len(targets), CHUNK):
-        end = min(start + CHUNK, len(targets))
+    for start in range(0, len(targets), chunk):
+        end = min(start + chunk, len(targets))
         part = adjustment.within(start, end) if adjustment else None
         total = total + checkpoint(_chunk_loss, hidden[start:end], head, targets[start:end], part, use_reentrant=False)
     return total
 
 
-def _chunk_loss(hidden: Tensor, head: Callable[[Tensor], Tensor], targets: Tensor, adjustment: LogitAdjustment | None) -> Tensor:
+def _chunk_loss(hidden: Tensor, head: Head, targets: Tensor, adjustment: LogitAdjustment | None) -> Tensor:
     logits = head(hidden).float()  # [m, vocab]
     if adjustment is not None:
         logits = logits.index_put((adjustment.rows, adjustment.columns), adjustment.values, accumulate=True)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, Self, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.config import ModelConfig
-from model.grouped import Groups, WeightOf, grouped_linear, groups_of
+from model.fp8 import FP8, block_count, dequantize, moves_alone
+from model.grouped import Groups, WeightOf, combine, grouped_linear, groups_of
 from model.layers import MLP
 from model.routing import Router, Routing
 
@@ -44,9 +45,28 @@ class Experts(nn.Module):
         return self._product("down_proj", F.silu(gate) * up, groups)
 
     def weight(self, projection: ExpertProjection, expert: int, dtype: torch.dtype) -> Tensor:
-        """One expert's weight [out, in] in the given type, detached."""
+        """One expert's real weight [out, in] in the given type, detached."""
         stack: Tensor = getattr(self, projection)
-        return stack[expert].detach().to(dtype)
+        if stack.dtype != FP8:
+            return stack[expert].detach().to(dtype)
+        scale_inv: Tensor = getattr(self, projection.replace("proj", "scale_inv"))
+        halves = 2 if projection == "gate_up_proj" else 1
+        pairs = zip(stack[expert].chunk(halves), scale_inv[expert].chunk(halves), strict=True)
+        return torch.cat([dequantize(weight, scales, dtype) for weight, scales in pairs])
+
+    def hold_fp8(self) -> None:
+        """Makes room for FP8 weights, frozen, and their scales per block (`model.fp8`); gate and up have blocks of their own."""
+        experts, hidden, width = self.down_proj.shape
+        with torch.device(self.down_proj.device):
+            for name in ("gate_up_proj", "down_proj"):
+                setattr(self, name, nn.Parameter(torch.empty(getattr(self, name).shape, dtype=FP8), requires_grad=False))
+            self.register_buffer("gate_up_scale_inv", torch.empty(experts, 2 * block_count(width), block_count(hidden)))
+            self.register_buffer("down_scale_inv", torch.empty(experts, block_count(hidden), block_count(width)))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        held = () if self.down_proj.dtype != FP8 else (self.gate_up_proj, self.down_proj, *self.buffers(recurse=False))
+        super()._apply(moves_alone(fn, held), recurse)  # type: ignore[no-untyped-call]
+        return self
 
     def _product(self, projection: ExpertProjection, x: Tensor, groups: Groups) -> Tensor:
         stack: Tensor = getattr(self, projection)
@@ -80,8 +100,7 @@ class MoE(nn.Module):
         source = order // routing.indices.shape[1]
         groups = groups_of(torch.bincount(chosen, minlength=routing.scores.shape[1]).tolist())
         out = self.experts(tokens.index_select(0, source), groups)  # [n k, H]
-        out = out * routing.weights.flatten().index_select(0, order)[:, None].to(tokens.dtype)
-        return torch.zeros_like(tokens).index_add(0, source, out)
+        return combine(out, routing.weights.flatten().index_select(0, order), source, len(tokens))
 
     def _one_token(self, token: Tensor, routing: Routing) -> Tensor:
         """Decoding's case: nothing to sort, every expert has one row."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -63,6 +64,17 @@ class Router(nn.Module):
         return choice.topk(self.top_k, dim=-1, sorted=False).indices
 
 
+def expert_counts(routings: Mapping[int, Routing], valid: Tensor | None) -> dict[int, Tensor]:
+    """Tokens that each expert of each layer got, [E] int64; `valid` [b, t] leaves out padding."""
+    return {layer: r.counts(None if valid is None else routed_tokens(r, valid)) for layer, r in routings.items()}
+
+
+def routed_tokens(routing: Routing, valid: Tensor) -> Tensor:
+    """Which of the n routed tokens are not padding, [n]; an MTP depth routes the later tokens of `valid` [b, t] only."""
+    covered = len(routing.scores) // len(valid)
+    return valid[:, valid.shape[1] - covered :].flatten()
+
+
 def update_bias(router: Router, counts: Tensor, rate: float) -> None:
     """Auxiliary-loss-free balancing (Wang et al. 2024): b += rate * sign(mean load - load); counts [E] of the whole batch.
 
@@ -75,14 +87,17 @@ def update_bias(router: Router, counts: Tensor, rate: float) -> None:
     router.e_score_correction_bias.add_(rate * torch.sign(load.mean() - load))
 
 
-def balance_loss(routing: Routing, sequences: int) -> Tensor:
+def balance_loss(routing: Routing, sequences: int, valid: Tensor | None = None) -> Tensor:
     """Sequence-wise balance loss before its factor alpha (DeepSeek-V3, equations 17 to 20), averaged over sequences.
 
-    Softmax scores already sum to one, so for them this is DeepSeek-V2's expert-level loss (section 2.2.3) of each sequence.
+    Means are over a sequence's tokens with `valid` [n]; one without any counts as balanced, with loss 0. Softmax scores already
+    sum to one, so for them this is DeepSeek-V2's expert-level loss (section 2.2.3) of each sequence.
     """
     experts, top_k = routing.scores.shape[-1], routing.indices.shape[-1]
-    share = routing.scores / routing.scores.sum(-1, keepdim=True)
-    mean_share = share.view(sequences, -1, experts).mean(1)  # P [sequences, E]
-    picked = torch.zeros_like(routing.scores).scatter_(1, routing.indices, 1.0)
-    load = picked.view(sequences, -1, experts).mean(1) * experts / top_k  # f, no gradient
+    weight = torch.ones_like(routing.scores[:, :1]) if valid is None else valid[:, None].to(routing.scores.dtype)
+    tokens = weight.view(sequences, -1).sum(1, keepdim=True).clamp(min=1)  # [sequences, 1]
+    share = routing.scores / routing.scores.sum(-1, keepdim=True) * weight
+    mean_share = share.view(sequences, -1, experts).sum(1) / tokens  # P [sequences, E]
+    picked = torch.zeros_like(routing.scores).scatter_(1, routing.indices, 1.0) * weight
+    load = picked.view(sequences, -1, experts).sum(1) / tokens * experts / top_k  # f, no gradient
     return (load * mean_share).sum(-1).mean()

@@ -10,6 +10,7 @@ from functools import reduce
 import torch
 from torch import Tensor, nn
 
+from model.errors import ConfigError
 from model.loss import IGNORED, LogitAdjustment, Loss, TargetCounts, count_targets
 from model.parallel import Peers
 from model.routing import update_bias
@@ -96,8 +97,13 @@ def train(
     learning_rate may depend on the step, counted from 1. `proximal` adds FedProx's pull to the starting point (Li et al.
     2020). A parameter without a gradient in a step, such as an expert without tokens, is neither moved nor decayed in it.
     Only matrices are decayed.
+
+    Raises:
+        ConfigError: the router's bias is to be moved and the network has none.
     """
     terms, execution, result = terms or LossTerms(), execution or Execution(), TrainingResult()
+    if terms.bias_update_speed:
+        refuse_unbiased(net)
     execution = replace(execution, compute_dtype=execution.compute_dtype or net.dtype)
     parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
     with _in_float32(parameters):
@@ -107,8 +113,7 @@ def train(
             loss = accumulate_gradients(net, batch, terms, execution)
             _pull_back(parameters, start, proximal)
             torch.nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT_NORM)
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step) if callable(learning_rate) else learning_rate
+            _set_rate(optimizer, learning_rate(step) if callable(learning_rate) else learning_rate)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             if terms.bias_update_speed:
@@ -164,6 +169,12 @@ def _backward(net: DeepseekV3, batch: Batch, terms: LossTerms, execution: Execut
     return loss.detached()
 
 
+def refuse_unbiased(net: DeepseekV3) -> None:
+    """Raises ConfigError if a router has no selection bias, as in DeepSeek-V2."""
+    if not all(router.biased for router in net.routers().values()):
+        raise ConfigError("This network has no selection bias to move: set bias_update_speed to 0, and balance_weight above it.")
+
+
 @torch.no_grad()
 def balance_load(net: DeepseekV3, counts: dict[int, Tensor], speed: float) -> None:
     """Moves every router's selection bias against its load; counts [E] per layer are those of the whole batch."""
@@ -176,6 +187,11 @@ def _adamw(parameters: list[nn.Parameter], weight_decay: float) -> torch.optim.A
     vectors = [parameter for parameter in parameters if parameter.dim() <= 1]
     groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     return torch.optim.AdamW([group for group in groups if group["params"]], betas=BETAS, fused=True)
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
 
 
 @torch.no_grad()

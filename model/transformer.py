@@ -15,10 +15,10 @@ from model.cache import LatentCache
 from model.config import ModelConfig
 from model.generation import Sampling, generate
 from model.layers import MLP, Linear, RMSNorm, Rotation, rotation
-from model.loss import IGNORED, LogitAdjustment, Loss, TargetCounts, count_targets, cross_entropy, select_targets
 from model.moe import MoE
 from model.mtp import MTPModule
-from model.routing import Router, Routing, balance_loss
+from model.objective import training_loss
+from model.routing import Router, Routing
 from model.speculation import generate_speculatively
 
 
@@ -156,62 +156,7 @@ class DeepseekV3(nn.Module):
             states.append(previous)
         return states
 
-    def loss(
-        self,
-        input_ids: Tensor,
-        targets: Tensor,
-        *,
-        valid: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        segments: Tensor | None = None,
-        mtp_weight: float = 0.3,
-        balance_weight: float = 0.0,
-        adjustment: LogitAdjustment | None = None,
-        whole: TargetCounts | None = None,
-        compute_dtype: torch.dtype | None = None,
-        checkpointing: bool = False,
-    ) -> Loss:
-        """Mean cross entropy of targets [b, t]: the token at each position, or -100 where it is not to be learnt.
-
-        The state of position p - 1 predicts the target at p. MTP depth k adds mtp_weight / D times its own mean
-        (DeepSeek-V3, equation 25); with weight 0 the modules are not run. `valid` [b, t] says which tokens are not padding, for
-        the expert counts; `attention_mask` is needed where padding is on the left. For `whole` see `TargetCounts`; for the
-        others see `hidden`.
-        """
-        hidden = self.hidden(
-            input_ids,
-            attention_mask=attention_mask,
-            segments=segments,
-            ahead=mtp_weight > 0,
-            compute_dtype=compute_dtype,
-            checkpointing=checkpointing,
-        )
-        counts = whole or count_targets(targets, segments, len(self.mtp))
-        states, wanted = select_targets(hidden.main, targets, 1, segments)
-        main = cross_entropy(states, self.lm_head, wanted, adjustment) / max(counts.tokens[0], 1)
-        zero = main.new_zeros(())
-        depths = enumerate(zip(hidden.mtp, counts.tokens[1:], strict=False), start=1)
-        ahead = [self._mtp_sum(states, targets, depth, segments, adjustment) / max(count, 1) for depth, (states, count) in depths]
-        mtp = torch.stack(ahead).sum() / len(self.mtp) if ahead else zero
-        share = len(input_ids) / counts.sequences
-        balance = zero
-        if balance_weight:
-            balance = torch.stack([balance_loss(r, len(input_ids)) for r in hidden.routings.values()]).sum() * share
-        return Loss(
-            total=main + mtp_weight * mtp + balance_weight * balance,
-            main=main,
-            mtp=mtp,
-            balance=balance,
-            expert_counts=expert_counts(hidden.routings, valid),
-            target_tokens=len(wanted),
-        )
-
-    def _mtp_sum(self, states: Tensor, targets: Tensor, depth: int, segments: Tensor | None, adjustment: LogitAdjustment | None) -> Tensor:
-        selected, wanted = select_targets(states, targets, depth + 1, segments)
-        if adjustment is not None:
-            positions = (targets[:, 1:] != IGNORED).nonzero()[:, 1] + 1  # of the main loss's targets, in its order
-            adjustment = adjustment.subset(positions > depth)
-        return cross_entropy(selected, self.lm_head, wanted, adjustment)
+    loss = training_loss
 
     @property
     def dtype(self) -> torch.dtype:
@@ -249,17 +194,6 @@ class DeepseekV3(nn.Module):
                 parameter.fill_(1.0)
             else:
                 parameter.normal_(0.0, self.config.initializer_range, generator=generator)
-
-
-def expert_counts(routings: dict[int, Routing], valid: Tensor | None) -> dict[int, Tensor]:
-    """Tokens that each expert of each layer got, [E] int64; `valid` [b, t] leaves out padding."""
-    return {layer: r.counts(None if valid is None else routed_tokens(r, valid)) for layer, r in routings.items()}
-
-
-def routed_tokens(routing: Routing, valid: Tensor) -> Tensor:
-    """Which of the n routed tokens are not padding, [n]; an MTP depth routes the later tokens of `valid` [b, t] only."""
-    covered = len(routing.scores) // len(valid)
-    return valid[:, valid.shape[1] - covered :].flatten()
 
 
 def _called(block: Callable[..., Any], *args: Any) -> Any:

@@ -6,6 +6,7 @@ from client.batches import collate
 from client.choices import LabelPrior, build_trie
 from client.dataset import Example
 from client.errors import RecordError
+from model.layers import Linear
 from model.loss import cross_entropy
 
 END = 0
@@ -71,4 +72,6 @@ def test_batch_adjusts_the_logits_of_the_right_target_positions() -> None:
         for offset, column, value in zip(correction.offsets, correction.columns, correction.values, strict=True):
             adjusted[start + offset, column] += value
     wanted = torch.nn.functional.cross_entropy(adjusted, plain, reduction="sum")
-    assert torch.allclose(cross_entropy(logits, lambda hidden: hidden, plain, batch.adjustment), wanted)
+    head = Linear(16, 16, bias=False)
+    torch.nn.init.eye_(head.weight)
+    assert torch.allclose(cross_entropy(logits, head, plain, batch.adjustment), wanted)

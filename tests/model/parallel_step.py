@@ -37,7 +37,7 @@ def trained(net: DeepseekV3, mode: str, execution: Execution) -> tuple[dict[str,
     attach_adapters(net, config, EXPERTS)
     load_adapter(net, initial_adapter(net.attached.layout, 0))  # type: ignore[attr-defined]
     set_trainable(net, adapter_state(net).keys())
-    result = train(net, batches(), learning_rate=1e-3, terms=LossTerms(balance_weight=0.0), execution=execution)
+    result = train(net, batches(), learning_rate=1e-3, terms=LossTerms(balance_weight=0.01), execution=execution)
     return adapter_state(net), result
 
 

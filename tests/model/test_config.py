@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from model.config import V2, V3, ModelConfig, Yarn, read_config
 from model.errors import ConfigError
+from model.fp8 import QUANTIZATION
 from model.layers import _attention_factor, _frequencies
 from tests.model.configurations import DEEPSEEK_V2, QUERY_LORA, SMALL, VARIANTS
 
@@ -32,7 +33,12 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("index_topk", {"index_topk": 2048}),
     ("compress_ratios", {"compress_ratios": [0, 0, 4, 128]}),
     ("hc_mult", {"hc_mult": 4}),
-    ("quantization_config", {"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}}),
+    ("quantization_config", {"quantization_config": 8}),
+    ("quantization_config.quant_method", {"quantization_config": {"quant_method": "gptq", "bits": 4}}),
+    ("quantization_config.fmt", {"quantization_config": QUANTIZATION | {"fmt": "e5m2"}}),
+    ("quantization_config.weight_block_size", {"quantization_config": QUANTIZATION | {"weight_block_size": [64, 64]}}),
+    ("quantization_config.activation_scheme", {"quantization_config": QUANTIZATION | {"activation_scheme": "static"}}),
+    ("quantization_config.scale_fmt", {"quantization_config": QUANTIZATION | {"scale_fmt": "int8"}}),
     ("hidden_act", {"hidden_act": "gelu"}),
     ("mlp_bias", {"mlp_bias": True}),
     ("moe_layer_freq", {"moe_layer_freq": 2}),

@@ -18,7 +18,7 @@ def test_chunks_change_neither_loss_nor_gradient(monkeypatch: pytest.MonkeyPatch
     adjustment = LogitAdjustment(torch.tensor([0, 0, 17, 32]), torch.tensor([1, 2, 3, 4]), torch.tensor([0.5, -1.0, 2.0, 3.0]))
     whole = cross_entropy(hidden, head, targets, adjustment)
     (expected,) = torch.autograd.grad(whole, hidden)
-    monkeypatch.setattr(model.loss, "CHUNK", 10)
+    monkeypatch.setattr(model.loss, "LOGITS", 200)
     chunked = cross_entropy(hidden, head, targets, adjustment)
     (gradient,) = torch.autograd.grad(chunked, hidden)
     assert torch.allclose(whole, chunked) and torch.allclose(expected, gradient, atol=1e-6)

@@ -8,10 +8,15 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer as Encoder
+from tokenizers import models
+from transformers import PreTrainedTokenizerFast
 
 from model.bases import bundled_base, bundled_names
 from model.errors import BaseError, TokenizerError
-from model.tokenizer import END, load_tokenizer
+from model.moonshot.texts import PHRASES
+from model.tokenizer import END, PADDING, Tokenizer, load_tokenizer
+from tests.model.deepseek import ASSISTANT, BOS, EOS, USER, write_deepseek
 
 TOKENIZER = load_tokenizer(bundled_base("tiny"))
 
@@ -67,6 +72,55 @@ def test_end_token_comes_from_the_configuration(tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": "</absent>"}))
     with pytest.raises(TokenizerError, match="</absent>"):
         load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize(("file", "ids"), [("generation_config.json", [1, 0]), ("config.json", 0)])
+def test_without_a_name_end_tokens_come_by_their_ids(tmp_path: Path, file: str, ids: int | list[int]) -> None:
+    TOKENIZER.save(tmp_path / "tokenizer.json")
+    (tmp_path / "tokenizer_config.json").write_text('{"eos_token": null}')
+    (tmp_path / file).write_text(json.dumps({"eos_token_id": ids}))
+    tokenizer = load_tokenizer(tmp_path)
+    assert tokenizer.eos_token_ids == (tuple(ids) if isinstance(ids, list) else (ids,))
+    assert (tokenizer.eos_token_id, tokenizer.end) == ((1, PADDING) if isinstance(ids, list) else (0, END))
+
+
+@pytest.mark.parametrize(
+    "content", ['{"eos_token_id": 99999}', '{"eos_token_id": []}', '{"eos_token_id": ["a"]}', '{"eos_token_id": -1}', "[]", "{"]
+)
+def test_end_ids_that_are_none_name_the_file(tmp_path: Path, content: str) -> None:
+    TOKENIZER.save(tmp_path / "tokenizer.json")
+    (tmp_path / "generation_config.json").write_text(content)
+    with pytest.raises(TokenizerError, match=r"generation_config\.json"):
+        load_tokenizer(tmp_path)
+
+
+def test_deepseek_s_sequence_of_splits_reads_as_transformers_reads_it(tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(write_deepseek(tmp_path, None))
+    theirs = PreTrainedTokenizerFast.from_pretrained(tmp_path)
+    for text in PHRASES:
+        assert tokenizer.encode(text) == theirs(text, add_special_tokens=False)["input_ids"]
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_no_text_spells_an_added_token_that_is_not_called_special(tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(write_deepseek(tmp_path, None))
+    for token in (BOS, EOS, USER, ASSISTANT):
+        assert tokenizer.closing(tokenizer.encode(f"a{token}b")) is None
+        assert tokenizer.decode(tokenizer.encode(f"a{token}b")) == f"a{token}b"
+        [[before, control, after]] = tokenizer.encode_pieces([[(f"a{token}", True), ("b", False)]])
+        assert tokenizer.closing([before, control, after]) == control
+
+
+def test_pieces_between_control_tokens_are_encoded_as_one_text() -> None:
+    joined = [[("the ", True), (f"lam{END}", False), ("p", True), (END, True), ("s", False)]]
+    assert TOKENIZER.encode_pieces(joined) == [[*TOKENIZER.encode(f"the lam{END}p"), TOKENIZER.eos_token_id, *TOKENIZER.encode("s")]]
+
+
+def test_a_vocabulary_that_makes_a_control_token_of_text_is_refused(tmp_path: Path) -> None:
+    encoder = Encoder(models.WordLevel({"stop": 0}))
+    encoder.add_special_tokens(["stop"])
+    with pytest.raises(TokenizerError, match="control token of the plain text 'stop'"):
+        Tokenizer(encoder, ["stop"]).encode("stop")
 
 
 def test_unknown_base_lists_those_that_exist() -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 import torch
 
+from model.errors import ConfigError
 from model.experts import gate_affinity, token_affinity
 from model.loss import Loss
 from model.training import Batch, LossTerms, train
@@ -68,3 +70,20 @@ def test_affinity_counts_real_tokens_and_gate_weight() -> None:
     assert tokens.keys() == {1, 2, 3}
     assert float(tokens[1].sum()) == 4 * 9 * 2
     assert torch.allclose(gates[1].sum(), torch.tensor(36.0, dtype=torch.float64))
+
+
+def test_padding_has_no_part_in_the_balance_loss() -> None:
+    net, tokens = random_network(), random_tokens(9, 2, 12)
+    valid = torch.ones_like(tokens, dtype=torch.bool)
+    valid[:, 8:] = False
+    padded = net.loss(tokens, tokens, valid=valid, balance_weight=1.0).balance
+    assert torch.allclose(padded, net.loss(tokens[:, :8], tokens[:, :8], balance_weight=1.0).balance, rtol=1e-5)
+    assert not torch.allclose(padded, net.loss(tokens, tokens, balance_weight=1.0).balance, rtol=1e-3)
+
+
+def test_a_bias_that_is_not_there_is_refused_before_the_first_step() -> None:
+    net = random_network(architecture="DeepseekV2ForCausalLM", scoring_func="softmax", topk_method="greedy", norm_topk_prob=False)
+    before = net.lm_head.weight.detach().clone()
+    with pytest.raises(ConfigError, match="no selection bias"):
+        train(net, [batch(7)], learning_rate=1e-3, terms=LossTerms(bias_update_speed=0.01))
+    assert torch.equal(net.lm_head.weight, before)

@@ -1,0 +1,99 @@
+"""`consortium model chat`: a conversation with a model, by its checkpoint's chat template."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from itertools import takewhile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    import torch
+
+    from model.tokenizer import Tokenizer
+    from model.transformer import DeepseekV3
+
+QUIT = "/quit"
+LEAST_TEMPERATURE = 0.001
+
+
+def chat(
+    model: Annotated[Path, typer.Argument(help="A version's directory, a checkpoint, or a bundled base's name.")],
+    base: Annotated[Path | None, typer.Option(help="The release's base, if it is not bundled.")] = None,
+    system: Annotated[str, typer.Option(help="What the model is told before the first line.")] = "",
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Stop an answer after so many tokens at the latest.")] = 256,
+    temperature: Annotated[float, typer.Option(min=0, help="0 takes the likeliest token.")] = 0.0,
+    top_p: Annotated[float, typer.Option(min=0, max=1, help="Draw from the likeliest tokens of this mass.")] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of what is drawn.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output, with all turns, at the end.")] = False,
+) -> None:
+    """Answer each line of standard input, until its end or /quit; the whole conversation is read again for each."""
+    import torch
+
+    from model.errors import GenerationError
+    from model.export import open_model
+    from model.tokenizer import load_tokenizer
+
+    if not ((temperature == 0 or temperature >= LEAST_TEMPERATURE) and top_p > 0):
+        raise GenerationError(f"Nothing can be drawn so: give a --temperature of 0 or from {LEAST_TEMPERATURE} on, and a --top-p above 0.")
+    net, directory = open_model(model, base)
+    tokenizer, generator = load_tokenizer(directory), torch.Generator().manual_seed(seed)
+    turn_end = tokenizer.turn_end()
+    ends = tokenizer.eos_token_ids if turn_end is None else (turn_end, *tokenizer.eos_token_ids)
+
+    def answer(ids: list[int]) -> list[int]:
+        new = _generate(net, ids, max_new_tokens, ends[0], temperature, top_p, generator)
+        return list(takewhile(lambda token: token not in ends, new))
+
+    turns = [{"role": "system", "content": system}] if system else []
+    while (line := _next_line()) is not None:
+        turns.append({"role": "user", "content": line})
+        turns.append({"role": "assistant", "content": _reply(turns, tokenizer, answer)})
+        if not as_json:
+            typer.echo(turns[-1]["content"])
+    if as_json:
+        typer.echo(json.dumps({"turns": turns}))
+
+
+def _reply(turns: list[dict[str, str]], tokenizer: Tokenizer, answer: Callable[[list[int]], list[int]]) -> str:
+    """The text of the next assistant's turn."""
+    pieces = tokenizer.chat.pieces(turns, add_generation_prompt=True)
+    [prompt] = tokenizer.encode_pieces([[(piece.text, piece.own) for piece in pieces]])
+    return tokenizer.decode(answer(prompt)).strip()
+
+
+def _generate(
+    net: DeepseekV3, prompt: list[int], count: int, end: int, temperature: float, top_p: float, generator: torch.Generator
+) -> list[int]:
+    """Up to `count` tokens after `prompt`, within the network's context."""
+    import torch
+
+    from model.errors import GenerationError
+
+    context = net.config.max_position_embeddings
+    if len(prompt) >= context:
+        raise GenerationError(f"The conversation has {len(prompt)} tokens and the model reads {context}: begin a new one.")
+    count = min(count, context - len(prompt))
+    with torch.inference_mode():
+        output = net.generate(torch.tensor([prompt]), count, eos_token_id=end, temperature=temperature, top_p=top_p, generator=generator)
+    return [int(token) for token in output[0, len(prompt) :]]
+
+
+def _next_line() -> str | None:
+    """The next line that says something; None at the end of input or at /quit."""
+    for line in iter(_read_line, ""):
+        text = line.strip()
+        if text:
+            return None if text == QUIT else text
+    return None
+
+
+def _read_line() -> str:
+    """A line with its end, or nothing at the end of input; bytes that are no valid UTF-8 become U+FFFD."""
+    if sys.stdin.isatty():
+        typer.echo("> ", nl=False, err=True)
+    return sys.stdin.buffer.readline().decode(errors="replace")

@@ -1,0 +1,105 @@
+"""What training by a plan takes on this machine: the document that `consortium model info --adapters` prints."""
+
+from __future__ import annotations
+
+import math
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from model.config import ModelConfig, read_config
+from model.errors import ConfigError
+from model.headers import read_headers
+from model.inventory import held_base
+from model.layout import AdapterConfig, AdapterTensor, Experts, adapter_layout, expert_layers
+from model.matching import count_mtp
+from model.memory import Memory, training_memory
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """The memory that training would use."""
+
+    kind: str  # "GPU memory" or "RAM"
+    size: int  # bytes
+
+
+def this_machine() -> Machine:
+    """The first GPU's memory where PyTorch sees one, and else the main memory, all of it."""
+    import torch
+
+    if torch.cuda.is_available():
+        return Machine("GPU memory", torch.cuda.get_device_properties(0).total_memory)
+    return Machine("RAM", os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+
+
+def training_facts(directory: Path, plan: Path, tokens: int | None, share: float | None, machine: Machine) -> dict[str, Any]:
+    """Parts of the memory, with and without gradient checkpointing, for a base and a plan's [trainable] and [training].
+
+    Raises:
+        ConfigError, AdapterError: the plan cannot be read, or asks for what the base does not have.
+    """
+    tables = _read(plan)
+    config = read_config(directory)
+    config = replace(config, num_nextn_predict_layers=count_mtp(config, read_headers(directory)))
+    trainable = tables["trainable"]
+    share = _number(plan, trainable, "expert_top_p", 0.2) if share is None else share
+    layout, assumption = _layout(config, trainable, share, plan)
+    rows = int(_number(plan, tables["training"], "batch_size", 16))
+    tokens = tokens or int(_number(plan, tables["records"], "max_tokens", 256))
+    base = held_base(directory)
+    plain, frugal = (training_memory(config, base, layout, rows, tokens, checkpointing) for checkpointing in (False, True))
+    return {
+        "batch_size": rows,
+        "tokens": tokens,
+        "trained_parameters": sum(math.prod(tensor.shape) for tensor in layout),
+        "assumption": assumption,
+        "plain": _document(plain, machine),
+        "checkpointing": _document(frugal, machine),
+        "machine": asdict(machine),
+    }
+
+
+def _document(memory: Memory, machine: Machine) -> dict[str, Any]:
+    return {"parts": asdict(memory), "total": memory.total, "fits": memory.total <= machine.size}
+
+
+def _read(plan: Path) -> dict[str, dict[str, Any]]:
+    try:
+        content = tomllib.loads(plan.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{plan} is not TOML ({error}): give a plan") from None
+    tables = {name: content.get(name, {}) for name in ("trainable", "training", "records")}
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise ConfigError(f"{plan}: {name} must be a table, [{name}]")
+    return tables
+
+
+def _number(plan: Path, table: Mapping[str, Any], name: str, default: float) -> float:
+    value = table.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+        raise ConfigError(f"{plan}: {name} must be a number above 0, and is {value!r}")
+    return value
+
+
+def _layout(config: ModelConfig, trainable: Mapping[str, Any], share: float, plan: Path) -> tuple[tuple[AdapterTensor, ...], str]:
+    """The adapter's tensors, and what was assumed about the experts that nobody has chosen yet."""
+    try:
+        adapter = AdapterConfig.from_fields(trainable)
+        experts, assumption = _experts(config, adapter, str(trainable.get("experts", "esft-token")), share)
+        return adapter_layout(config, adapter, experts), assumption
+    except (TypeError, ValueError, AttributeError):
+        raise ConfigError(f"{plan}: [trainable] has a value of the wrong type; see it with `consortium plan check`") from None
+
+
+def _experts(config: ModelConfig, adapter: AdapterConfig, choice: str, share: float) -> tuple[Experts, str]:
+    if choice == "none":
+        return {}, "no routed expert is adapted"
+    count = config.n_routed_experts if choice == "all" else min(math.ceil(share * config.n_routed_experts), config.n_routed_experts)
+    layers = expert_layers(config, mtp=adapter.mtp is not False)
+    said = "all experts are adapted" if choice == "all" else f"assumed: {count} of a layer's {config.n_routed_experts} experts are adapted"
+    return {layer: tuple(range(count)) for layer in layers}, said

@@ -1,0 +1,110 @@
+"""A network written as a Hugging Face directory, in shards, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from model.errors import CheckpointError
+from model.fp8 import FP8, QUANTIZATION
+from model.headers import INDEX
+from model.naming import disk_copies, disk_tensors
+from model.transformer import DeepseekV3
+
+MAX_SHARD_BYTES = 5 * 10**9
+
+
+def save_checkpoint(net: DeepseekV3, path: str | Path, max_shard_bytes: int = MAX_SHARD_BYTES) -> None:
+    """Writes the directory as transformers reads it; it appears whole or not at all.
+
+    Memory holds at most one shard besides the network. A tensor larger than `max_shard_bytes` has a shard of its own.
+
+    Raises:
+        CheckpointError: the path exists and is not an empty directory.
+    """
+    target = Path(path)
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise CheckpointError(f"{target} is {'not empty' if target.is_dir() else 'a file'}: give a new directory")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise CheckpointError(f"{target} lies below a file: give a new directory") from None
+    draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        _write_shards(net, draft, max_shard_bytes)
+        _write_json(draft / "config.json", _config(net))
+        for file in draft.iterdir():
+            file.chmod(0o644)
+            _sync(file)
+        draft.chmod(0o755)
+        if target.exists():
+            target.rmdir()
+        draft.rename(target)
+        _sync(target.parent)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+
+
+def _write_shards(net: DeepseekV3, directory: Path, max_bytes: int) -> None:
+    copies, shards = disk_copies(net.config), _shards(net, max_bytes)
+    files = [f"model-{number:05d}-of-{len(shards):05d}.safetensors" for number in range(1, len(shards) + 1)]
+    for file, shard in zip(files if len(shards) > 1 else ["model.safetensors"], shards, strict=True):
+        # A copy shares its original's memory, which safetensors refuses within one file.
+        own = {name: tensor.clone() if name in copies else tensor.cpu().contiguous() for name, tensor in shard.items()}
+        save_file(own, directory / file, metadata={"format": "pt"})
+    if len(shards) > 1:
+        weight_map = {name: file for file, shard in zip(files, shards, strict=True) for name in shard}
+        total = sum(tensor.nbytes for shard in shards for tensor in shard.values())
+        _write_json(directory / INDEX, {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))})
+
+
+def _shards(net: DeepseekV3, max_bytes: int) -> list[dict[str, Tensor]]:
+    """Views into the network, as many to a shard as fit."""
+    shards: list[dict[str, Tensor]] = [{}]
+    size = 0
+    for name, tensor in _all_tensors(net):
+        if shards[-1] and size + tensor.nbytes > max_bytes:
+            shards.append({})
+            size = 0
+        shards[-1][name] = tensor
+        size += tensor.nbytes
+    return shards
+
+
+def _all_tensors(net: DeepseekV3) -> Iterator[tuple[str, Tensor]]:
+    """The network's tensors, and the copies that belong to MTP modules on disk; a tied head is left out."""
+    own = dict(disk_tensors(net))
+    yield from own.items()
+    for copy, original in disk_copies(net.config).items():
+        if copy != "lm_head.weight":
+            yield copy, own[original]
+
+
+def _config(net: DeepseekV3) -> dict[str, Any]:
+    """config.json, which says that weights are FP8 exactly where some are."""
+    content = net.config.to_dict()
+    stated = content.pop("quantization_config", None)
+    if any(parameter.dtype == FP8 for parameter in net.parameters()):
+        content["quantization_config"] = stated or QUANTIZATION
+    return dict(sorted(content.items()))
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
