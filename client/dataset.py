@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from client.errors import RecordError
 from client.records import Record, Records
 from client.template import Template, parse_template
-from model.chat import ROLES, Piece
 from model.errors import TokenizerError
-from model.tokenizer import Tokenizer
+from model.text.chat import ROLES, Piece
+from model.text.tokenizer import Tokenizer
 from protocols.plan import RecordTemplates
 
 

@@ -16,7 +16,7 @@ from client.dataset import Example
 from client.scoring import likeliest_choices
 from client.work import MetricSums
 from model.loss import cross_entropy, select_targets
-from model.tokenizer import Tokenizer
+from model.text.tokenizer import Tokenizer
 from model.transformer import DeepseekV3
 from protocols.plan import Plan
 

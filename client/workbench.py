@@ -20,11 +20,11 @@ from client.settings import HardwareSettings, InstitutionSettings
 from client.training import TrainingSet, batches, train_locally
 from client.work import LocalUpdate, MetricSums
 from model.adapters import attach_adapters, detach_adapters, load_adapter
-from model.checkpoint import load_checkpoint
+from model.checkpoint.fingerprint import checkpoint_sha256
+from model.checkpoint.loading import load_checkpoint
 from model.experts import gate_affinity, token_affinity
-from model.fingerprint import checkpoint_sha256
 from model.layout import Adaptation, AdapterConfig
-from model.tokenizer import Tokenizer, load_tokenizer
+from model.text.tokenizer import Tokenizer, load_tokenizer
 from model.training import Execution
 from model.transformer import DeepseekV3
 from protocols.plan import Plan

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from consortium.simulation import simulate
-    from model.checkpoint import load_checkpoint
+    from model.checkpoint.loading import load_checkpoint
     from protocols.secagg import run_secagg
 
-_HOME = {"simulate": "consortium.simulation", "load_checkpoint": "model.checkpoint", "run_secagg": "protocols.secagg"}
+_HOME = {"simulate": "consortium.simulation", "load_checkpoint": "model.checkpoint.loading", "run_secagg": "protocols.secagg"}
 
 __all__ = ["load_checkpoint", "run_secagg", "simulate"]
 

@@ -13,8 +13,8 @@ from client.records import plan_fields
 from consortium.bases import base_directory
 from consortium.preparation import check_cohort
 from consortium.round_time import measure_round
+from model.checkpoint.inventory import count_held
 from model.config import read_config
-from model.inventory import count_held
 from model.layout import Adaptation, AdapterConfig
 from protocols.plan import Plan, load_plan
 from protocols.schedule import planned_sums

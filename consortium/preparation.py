@@ -16,10 +16,10 @@ from client.template import parse_template
 from consortium.bases import base_directory
 from consortium.errors import SimulationError
 from consortium.partition import SPLIT, partition, read_source
+from model.checkpoint.fingerprint import checkpoint_sha256
 from model.config import read_config
-from model.fingerprint import checkpoint_sha256
 from model.layout import Adaptation, AdapterConfig
-from model.tokenizer import load_tokenizer
+from model.text.tokenizer import load_tokenizer
 from protocols.epoch import check_threshold, threshold
 from protocols.errors import ThresholdError
 from protocols.plan import Plan

@@ -6,9 +6,9 @@ from importlib import import_module
 from typing import Any
 
 _HOME = {
-    "load_checkpoint": "model.checkpoint",
-    "save_checkpoint": "model.checkpoint",
-    "checkpoint_sha256": "model.fingerprint",
+    "load_checkpoint": "model.checkpoint.loading",
+    "save_checkpoint": "model.checkpoint.loading",
+    "checkpoint_sha256": "model.checkpoint.fingerprint",
     "DeepseekV3": "model.transformer",
     "ModelConfig": "model.config",
 }

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.matching import SCALE_BLOCK as BLOCK
+from model.checkpoint.matching import SCALE_BLOCK as BLOCK
 
 FP8 = torch.float8_e4m3fn
 _LARGEST = 448.0  # of e4m3

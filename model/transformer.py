@@ -13,13 +13,13 @@ from torch.utils.checkpoint import checkpoint
 from model.attention import MultiHeadLatentAttention, causal_mask
 from model.cache import LatentCache
 from model.config import ModelConfig
-from model.generation import Sampling, generate
+from model.decoding.generation import Sampling, generate
+from model.decoding.speculation import generate_speculatively
 from model.layers import MLP, Linear, RMSNorm, Rotation, rotation
 from model.moe import MoE
 from model.mtp import MTPModule
 from model.objective import training_loss
 from model.routing import Router, Routing
-from model.speculation import generate_speculatively
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +182,7 @@ class DeepseekV3(nn.Module):
         generator: torch.Generator | None = None,
         cache: LatentCache | None = None,
     ) -> Tensor:
-        """Continues left-padded prompts [b, t]: see `model.generation.generate`; `speculative` drafts with the MTP modules."""
+        """Continues left-padded prompts [b, t]: see `model.decoding.generation.generate`; `speculative` drafts with the MTP modules."""
         sampling = Sampling(temperature, top_p, eos_token_id, generator)
         if speculative:
             return generate_speculatively(self, input_ids, max_new_tokens, sampling, attention_mask, cache, draft_tokens).tokens

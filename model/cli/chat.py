@@ -14,7 +14,7 @@ import typer
 if TYPE_CHECKING:
     import torch
 
-    from model.tokenizer import Tokenizer
+    from model.text.tokenizer import Tokenizer
     from model.transformer import DeepseekV3
 
 QUIT = "/quit"
@@ -36,7 +36,7 @@ def chat(
 
     from model.errors import GenerationError
     from model.export import open_model
-    from model.tokenizer import load_tokenizer
+    from model.text.tokenizer import load_tokenizer
 
     if not ((temperature == 0 or temperature >= LEAST_TEMPERATURE) and top_p > 0):
         raise GenerationError(f"Nothing can be drawn so: give a --temperature of 0 or from {LEAST_TEMPERATURE} on, and a --top-p above 0.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from model.generation import Generation, Sampling
+    from model.decoding.generation import Generation, Sampling
     from model.transformer import DeepseekV3
 
 
@@ -30,10 +30,10 @@ def generate(
     """Continue a prompt until the end token."""
     import torch
 
+    from model.decoding.generation import Sampling
     from model.errors import GenerationError
     from model.export import open_model
-    from model.generation import Sampling
-    from model.tokenizer import load_tokenizer
+    from model.text.tokenizer import load_tokenizer
 
     net, directory = open_model(model, base)
     tokenizer = load_tokenizer(directory)
@@ -55,8 +55,8 @@ def generate(
 def _continue(net: DeepseekV3, ids: list[int], max_new_tokens: int, sampling: Sampling, draft_tokens: int) -> Generation:
     import torch
 
-    from model.generation import generate
-    from model.speculation import generate_speculatively
+    from model.decoding.generation import generate
+    from model.decoding.speculation import generate_speculatively
 
     prompt = torch.tensor([ids])
     with torch.inference_mode():

@@ -14,7 +14,7 @@ def import_(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
     """Write tokenizer.json beside tiktoken.model, compared with it token for token; no code of the checkpoint is run."""
-    from model.moonshot.importing import import_tokenizer
+    from model.text.moonshot.importing import import_tokenizer
 
     imported = import_tokenizer(path)
     facts = {

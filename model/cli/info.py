@@ -41,7 +41,7 @@ def info(
 
 
 def _checkpoint(model: Path) -> dict[str, Any]:
-    from model.inventory import count_checkpoint
+    from model.checkpoint.inventory import count_checkpoint
     from model.release import base_directory
 
     return asdict(count_checkpoint(base_directory(model)))

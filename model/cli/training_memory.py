@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from model.checkpoint.headers import read_headers
+from model.checkpoint.inventory import held_base
+from model.checkpoint.matching import count_mtp
 from model.config import ModelConfig, read_config
 from model.errors import ConfigError
-from model.headers import read_headers
-from model.inventory import held_base
 from model.layout import AdapterConfig, AdapterTensor, Experts, adapter_layout, expert_layers
-from model.matching import count_mtp
 from model.memory import Memory, training_memory
 
 

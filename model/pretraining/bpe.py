@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from tokenizers import Tokenizer as Encoder
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from model.tokenizer import END, PADDING, Tokenizer
+from model.text.tokenizer import END, PADDING, Tokenizer
 
 _UPPER_EVERY = 8
 

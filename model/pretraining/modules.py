@@ -13,15 +13,15 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from model.checkpoint import load_checkpoint, save_checkpoint
+from model.checkpoint.fingerprint import checkpoint_sha256
+from model.checkpoint.loading import load_checkpoint, save_checkpoint
 from model.errors import CheckpointError
 from model.export import BESIDE
-from model.fingerprint import checkpoint_sha256
 from model.moe import MoE
 from model.mtp import MTPModule
 from model.pretraining.schedule import warmup_cosine
 from model.pretraining.text import cut_windows, read_texts, window_batches
-from model.tokenizer import load_tokenizer
+from model.text.tokenizer import load_tokenizer
 from model.training import Batch, LossTerms, train
 from model.transformer import Block, DeepseekV3
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from model.checkpoint import save_checkpoint
+from model.checkpoint.fingerprint import checkpoint_sha256
+from model.checkpoint.loading import save_checkpoint
 from model.config import ModelConfig
 from model.errors import CheckpointError
-from model.fingerprint import checkpoint_sha256
 from model.loss import Loss
 from model.pretraining.batches import record_batches
 from model.pretraining.books import read_chapters, split_passages
@@ -26,7 +26,7 @@ from model.pretraining.rescale import rescale_states
 from model.pretraining.schedule import warmup_cosine
 from model.pretraining.tasks import RecordTasks
 from model.pretraining.topics import find_topics
-from model.tokenizer import END, PADDING, Tokenizer
+from model.text.tokenizer import END, PADDING, Tokenizer
 from model.training import Batch, LossTerms, train
 from model.transformer import DeepseekV3
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from model.pretraining.books import Passage
 from model.pretraining.noise import recase, roughen
 from model.pretraining.topics import Topics
-from model.tokenizer import Tokenizer
+from model.text.tokenizer import Tokenizer
 
 IGNORED = -100
 _SHORT, _LONG = 5, 32  # words of an excerpt

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from model.errors import RecipeError
-from model.tokenizer import Tokenizer
+from model.text.tokenizer import Tokenizer
 from model.training import Batch
 
 _HELD_OUT_EVERY = 20

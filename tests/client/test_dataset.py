@@ -8,7 +8,7 @@ from client.errors import RecordError
 from client.records import Record
 from model.bases import bundled_base
 from model.errors import TokenizerError
-from model.tokenizer import Tokenizer, load_tokenizer
+from model.text.tokenizer import Tokenizer, load_tokenizer
 from protocols.plan import RecordTemplates
 from tests.model.deepseek import ASSISTANT, BOS, EOS, USER, V3, write_deepseek
 

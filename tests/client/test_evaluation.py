@@ -11,7 +11,7 @@ from client.dataset import build_dataset
 from client.evaluation import exact_match
 from client.records import Record
 from model.bases import bundled_base
-from model.tokenizer import END, PADDING, load_tokenizer
+from model.text.tokenizer import END, PADDING, load_tokenizer
 from protocols.plan import RecordTemplates
 from tests.model.configurations import random_network
 

@@ -17,7 +17,7 @@ from consortium.report import Report
 from coordinator.store import RunStore
 from model.adapters import attach_adapters, load_adapter
 from model.bases import bundled_base
-from model.checkpoint import load_checkpoint
+from model.checkpoint.loading import load_checkpoint
 from model.layout import AdapterConfig
 from model.transformer import DeepseekV3
 from protocols.plan import load_plan

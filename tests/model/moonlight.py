@@ -9,9 +9,9 @@ from pathlib import Path
 from tokenizers import Regex, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Encoder
 
-from model.moonshot.conversion import byte_alphabet
-from model.moonshot.pattern import PATTERN
-from model.moonshot.texts import PHRASES
+from model.text.moonshot.conversion import byte_alphabet
+from model.text.moonshot.pattern import PATTERN
+from model.text.moonshot.texts import PHRASES
 
 PAGES = sorted((Path(__file__).parents[2] / "docs").rglob("*.md"))
 TEMPLATE = (

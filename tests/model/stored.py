@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from model.checkpoint.naming import disk_tensors
 from model.config import ModelConfig
 from model.fp8 import QUANTIZATION, quantize
-from model.naming import disk_tensors
 from model.transformer import DeepseekV3
 
 

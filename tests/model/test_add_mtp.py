@@ -15,15 +15,15 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from model.bases import bundled_base
-from model.checkpoint import load_checkpoint, save_checkpoint
+from model.checkpoint.fingerprint import checkpoint_sha256
+from model.checkpoint.loading import load_checkpoint, save_checkpoint
 from model.cli import app
 from model.errors import CheckpointError, RecipeError
-from model.fingerprint import checkpoint_sha256
 from model.layers import rotation
 from model.mtp import MTPModule
 from model.pretraining.modules import ModuleTraining, add_mtp, attach_modules, draft_acceptance, train_modules
 from model.pretraining.text import cut_windows, read_texts, window_batches
-from model.tokenizer import load_tokenizer
+from model.text.tokenizer import load_tokenizer
 from tests.model.configurations import random_network, random_tokens
 
 SHORT = ModuleTraining(steps=3, tokens_per_step=64, window=32)

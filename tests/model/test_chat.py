@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from model.chat import ChatTemplate, Piece, load_chat_template, plain_chat
 from model.errors import TokenizerError
-from model.moonshot.conversion import build_encoder, read_special_tokens
-from model.moonshot.ranks import read_ranks
-from model.tokenizer import load_tokenizer
+from model.text.chat import ChatTemplate, Piece, load_chat_template, plain_chat
+from model.text.moonshot.conversion import build_encoder, read_special_tokens
+from model.text.moonshot.ranks import read_ranks
+from model.text.tokenizer import load_tokenizer
 from tests.model import moonlight
 from tests.model.deepseek import ASSISTANT, BOS, EOS, USER, V2, V3, write_deepseek
 

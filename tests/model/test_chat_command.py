@@ -12,10 +12,10 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from model.bases import bundled_base
-from model.checkpoint import load_checkpoint, save_checkpoint
+from model.checkpoint.loading import load_checkpoint, save_checkpoint
 from model.cli import app
 from model.errors import GenerationError, TokenizerError
-from model.tokenizer import load_tokenizer
+from model.text.tokenizer import load_tokenizer
 from tests.model.configurations import random_network
 
 TURNS = "The lamp is green.\n\n  What is green?  \n/quit\nnever read\n"

@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from model.checkpoint import load_checkpoint, save_checkpoint
+from model.checkpoint.fingerprint import checkpoint_sha256
+from model.checkpoint.loading import load_checkpoint, save_checkpoint
 from model.errors import ConfigError, ModelError
-from model.fingerprint import checkpoint_sha256
 from tests.model.configurations import random_network, random_tokens
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from model.checkpoint.headers import read_headers
 from model.config import ModelConfig
-from model.headers import read_headers
 from tests.model.configurations import SMALL
 from tests.model.stored import write_repeated
 
@@ -25,7 +25,7 @@ PEAK = """
 import json, re, sys, torch
 from pathlib import Path
 from model.bases import bundled_base
-from model.checkpoint import load_checkpoint
+from model.checkpoint.loading import load_checkpoint
 
 def peak():
     return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])

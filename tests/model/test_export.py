@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,13 +22,13 @@ from coordinator.registry.states import RunState
 from coordinator.release import TrainedModel, release_model
 from model.adapters import attach_adapters, load_adapter
 from model.bases import bundled_base
-from model.checkpoint import load_checkpoint, save_checkpoint
+from model.checkpoint.fingerprint import checkpoint_sha256
+from model.checkpoint.inventory import count_checkpoint, count_held
+from model.checkpoint.loading import load_checkpoint, save_checkpoint
 from model.cli import app
 from model.errors import CheckpointError, ReleaseError
-from model.export import export_release, open_model
-from model.fingerprint import checkpoint_sha256
-from model.inventory import count_checkpoint, count_held
-from model.layout import AdapterConfig, adapter_layout
+from model.export import export_adapter, export_release, open_model
+from model.layout import AdapterConfig, AdapterError, adapter_layout
 from model.release import read_release
 from model.transformer import DeepseekV3
 from protocols.identity import Identity
@@ -62,12 +63,12 @@ def release(folder: Path, plan: Plan, state: State) -> Path:
     return folder / "models" / version.path
 
 
-def released(folder: Path, **changes: Any) -> tuple[DeepseekV3, Path]:
+def released(folder: Path, trainable: dict[str, Any] = TRAINABLE, **changes: Any) -> tuple[DeepseekV3, Path]:
     """A network carrying random adapters, and the directory of their release."""
     net, base = random_network(num_nextn_predict_layers=1, **changes), folder / "base"
     save_checkpoint(net, base)
     content = {"base": {"name": str(base), "sha256": checkpoint_sha256(base)}, "records": {"prompt": "{a}", "target": "{b}"}}
-    plan = parse_plan({"name": "triage", "trainable": TRAINABLE, **content}, "plan")
+    plan = parse_plan({"name": "triage", "trainable": trainable, **content}, "plan")
     adapter = AdapterConfig.from_fields(plan.trainable.model_dump())
     rng = np.random.default_rng(0)
     tensors = {t.name: rng.normal(0, 0.1, t.shape).astype(np.float32) for t in adapter_layout(net.config, adapter, EXPERTS)}
@@ -105,6 +106,44 @@ def test_peft_loads_attention_and_head_under_our_names(tmp_path: Path) -> None:
     tokens = random_tokens(1, 2, 9)
     with torch.no_grad():
         assert relative_error(net(tokens).logits, theirs(tokens).logits) < 1e-5
+
+
+WITHOUT_EMBEDDINGS = {**TRAINABLE, "targets": ["attention", "shared_experts", "dense_mlp", "lm_head"]}
+
+
+@pytest.mark.filterwarnings("ignore:The following (rank|alpha)_pattern keys did not match any targeted module:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+def test_peft_loads_a_release_s_adapter_alone(tmp_path: Path) -> None:
+    net, version = released(tmp_path, WITHOUT_EMBEDDINGS)
+    result = CliRunner().invoke(app, ["export", str(version), str(tmp_path / "out"), "--adapter", "--json"])
+    document = json.loads(result.stdout)
+    assert document["sha256"] == hashlib.sha256((tmp_path / "out" / "adapter_model.safetensors").read_bytes()).hexdigest()
+    assert document["mergeable"] and {name.split(".")[2] for name in document["left_out"]} == {"3"}
+    theirs = PeftModel.from_pretrained(DeepseekV3ForCausalLM.from_pretrained(tmp_path / "base", dtype=torch.float32), tmp_path / "out")
+    again, _ = open_model(tmp_path / "out", tmp_path / "base")
+    tokens = random_tokens(1, 2, 9)
+    with torch.no_grad():
+        ours = net(tokens).logits
+        assert relative_error(ours, theirs.eval()(tokens).logits) < 1e-5
+        assert relative_error(ours, again(tokens).logits) < 1e-5
+
+
+def test_an_adapter_alone_says_what_is_left_out_and_what_peft_must_not_merge(tmp_path: Path) -> None:
+    _, version = released(tmp_path, WITHOUT_EMBEDDINGS, tie_word_embeddings=True)
+    result = CliRunner().invoke(app, ["export", str(version), str(tmp_path / "out"), "--adapter"])
+    assert "multi-token prediction are left out" in result.stdout and "Do not merge it by peft" in result.stdout
+
+
+def test_an_adapter_alone_is_refused_where_it_would_need_base_weights(tmp_path: Path) -> None:
+    _, version = released(tmp_path)
+    with pytest.raises(AdapterError, match="model.embed_tokens.weight is trained in full"):
+        export_adapter(version, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_adapter_alone_has_no_other_type(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["export", str(tmp_path), str(tmp_path / "out"), "--adapter", "--dtype", "bfloat16"])
+    assert result.exit_code == 2 and "--dtype is for merged weights" in result.output
 
 
 def test_another_base_is_refused(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from model.checkpoint import load_checkpoint, save_checkpoint
+from model.checkpoint.loading import load_checkpoint, save_checkpoint
 from model.cli import app
 from model.cli.training_memory import Machine, training_facts
 from model.errors import ModelError

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 import model.loss
-from model.generation import Sampling, draw, probabilities
+from model.decoding.generation import Sampling, draw, probabilities
 from model.loss import LogitAdjustment, cross_entropy
 from tests.model.configurations import random_network, random_tokens
 

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from model.checkpoint import load_checkpoint, save_checkpoint
+from model.checkpoint.loading import load_checkpoint, save_checkpoint
 from model.errors import CheckpointError
 from tests.model.configurations import random_network
 from tests.model.stored import edit_tensors, to_fp8, write_shards
@@ -84,7 +84,7 @@ def test_experts_are_all_held_in_fp8_or_none(saved: Path) -> None:
 
 def test_refusal_comes_before_any_weight_is_read(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     edit_tensors(saved, lambda tensors: tensors.pop("model.layers.2.input_layernorm.weight"))
-    monkeypatch.setattr("model.checkpoint._read", lambda *_: pytest.fail("a weight was read"))
+    monkeypatch.setattr("model.checkpoint.loading._read", lambda *_: pytest.fail("a weight was read"))
     assert "model.layers.2.input_layernorm.weight is missing" in _refusal(saved)
 
 

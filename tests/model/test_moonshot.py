@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 from typer.testing import CliRunner
 
-from model.checkpoint import save_checkpoint
+from model.checkpoint.loading import save_checkpoint
 from model.cli import app
 from model.errors import TokenizerError
-from model.moonshot.conversion import build_encoder, read_special_tokens
-from model.moonshot.importing import compare, import_tokenizer
-from model.moonshot.pattern import PATTERN, check_pattern
-from model.moonshot.ranks import merge_pairs, read_ranks
-from model.moonshot.texts import PHRASES
-from model.tokenizer import Tokenizer, load_tokenizer
+from model.text.moonshot.conversion import build_encoder, read_special_tokens
+from model.text.moonshot.importing import compare, import_tokenizer
+from model.text.moonshot.pattern import PATTERN, check_pattern
+from model.text.moonshot.ranks import merge_pairs, read_ranks
+from model.text.moonshot.texts import PHRASES
+from model.text.tokenizer import Tokenizer, load_tokenizer
 from tests.model.configurations import random_network
 from tests.model.moonlight import CODE, train_ranks, write_moonlight
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from model.adapters import adapter_state, attach_adapters, detach_adapters, load_adapter
+from model.decoding.prefix_cache import PrefixCache, adapter_sha256
 from model.layout import AdapterConfig
-from model.prefix_cache import PrefixCache, adapter_sha256
 from model.transformer import DeepseekV3
 from tests.model.configurations import random_network, random_tokens
 

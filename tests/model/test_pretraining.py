@@ -26,7 +26,7 @@ from model.pretraining.rescale import rescale_states
 from model.pretraining.run import Step, pretrain
 from model.pretraining.tasks import IGNORED, RecordTasks
 from model.pretraining.topics import Topics, find_topics
-from model.tokenizer import load_tokenizer
+from model.text.tokenizer import load_tokenizer
 from model.transformer import DeepseekV3
 
 _THEMES = (

@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from model.checkpoint import load_checkpoint, save_checkpoint
-from model.fingerprint import checkpoint_sha256
+from model.checkpoint.fingerprint import checkpoint_sha256
+from model.checkpoint.loading import load_checkpoint, save_checkpoint
 from tests.model.configurations import random_network, random_tokens
 from tests.model.stored import to_fp8
 

@@ -11,15 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-import model.acceptance
-import model.speculation
-from model.drafting import Drafter
+import model.decoding.acceptance
+import model.decoding.speculation
+from model.decoding.drafting import Drafter
+from model.decoding.generation import Generation, Sampling, generate, probabilities
+from model.decoding.slots import Slots
+from model.decoding.speculation import generate_speculatively
 from model.errors import GenerationError
-from model.generation import Generation, Sampling, generate, probabilities
 from model.layers import rotation
 from model.mtp import MTPModule
-from model.slots import Slots
-from model.speculation import generate_speculatively
 from model.transformer import DeepseekV3
 from tests.model.configurations import random_network, random_tokens
 
@@ -76,7 +76,7 @@ def test_caches_full_of_holes_are_compacted(padded: bool, monkeypatch: pytest.Mo
         return compact(slots)
 
     monkeypatch.setattr(Slots, "compact", counted)
-    monkeypatch.setattr(model.speculation, "_SPARE_SLOTS", 0)
+    monkeypatch.setattr(model.decoding.speculation, "_SPARE_SLOTS", 0)
     drafted = generate_speculatively(net, tokens, 40, Sampling(), mask, draft_tokens=2)
     assert len(lengths) > 5
     assert torch.equal(drafted.tokens, generate(net, tokens, 40, Sampling(), mask).tokens)
@@ -205,13 +205,13 @@ def always(wanted: Tensor, proposed: Tensor, drafts: Tensor, generator: torch.Ge
 
 def without_residual(wanted: Tensor, proposed: Tensor, drafts: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
     """A wrong rule: after a rejected draft the token is drawn from p and not from what q left of it."""
-    accepted, _ = model.acceptance.accept_sampled(wanted, proposed, drafts, generator)
+    accepted, _ = model.decoding.acceptance.accept_sampled(wanted, proposed, drafts, generator)
     return accepted, torch.multinomial(wanted[torch.arange(len(drafts)), accepted], 1, generator=generator)[:, 0]
 
 
 @pytest.mark.parametrize("wrong", [always, without_residual])
 def test_the_chi_square_test_finds_a_wrong_rule(wrong: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model.speculation, "accept_sampled", wrong)
+    monkeypatch.setattr(model.decoding.speculation, "accept_sampled", wrong)
     assert p_value({"temperature": 1.0}, 1, 2)[0] < 1e-9
 
 

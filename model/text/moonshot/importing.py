@@ -13,11 +13,11 @@ import tiktoken
 from tokenizers import Tokenizer as Encoder
 
 from model.errors import TokenizerError
-from model.moonshot.conversion import build_encoder, read_special_tokens
-from model.moonshot.pattern import PATTERN, check_pattern
-from model.moonshot.ranks import read_ranks
-from model.moonshot.texts import probe_texts
-from model.tokenizer import Tokenizer
+from model.text.moonshot.conversion import build_encoder, read_special_tokens
+from model.text.moonshot.pattern import PATTERN, check_pattern
+from model.text.moonshot.ranks import read_ranks
+from model.text.moonshot.texts import probe_texts
+from model.text.tokenizer import Tokenizer
 
 _BATCH = 8192
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from model.acceptance import accept_greedy, accept_sampled
-from model.drafting import Drafter
+from model.decoding.acceptance import accept_greedy, accept_sampled
+from model.decoding.drafting import Drafter
+from model.decoding.generation import Generation, Sampling, draw, fitting_cache, probabilities
+from model.decoding.rows import Rows
+from model.decoding.slots import Slots
 from model.errors import GenerationError
-from model.generation import Generation, Sampling, draw, fitting_cache, probabilities
-from model.rows import Rows
-from model.slots import Slots
 
 if TYPE_CHECKING:
     from model.cache import LatentCache
@@ -34,7 +34,7 @@ def generate_speculatively(
     cache: LatentCache | None = None,
     draft_tokens: int = 1,
 ) -> Generation:
-    """Continues prompts [b, t] as `model.generation.generate` does, with up to draft_tokens + 1 tokens of each row a forward.
+    """Continues prompts [b, t] as `model.decoding.generation.generate` does, with up to draft_tokens + 1 tokens of each row a forward.
 
     Raises GenerationError for a network without MTP module, and for a `cache` that does not fit or holds several rows.
     """

@@ -12,7 +12,7 @@ from typing import NoReturn
 from jinja2 import TemplateError
 
 from model.errors import TokenizerError
-from model.template_sandbox import compile_template, run_template
+from model.text.template_sandbox import compile_template, run_template
 
 Messages = Sequence[Mapping[str, str]]
 ROLES = ("system", "user", "assistant")

@@ -12,14 +12,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from model.checkpoint.headers import StoredTensor, read_headers
+from model.checkpoint.matching import SCALE, check_tensors, count_mtp
+from model.checkpoint.naming import disk_copies, disk_name, disk_parts, disk_tensors
+from model.checkpoint.saving import save_checkpoint
 from model.config import read_config
 from model.errors import CheckpointError
 from model.fp8 import FP8, FP8Linear, dequantize
-from model.headers import StoredTensor, read_headers
-from model.matching import SCALE, check_tensors, count_mtp
 from model.moe import Experts
-from model.naming import disk_copies, disk_name, disk_parts, disk_tensors
-from model.saving import save_checkpoint
 from model.transformer import DeepseekV3
 
 __all__ = ["disk_tensors", "load_checkpoint", "save_checkpoint"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from model.generation import Sampling
+from model.decoding.generation import Sampling
 
 
 class Rows:

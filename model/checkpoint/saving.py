@@ -13,10 +13,10 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
+from model.checkpoint.headers import INDEX
+from model.checkpoint.naming import disk_copies, disk_tensors
 from model.errors import CheckpointError
 from model.fp8 import FP8, QUANTIZATION
-from model.headers import INDEX
-from model.naming import disk_copies, disk_tensors
 from model.transformer import DeepseekV3
 
 MAX_SHARD_BYTES = 5 * 10**9

@@ -10,8 +10,8 @@ from typing import Any
 from tokenizers import AddedToken, models
 from tokenizers import Tokenizer as Encoder
 
-from model.chat import ChatTemplate, load_chat_template, plain_chat
 from model.errors import TokenizerError
+from model.text.chat import ChatTemplate, load_chat_template, plain_chat
 
 END = "<|end|>"
 PADDING = "<|padding|>"

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from model.attention import causal_mask
 from model.cache import LatentCache
-from model.generation import Sampling, probabilities
+from model.decoding.generation import Sampling, probabilities
+from model.decoding.slots import Slots
 from model.layers import Rotation, rotation
 from model.mtp import MTPModule
-from model.slots import Slots
 
 if TYPE_CHECKING:
     from model.transformer import DeepseekV3

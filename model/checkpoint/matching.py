@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from model.checkpoint.headers import StoredTensor
 from model.config import ModelConfig
 from model.errors import CheckpointError
-from model.headers import StoredTensor
 
 SCALE = "_scale_inv"  # what follows an FP8 weight's name in that of its scales
 SCALE_BLOCK = 128  # rows and columns that share one scale

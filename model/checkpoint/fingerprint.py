@@ -7,8 +7,8 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from model.checkpoint.headers import read_headers
 from model.config import ModelConfig, read_config
-from model.headers import read_headers
 
 # Fields that came with DeepSeek-V2; a V3 checkpoint keeps the hash that it had before them.
 _V3 = {"architecture": "DeepseekV3ForCausalLM", "scoring_func": "sigmoid", "topk_method": "noaux_tc"}

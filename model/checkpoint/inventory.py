@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from model.checkpoint.fingerprint import checkpoint_sha256
+from model.checkpoint.headers import BYTES, StoredTensor, read_headers
+from model.checkpoint.matching import SCALE, count_mtp
 from model.config import V2, ModelConfig, read_config
-from model.fingerprint import checkpoint_sha256
-from model.headers import BYTES, StoredTensor, read_headers
-from model.matching import SCALE, count_mtp
 from model.memory import HeldBase
 
 _MTP_COPIES = ("embed_tokens.weight", "shared_head.head.weight")

@@ -12,8 +12,8 @@ from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as Encoder
 
 from model.errors import TokenizerError
-from model.moonshot.pattern import PATTERN, RESERVED
-from model.moonshot.ranks import merge_pairs
+from model.text.moonshot.pattern import PATTERN, RESERVED
+from model.text.moonshot.ranks import merge_pairs
 
 _FLAGS = ("lstrip", "rstrip", "normalized", "single_word")
 
