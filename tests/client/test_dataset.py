@@ -10,7 +10,7 @@ from model.bases import bundled_base
 from model.errors import TokenizerError
 from model.text.tokenizer import Tokenizer, load_tokenizer
 from protocols.plan import RecordTemplates
-from tests.model.deepseek import ASSISTANT, BOS, EOS, USER, V3, write_deepseek
+from tests.model.text.deepseek import ASSISTANT, BOS, EOS, USER, V3, write_deepseek
 
 
 @pytest.fixture(scope="module")

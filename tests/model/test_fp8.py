@@ -19,8 +19,8 @@ from model.fp8 import FP8, FP8Linear, dequantize, quantize
 from model.layout import AdapterConfig, adapter_layout, expert_layers, initial_adapter
 from model.moe import Experts
 from model.transformer import DeepseekV3
+from tests.model.checkpoint.stored import to_fp8
 from tests.model.configurations import SMALL, random_network, random_tokens
-from tests.model.stored import to_fp8
 
 # 130 and 136 rows are 1.02 and 1.06 blocks; gate and up are 144 wide, so that the two do not meet at the edge of a block.
 SIZES: dict[str, Any] = {

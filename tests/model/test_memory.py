@@ -21,8 +21,8 @@ from model.layout import AdapterConfig, AdapterTensor, Experts, adapter_layout, 
 from model.memory import HeldBase, training_memory
 from model.training import BETAS
 from model.transformer import DeepseekV3
+from tests.model.checkpoint.stored import to_fp8
 from tests.model.configurations import random_network, random_tokens
-from tests.model.stored import to_fp8
 
 STEPS = Path(__file__).with_name("training_peak.py")
 ROWS, TOKENS = 4, 48

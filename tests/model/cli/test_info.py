@@ -14,8 +14,8 @@ from model.checkpoint.loading import load_checkpoint, save_checkpoint
 from model.cli import app
 from model.cli.training_memory import Machine, training_facts
 from model.errors import ModelError
+from tests.model.checkpoint.stored import edit_config, to_fp8
 from tests.model.configurations import DEEPSEEK_V2, random_network
-from tests.model.stored import edit_config, to_fp8
 
 PLAN = """
 name = "triage"

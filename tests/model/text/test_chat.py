@@ -15,8 +15,8 @@ from model.text.chat import ChatTemplate, Piece, load_chat_template, plain_chat
 from model.text.moonshot.conversion import build_encoder, read_special_tokens
 from model.text.moonshot.ranks import read_ranks
 from model.text.tokenizer import load_tokenizer
-from tests.model import moonlight
-from tests.model.deepseek import ASSISTANT, BOS, EOS, USER, V2, V3, write_deepseek
+from tests.model.text import moonlight
+from tests.model.text.deepseek import ASSISTANT, BOS, EOS, USER, V2, V3, write_deepseek
 
 MESSAGES = [
     {"role": "system", "content": "Be brief."},

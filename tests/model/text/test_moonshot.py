@@ -22,7 +22,7 @@ from model.text.moonshot.ranks import merge_pairs, read_ranks
 from model.text.moonshot.texts import PHRASES
 from model.text.tokenizer import Tokenizer, load_tokenizer
 from tests.model.configurations import random_network
-from tests.model.moonlight import CODE, train_ranks, write_moonlight
+from tests.model.text.moonlight import CODE, train_ranks, write_moonlight
 
 RANKS = train_ranks()
 REFERENCE = tiktoken.Encoding("test", pat_str=PATTERN, mergeable_ranks={token: rank for rank, token in enumerate(RANKS)}, special_tokens={})

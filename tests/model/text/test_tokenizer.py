@@ -16,7 +16,7 @@ from model.bases import bundled_base, bundled_names
 from model.errors import BaseError, TokenizerError
 from model.text.moonshot.texts import PHRASES
 from model.text.tokenizer import END, PADDING, Tokenizer, load_tokenizer
-from tests.model.deepseek import ASSISTANT, BOS, EOS, USER, write_deepseek
+from tests.model.text.deepseek import ASSISTANT, BOS, EOS, USER, write_deepseek
 
 TOKENIZER = load_tokenizer(bundled_base("tiny"))
 

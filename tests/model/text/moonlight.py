@@ -13,7 +13,7 @@ from model.text.moonshot.conversion import byte_alphabet
 from model.text.moonshot.pattern import PATTERN
 from model.text.moonshot.texts import PHRASES
 
-PAGES = sorted((Path(__file__).parents[2] / "docs").rglob("*.md"))
+PAGES = sorted((Path(__file__).parents[3] / "docs").rglob("*.md"))
 TEMPLATE = (
     "{%- for message in messages -%}{%- if loop.first and messages[0]['role'] != 'system' -%}"
     "<|im_system|>system<|im_middle|>You are a helpful assistant<|im_end|>{%- endif -%}"

@@ -14,8 +14,8 @@ import pytest
 
 from model.checkpoint.headers import read_headers
 from model.config import ModelConfig
+from tests.model.checkpoint.stored import write_repeated
 from tests.model.configurations import SMALL
-from tests.model.stored import write_repeated
 
 MEBIBYTE = 1 << 20
 SIZES = SMALL | {"hidden_size": 1024, "moe_intermediate_size": 512, "intermediate_size": 2048, "vocab_size": 32000}

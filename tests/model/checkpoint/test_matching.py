@@ -15,8 +15,8 @@ from torch import Tensor
 
 from model.checkpoint.loading import load_checkpoint, save_checkpoint
 from model.errors import CheckpointError
+from tests.model.checkpoint.stored import edit_tensors, to_fp8, write_shards
 from tests.model.configurations import random_network
-from tests.model.stored import edit_tensors, to_fp8, write_shards
 
 EXPERT = "model.layers.1.mlp.experts.3.up_proj.weight"
 NORM = "model.norm.weight"
