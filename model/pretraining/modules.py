@@ -59,20 +59,17 @@ def add_mtp(base: Path, out: Path, data: Path, settings: ModuleTraining, on_step
     """
     if out.exists():
         raise CheckpointError(f"{out} exists already: give a new directory")
-    net = load_checkpoint(base)
+    net = load_checkpoint(base, dtype=torch.float32)
     if len(net.mtp):
         raise CheckpointError(f"{base} has {len(net.mtp)} MTP module(s) already: generate with --speculative as it is")
     length = min(settings.window, settings.tokens_per_step)
     windows = cut_windows(read_texts(data), load_tokenizer(base), length)
-    stored = {name: tensor.dtype for name, tensor in net.state_dict().items()}
-    net.float()  # exact, and so is the way back
     attach_modules(net, settings.modules, torch.Generator().manual_seed(settings.seed))
     before = draft_acceptance(net, windows.held_out)
     batches = window_batches(windows.training, settings.tokens_per_step // length, random.Random(settings.seed))
     train_modules(net, batches, settings, on_step)
-    _restore_types(net, stored)
     _write(net, base, out)
-    return Added(checkpoint_sha256(out), before, draft_acceptance(net.float(), windows.held_out))
+    return Added(checkpoint_sha256(out), before, draft_acceptance(net, windows.held_out))
 
 
 def attach_modules(net: DeepseekV3, count: int, generator: torch.Generator) -> None:
@@ -142,20 +139,15 @@ def _begin(module: MTPModule, net: DeepseekV3, generator: torch.Generator) -> No
     module.eh_proj.weight.copy_(torch.cat([torch.zeros(size, size), torch.eye(size)], 1))
 
 
-def _restore_types(net: DeepseekV3, stored: dict[str, torch.dtype]) -> None:
-    """Gives the base's tensors their own types again, and the modules' parameters the embedding's."""
-    common = stored["model.embed_tokens.weight"]
-    for name, parameter in net.named_parameters():
-        parameter.data = parameter.data.to(stored.get(name, common))
-    for name, buffer in net.named_buffers():
-        buffer.data = buffer.data.to(stored.get(name, buffer.dtype))
-
-
 def _write(net: DeepseekV3, base: Path, out: Path) -> None:
-    """The checkpoint and what lies beside the base's; `out` appears whole or not at all."""
+    """The base as it is stored, with the modules of `net` in its type, and what lies beside it; `out` appears whole or not at all."""
+    stored = load_checkpoint(base)
+    stored.config, stored.mtp = replace(stored.config, num_nextn_predict_layers=len(net.mtp)), net.mtp
+    for parameter in net.mtp.parameters():
+        parameter.data = parameter.data.to(stored.dtype)
     draft = out.with_name(f".{out.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
-    save_checkpoint(net, draft)
+    save_checkpoint(stored, draft)
     for name in BESIDE:
         if (base / name).is_file():
             shutil.copyfile(base / name, draft / name)
