@@ -103,19 +103,27 @@ def draft_acceptance(net: DeepseekV3, windows: Tensor) -> tuple[float, ...]:
     right = [0] * len(net.mtp)
     for window in windows.split(8):
         hidden = net.hidden(window)
-        choices = net.lm_head(hidden.main).argmax(-1)  # entry i is the base's token i + 1
+        choices = _likeliest(net, hidden.main)  # entry i is the base's token i + 1
         for depth, states in enumerate(hidden.mtp, start=1):
-            right[depth - 1] += int((net.lm_head(states).argmax(-1) == choices[:, depth:]).sum())
+            right[depth - 1] += int((_likeliest(net, states) == choices[:, depth:]).sum())
     return tuple(hits / (len(windows) * (windows.shape[1] - depth)) for depth, hits in enumerate(right, start=1))
 
 
 def _own_choices(net: DeepseekV3, batches: Iterable[Batch]) -> Iterator[Batch]:
-    """Batches whose targets are the base's likeliest tokens: a draft has to guess the base, not the text."""
+    """Batches whose targets are the base's likeliest tokens: a draft has to guess the base, not the text.
+
+    Tokens drawn from the base as targets would suit drafts that are sampled better, and greedy ones less.
+    """
     for batch in batches:
         targets = batch.input_ids.clone()
         with torch.no_grad():
-            targets[:, 1:] = net.lm_head(net.hidden(batch.input_ids, ahead=False).main[:, :-1]).argmax(-1)
+            targets[:, 1:] = _likeliest(net, net.hidden(batch.input_ids, ahead=False).main[:, :-1])
         yield replace(batch, targets=targets)
+
+
+def _likeliest(net: DeepseekV3, states: Tensor) -> Tensor:
+    """Tokens [b, t] of states [b, t, H]; the logits of one row exist at a time."""
+    return torch.stack([net.lm_head(row).argmax(-1) for row in states])
 
 
 @torch.no_grad()
