@@ -29,17 +29,18 @@ class Drafter:
     def __init__(self, net: DeepseekV3, slots: Slots, sampling: Sampling, draft_tokens: int, start: int) -> None:
         self._net, self._slots, self._sampling = net, slots, sampling
         self._modules = [cast(MTPModule, module) for module in net.mtp][:draft_tokens]
-        weight, layer = net.model.embed_tokens.weight, net.config.num_hidden_layers
+        layer, device = net.config.num_hidden_layers, net.model.embed_tokens.weight.device
         layers = range(layer, layer + len(self._modules))
-        self.cache = LatentCache(net.config, slots.rows, slots.capacity, weight.dtype, weight.device, layers)
+        self.cache = LatentCache(net.config, slots.rows, slots.capacity, net.dtype, device, layers)
         self.cache.advance(start)  # never read: no module has seen what a prefix cache holds
         self._first: Tensor | int = slots.positions(start, start + 1) if start else 0
-        self._last = [weight.new_zeros(slots.rows, 1, net.config.hidden_size)] * len(self._modules)  # outputs in the last certain column
+        nothing = torch.zeros(slots.rows, 1, net.config.hidden_size, dtype=net.dtype, device=device)
+        self._last = [nothing] * len(self._modules)  # outputs in the last certain column
 
     def read(self, states: Tensor, tokens: Tensor, last: Tensor) -> None:
         """Reads columns that have become certain: main states [b, w, H], the token after each [b, w], each row's last column [b]."""
         past, width = self.cache.length, tokens.shape[1]
-        embedding = self._net.model.embed_tokens(tokens)  # [b, w, H]
+        embedding = self._net.model.embed_tokens(tokens).to(states.dtype)  # [b, w, H]
         turn = rotation(self._net.config, self._slots.positions(past, past + width), states.dtype)
         rows = torch.arange(len(tokens), device=tokens.device)
         for depth in range(len(self._modules)):
@@ -55,7 +56,7 @@ class Drafter:
         token, proposal = self._choose(made[0])
         tokens, proposals = [token], [proposal]
         for column in range(1, count):
-            embedding = self._net.model.embed_tokens(token)[:, None]
+            embedding = self._net.model.embed_tokens(token)[:, None].to(self._net.dtype)
             turn = rotation(self._net.config, positions[:, column - 1 : column], embedding.dtype)
             sources = made[-1:] if column >= modules else made[column - 1 : -1]
             first = min(column, modules - 1)

@@ -59,20 +59,17 @@ def add_mtp(base: Path, out: Path, data: Path, settings: ModuleTraining, on_step
     """
     if out.exists():
         raise CheckpointError(f"{out} exists already: give a new directory")
-    net = load_checkpoint(base)
+    net = load_checkpoint(base, dtype=torch.float32)
     if len(net.mtp):
         raise CheckpointError(f"{base} has {len(net.mtp)} MTP module(s) already: generate with --speculative as it is")
     length = min(settings.window, settings.tokens_per_step)
     windows = cut_windows(read_texts(data), load_tokenizer(base), length)
-    stored = {name: tensor.dtype for name, tensor in net.state_dict().items()}
-    net.float()  # exact, and so is the way back
     attach_modules(net, settings.modules, torch.Generator().manual_seed(settings.seed))
     before = draft_acceptance(net, windows.held_out)
     batches = window_batches(windows.training, settings.tokens_per_step // length, random.Random(settings.seed))
     train_modules(net, batches, settings, on_step)
-    _restore_types(net, stored)
     _write(net, base, out)
-    return Added(checkpoint_sha256(out), before, draft_acceptance(net.float(), windows.held_out))
+    return Added(checkpoint_sha256(out), before, draft_acceptance(net, windows.held_out))
 
 
 def attach_modules(net: DeepseekV3, count: int, generator: torch.Generator) -> None:
@@ -106,19 +103,27 @@ def draft_acceptance(net: DeepseekV3, windows: Tensor) -> tuple[float, ...]:
     right = [0] * len(net.mtp)
     for window in windows.split(8):
         hidden = net.hidden(window)
-        choices = net.lm_head(hidden.main).argmax(-1)  # entry i is the base's token i + 1
+        choices = _likeliest(net, hidden.main)  # entry i is the base's token i + 1
         for depth, states in enumerate(hidden.mtp, start=1):
-            right[depth - 1] += int((net.lm_head(states).argmax(-1) == choices[:, depth:]).sum())
+            right[depth - 1] += int((_likeliest(net, states) == choices[:, depth:]).sum())
     return tuple(hits / (len(windows) * (windows.shape[1] - depth)) for depth, hits in enumerate(right, start=1))
 
 
 def _own_choices(net: DeepseekV3, batches: Iterable[Batch]) -> Iterator[Batch]:
-    """Batches whose targets are the base's likeliest tokens: a draft has to guess the base, not the text."""
+    """Batches whose targets are the base's likeliest tokens: a draft has to guess the base, not the text.
+
+    Tokens drawn from the base as targets would suit drafts that are sampled better, and greedy ones less.
+    """
     for batch in batches:
         targets = batch.input_ids.clone()
         with torch.no_grad():
-            targets[:, 1:] = net.lm_head(net.hidden(batch.input_ids, ahead=False).main[:, :-1]).argmax(-1)
+            targets[:, 1:] = _likeliest(net, net.hidden(batch.input_ids, ahead=False).main[:, :-1])
         yield replace(batch, targets=targets)
+
+
+def _likeliest(net: DeepseekV3, states: Tensor) -> Tensor:
+    """Tokens [b, t] of states [b, t, H]; the logits of one row exist at a time."""
+    return torch.stack([net.lm_head(row).argmax(-1) for row in states])
 
 
 @torch.no_grad()
@@ -142,20 +147,15 @@ def _begin(module: MTPModule, net: DeepseekV3, generator: torch.Generator) -> No
     module.eh_proj.weight.copy_(torch.cat([torch.zeros(size, size), torch.eye(size)], 1))
 
 
-def _restore_types(net: DeepseekV3, stored: dict[str, torch.dtype]) -> None:
-    """Gives the base's tensors their own types again, and the modules' parameters the embedding's."""
-    common = stored["model.embed_tokens.weight"]
-    for name, parameter in net.named_parameters():
-        parameter.data = parameter.data.to(stored.get(name, common))
-    for name, buffer in net.named_buffers():
-        buffer.data = buffer.data.to(stored.get(name, buffer.dtype))
-
-
 def _write(net: DeepseekV3, base: Path, out: Path) -> None:
-    """The checkpoint and what lies beside the base's; `out` appears whole or not at all."""
+    """The base as it is stored, with the modules of `net` in its type, and what lies beside it; `out` appears whole or not at all."""
+    stored = load_checkpoint(base)
+    stored.config, stored.mtp = replace(stored.config, num_nextn_predict_layers=len(net.mtp)), net.mtp
+    for parameter in net.mtp.parameters():
+        parameter.data = parameter.data.to(stored.dtype)
     draft = out.with_name(f".{out.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
-    save_checkpoint(net, draft)
+    save_checkpoint(stored, draft)
     for name in BESIDE:
         if (base / name).is_file():
             shutil.copyfile(base / name, draft / name)

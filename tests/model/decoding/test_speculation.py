@@ -149,6 +149,13 @@ def test_drafts_that_disagree_cost_one_forward_a_token(monkeypatch: pytest.Monke
     assert lengths == [6] + [2] * 7 + [1], "the last token needs no draft"
 
 
+def test_a_network_in_bfloat16_with_a_float32_embedding_drafts() -> None:
+    net, tokens = random_network(1, num_nextn_predict_layers=2, **FEW).bfloat16(), few_tokens(1, 2, 6)
+    net.model.embed_tokens.float()
+    drafted = generate_speculatively(net, tokens, 12, Sampling(), draft_tokens=3)
+    assert drafted.tokens.shape == (2, 18) and drafted.drafted > 0
+
+
 def test_a_row_does_not_wait_for_the_drafts_of_another() -> None:
     """Together, rows accept as many drafts as alone."""
     net, tokens = random_network(1, num_nextn_predict_layers=1, **FEW), few_tokens(1, 4, 6)

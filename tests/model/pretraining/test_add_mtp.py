@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -25,6 +26,7 @@ from model.pretraining.modules import ModuleTraining, add_mtp, attach_modules, d
 from model.pretraining.text import cut_windows, read_texts, window_batches
 from model.text.tokenizer import load_tokenizer
 from tests.model.configurations import random_network, random_tokens
+from tests.model.stored import to_fp8
 
 SHORT = ModuleTraining(steps=3, tokens_per_step=64, window=32)
 
@@ -52,13 +54,18 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_base_keeps_type_and_bits_and_gets_modules(base: Path, data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("fp8", [False, True])
+def test_the_base_keeps_type_and_bits_and_gets_modules(fp8: bool, base: Path, data: Path, tmp_path: Path) -> None:
+    if fp8:
+        base = Path(shutil.copytree(base, tmp_path / "fp8"))
+        to_fp8(base, lambda name: "_proj" in name and "kv_a" not in name)
     added = add_mtp(base, tmp_path / "out", data, replace(SHORT, modules=2))
     old, new = load_file(base / "model.safetensors"), load_file(tmp_path / "out" / "model.safetensors")
     for name, tensor in old.items():
         assert new[name].dtype == tensor.dtype and torch.equal(new[name], tensor), name
     fresh = {name: tensor for name, tensor in new.items() if name not in old}
     assert {name.split(".")[2] for name in fresh} == {"3", "4"}
+    assert any(tensor.dtype == torch.float8_e4m3fn for tensor in old.values()) == fp8
     assert all(tensor.dtype == torch.bfloat16 for name, tensor in fresh.items() if not name.endswith("correction_bias"))
     assert added.sha256 == checkpoint_sha256(tmp_path / "out") != checkpoint_sha256(base)
     assert len(added.acceptance_before) == len(added.acceptance_after) == 2
