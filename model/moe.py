@@ -16,6 +16,7 @@ from model.grouped import Groups, WeightOf, combine, grouped_linear, groups_of
 from model.layers import MLP
 from model.routing import Router, Routing
 
+FEW = 4  # tokens: one, or a draft of a few that is verified
 ExpertProjection: TypeAlias = Literal["gate_up_proj", "down_proj"]
 
 
@@ -91,7 +92,8 @@ class MoE(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Routing]:
         tokens = x.flatten(0, -2)  # [n, H]
         routing = self.gate(tokens)
-        mixed = (self._one_token if len(tokens) == 1 else self._sorted)(tokens, routing).view_as(x)
+        unsorted = len(tokens) <= FEW and not torch.is_grad_enabled()
+        mixed = (self._unsorted if unsorted else self._sorted)(tokens, routing).view_as(x)
         return (mixed + self.shared_experts(x) if hasattr(self, "shared_experts") else mixed), routing
 
     def _sorted(self, tokens: Tensor, routing: Routing) -> Tensor:
@@ -102,8 +104,8 @@ class MoE(nn.Module):
         out = self.experts(tokens.index_select(0, source), groups)  # [n k, H]
         return combine(out, routing.weights.flatten().index_select(0, order), source, len(tokens))
 
-    def _one_token(self, token: Tensor, routing: Routing) -> Tensor:
-        """Decoding's case: nothing to sort, every expert has one row."""
-        groups = tuple((expert, row, row + 1) for row, expert in enumerate(routing.indices[0].tolist()))
-        out: Tensor = self.experts(token.expand(len(groups), -1), groups)  # [k, H]
-        return routing.weights.to(token.dtype) @ out
+    def _unsorted(self, tokens: Tensor, routing: Routing) -> Tensor:
+        """Decoding's case: a row for each token and expert costs less than sorting."""
+        groups = tuple((expert, row, row + 1) for row, expert in enumerate(routing.indices.flatten().tolist()))
+        out = self.experts(tokens.repeat_interleave(routing.indices.shape[1], 0), groups)  # [n k, H]
+        return torch.bmm(routing.weights[:, None].to(tokens.dtype), out.unflatten(0, (len(tokens), -1)))[:, 0]

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    import torch
-
+    from model.decoding.generation import Sampling
     from model.text.tokenizer import Tokenizer
     from model.transformer import DeepseekV3
 
@@ -31,9 +30,10 @@ def chat(
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of what is drawn.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output, with all turns, at the end.")] = False,
 ) -> None:
-    """Answer each line of standard input, until its end or /quit; the whole conversation is read again for each."""
+    """Answer each line of standard input, until its end or /quit."""
     import torch
 
+    from model.decoding.generation import Sampling
     from model.errors import GenerationError
     from model.export import open_model
     from model.text.tokenizer import load_tokenizer
@@ -45,9 +45,10 @@ def chat(
     turn_end = tokenizer.turn_end()
     ends = tokenizer.eos_token_ids if turn_end is None else (turn_end, *tokenizer.eos_token_ids)
 
+    speaker = _Speaker(net, Sampling(temperature, top_p, ends, generator))
+
     def answer(ids: list[int]) -> list[int]:
-        new = _generate(net, ids, max_new_tokens, ends[0], temperature, top_p, generator)
-        return list(takewhile(lambda token: token not in ends, new))
+        return list(takewhile(lambda token: token not in ends, speaker.continued(ids, max_new_tokens)))
 
     turns = [{"role": "system", "content": system}] if system else []
     while (line := _next_line()) is not None:
@@ -66,21 +67,30 @@ def _reply(turns: list[dict[str, str]], tokenizer: Tokenizer, answer: Callable[[
     return tokenizer.decode(answer(prompt)).strip()
 
 
-def _generate(
-    net: DeepseekV3, prompt: list[int], count: int, end: int, temperature: float, top_p: float, generator: torch.Generator
-) -> list[int]:
-    """Up to `count` tokens after `prompt`, within the network's context."""
-    import torch
+class _Speaker:
+    """Generates, and keeps what it has read: each turn of a conversation is the one before and a little more."""
 
-    from model.errors import GenerationError
+    def __init__(self, net: DeepseekV3, sampling: Sampling) -> None:
+        from model.decoding.prefix_cache import PrefixCache, adapter_sha256
 
-    context = net.config.max_position_embeddings
-    if len(prompt) >= context:
-        raise GenerationError(f"The conversation has {len(prompt)} tokens and the model reads {context}: begin a new one.")
-    count = min(count, context - len(prompt))
-    with torch.inference_mode():
-        output = net.generate(torch.tensor([prompt]), count, eos_token_id=end, temperature=temperature, top_p=top_p, generator=generator)
-    return [int(token) for token in output[0, len(prompt) :]]
+        self._net, self._sampling = net, sampling
+        self._prefixes, self._adapter = PrefixCache(net, net.config.max_position_embeddings), adapter_sha256(net)
+
+    def continued(self, prompt: list[int], count: int) -> list[int]:
+        """Up to `count` tokens after `prompt`, within the network's context."""
+        import torch
+
+        from model.decoding.generation import generate
+        from model.errors import GenerationError
+
+        context = self._net.config.max_position_embeddings
+        if len(prompt) >= context:
+            raise GenerationError(f"The conversation has {len(prompt)} tokens and the model reads {context}: begin a new one.")
+        ids, count = torch.tensor([prompt]), min(count, context - len(prompt))
+        cache, _ = self._prefixes.cached(ids, self._adapter, len(prompt) + count)
+        tokens = generate(self._net, ids, count, self._sampling, cache=cache).tokens
+        self._prefixes.store(tokens, self._adapter, cache)
+        return [int(token) for token in tokens[0, len(prompt) :]]
 
 
 def _next_line() -> str | None:

@@ -25,8 +25,8 @@ from model.mtp import MTPModule
 from model.pretraining.modules import ModuleTraining, add_mtp, attach_modules, draft_acceptance, train_modules
 from model.pretraining.text import cut_windows, read_texts, window_batches
 from model.text.tokenizer import load_tokenizer
+from tests.model.checkpoint.stored import to_fp8
 from tests.model.configurations import random_network, random_tokens
-from tests.model.stored import to_fp8
 
 SHORT = ModuleTraining(steps=3, tokens_per_step=64, window=32)
 
