@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from model.cache import LatentCache
 from model.config import ModelConfig
-from model.layers import Linear, RMSNorm, Rotation, softmax_scale
+from model.layers import Linear, RMSNorm, Rotation, softmax_scale, typed
 
 LATENT_EPS = 1e-6  # the latent norms ignore rms_norm_eps in every published checkpoint's own code
 
@@ -36,27 +36,31 @@ class MultiHeadLatentAttention(nn.Module):
 
     def forward(self, x: Tensor, rotation: Rotation, mask: Tensor | None, cache: LatentCache | None = None) -> Tensor:
         """x [b, t, hidden]; mask [b, 1, t, length] of what may be seen, or None for plain causal attention."""
-        q_nope, q_rope = self._queries(x, rotation)
-        latent, k_rope = self._keys(x, rotation)
-        past = cache.length if cache is not None else 0
-        if cache is not None:
-            latent, k_rope = cache.write(self.layer, latent, k_rope)
-        if cache is not None and past:
-            to_key, to_value = cache.absorbed(self.layer, lambda: self._split_heads(self.kv_b_proj.real_weight(latent.dtype)))
-            attended = self._absorbed(q_nope, q_rope, latent, k_rope, mask, to_key, to_value)
-        else:
-            attended = self._expanded(q_nope, q_rope, latent, k_rope, mask)
+        q_nope, q_rope = self._queries(x)
+        latent, k_rope = self._keys(x)
+        rotated = rotation.apply(torch.cat([q_rope, k_rope[:, :, None]], 2))  # [b, t, heads + 1, rope]
+        q_rope, k_rope = rotated[:, :, :-1], rotated[:, :, -1]
+        if cache is None:
+            return self._project(self._expanded(q_nope, q_rope, latent, k_rope, mask))
+        past, entries = cache.length, cache.write(self.layer, torch.cat([latent, k_rope], -1))  # [b, past + t, rank + rope]
+        if not past:
+            return self._project(self._expanded(q_nope, q_rope, latent, k_rope, mask))
+        to_key, to_value = cache.absorbed(self.layer, lambda: self._split_heads(self.kv_b_proj.real_weight(latent.dtype)))
+        mixed = self._absorbed(torch.cat([_per_head(q_nope, to_key), q_rope], -1), entries, mask)
+        return self._project(_per_head(mixed, to_value.transpose(1, 2)))
+
+    def _project(self, attended: Tensor) -> Tensor:
         out: Tensor = self.o_proj(attended.flatten(2))
         return out
 
-    def _queries(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor]:
+    def _queries(self, x: Tensor) -> tuple[Tensor, Tensor]:
         flat = self.q_proj(x) if hasattr(self, "q_proj") else self.q_b_proj(self.q_a_layernorm(self.q_a_proj(x)))
         nope, rope = flat.unflatten(-1, (self.heads, -1)).split([self.nope, self.rope], -1)  # [b, t, heads, .]
-        return nope, rotation.apply(rope)
+        return nope, rope
 
-    def _keys(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor]:
+    def _keys(self, x: Tensor) -> tuple[Tensor, Tensor]:
         latent, rope = self.kv_a_proj_with_mqa(x).split([self.rank, self.rope], -1)  # [b, t, rank], [b, t, rope]
-        return self.kv_a_layernorm(latent), rotation.apply(rope)
+        return self.kv_a_layernorm(latent), rope
 
     def _expanded(self, q_nope: Tensor, q_rope: Tensor, latent: Tensor, k_rope: Tensor, mask: Tensor | None) -> Tensor:
         kv = self.kv_b_proj(latent).unflatten(-1, (self.heads, -1))  # [b, t, heads, nope + value]
@@ -69,18 +73,18 @@ class MultiHeadLatentAttention(nn.Module):
         out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=mask is None, scale=self.scale)
         return out[..., : self.value].transpose(1, 2)
 
-    def _absorbed(
-        self, q_nope: Tensor, q_rope: Tensor, latent: Tensor, k_rope: Tensor, mask: Tensor | None, to_key: Tensor, to_value: Tensor
-    ) -> Tensor:
-        """Attention in latent space: kv_b_proj is folded into query and output, the cache is never expanded."""
-        query = _per_head(q_nope, to_key)  # [b, t, heads, rank]
+    def _absorbed(self, query: Tensor, entries: Tensor, mask: Tensor | None) -> Tensor:
+        """Attention in latent space: kv_b_proj is folded into query and output, the cache is never expanded.
+
+        query [b, t, heads, rank + rope], entries [b, length, rank + rope] to mixed latents [b, t, heads, rank].
+        """
         # Heads and tokens form one dimension: a broadcast product would copy the cache for every head.
-        scores = query.flatten(1, 2) @ latent.transpose(-1, -2) + q_rope.flatten(1, 2) @ k_rope.transpose(-1, -2)
+        scores = (query.flatten(1, 2) * self.scale) @ entries.transpose(-1, -2)  # [b, t heads, length]
         if mask is not None:
             scores = scores.unflatten(1, (-1, self.heads)).masked_fill(~mask.transpose(1, 2), float("-inf")).flatten(1, 2)
-        weights = (scores * self.scale).softmax(-1, dtype=torch.float32).to(latent.dtype)  # [b, t heads, length]
-        mixed = (weights @ latent).unflatten(1, (-1, self.heads))  # [b, t, heads, rank]
-        return _per_head(mixed, to_value.transpose(1, 2))
+        weights = typed(scores.softmax(-1, dtype=torch.float32), entries.dtype)
+        mixed: Tensor = weights @ entries[..., : self.rank]
+        return mixed.unflatten(1, (-1, self.heads))
 
     def _split_heads(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         """kv_b_proj's weight as [heads, nope, rank] for keys and [heads, value, rank] for values."""

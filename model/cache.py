@@ -12,7 +12,7 @@ from model.config import ModelConfig
 
 
 class LatentCache:
-    """Latents [layers, b, max_length, kv_lora_rank] and rotary keys [layers, b, max_length, qk_rope_head_dim].
+    """Latents and rotary keys side by side, [layers, b, max_length, kv_lora_rank + qk_rope_head_dim].
 
     DeepSeek-V2 (2024), section 2.1: this is all that attention needs to see of the past.
     """
@@ -27,32 +27,30 @@ class LatentCache:
         layers: range | None = None,
     ) -> None:
         self._layers = range(config.num_hidden_layers) if layers is None else layers
-        shape = (len(self._layers), batch_size, max_length)
-        self._latents = torch.zeros(*shape, config.kv_lora_rank, dtype=dtype, device=device)
-        self._rope_keys = torch.zeros(*shape, config.qk_rope_head_dim, dtype=dtype, device=device)
+        shape = (len(self._layers), batch_size, max_length, config.kv_lora_rank + config.qk_rope_head_dim)
+        self._entries = torch.zeros(shape, dtype=dtype, device=device)
         self.length = 0
         self._absorbed: dict[int, tuple[Tensor, Tensor]] = {}
 
     @property
     def nbytes(self) -> int:
-        return self._latents.nbytes + self._rope_keys.nbytes
+        return self._entries.nbytes
 
     @property
     def rows(self) -> int:
-        return self._latents.shape[1]
+        return self._entries.shape[1]
 
     @property
     def max_length(self) -> int:
         """Tokens of each row that it has room for."""
-        return self._latents.shape[2]
+        return self._entries.shape[2]
 
-    def write(self, layer: int, latent: Tensor, rope_key: Tensor) -> tuple[Tensor, Tensor]:
-        """Stores one layer's new entries [b, t, ...] behind the present length; returns all up to there, [b, length + t, ...]."""
-        end = self.length + latent.shape[1]
-        row = self._layers.index(layer)
-        self._latents[row, :, self.length : end] = latent
-        self._rope_keys[row, :, self.length : end] = rope_key
-        return self._latents[row, :, :end], self._rope_keys[row, :, :end]
+    def write(self, layer: int, new: Tensor) -> Tensor:
+        """Stores one layer's new entries [b, t, rank + rope] behind the present length; returns all up to there, [b, length + t, ...]."""
+        end = self.length + new.shape[1]
+        entries = self._entries[self._layers.index(layer)]
+        entries[:, self.length : end] = new
+        return entries[:, :end]
 
     def absorbed(self, layer: int, make: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         """What `make` gives of a layer's weights, made once: they stay as they are as long as a cache is of use."""
@@ -71,25 +69,18 @@ class LatentCache:
     def prefix(self, length: int, max_length: int) -> LatentCache:
         """A cache of its own with the first `length` tokens and room for `max_length`."""
         shorter = copy(self)
-        shorter._latents, shorter._rope_keys = (_resized(entries, length, max_length) for entries in (self._latents, self._rope_keys))
+        layers, rows, _, width = self._entries.shape
+        shorter._entries = self._entries.new_zeros(layers, rows, max_length, width)
+        shorter._entries[:, :, :length] = self._entries[:, :, :length]
         shorter.length, shorter._absorbed = length, {}
         return shorter
 
     def reorder(self, rows: Tensor) -> None:
         """Keeps the batch rows named by `rows` [b'], in that order; a row may be repeated or left out."""
-        self._latents = self._latents.index_select(1, rows)
-        self._rope_keys = self._rope_keys.index_select(1, rows)
+        self._entries = self._entries.index_select(1, rows)
 
     def select(self, slots: Tensor) -> None:
         """Keeps of each row the tokens named by `slots` [b, m], in that order, and forgets the others."""
-        for entries in (self._latents, self._rope_keys):
-            index = slots[None, :, :, None].expand(len(entries), -1, -1, entries.shape[-1])
-            entries[:, :, : slots.shape[1]] = entries.gather(2, index)
+        index = slots[None, :, :, None].expand(len(self._entries), -1, -1, self._entries.shape[-1])
+        self._entries[:, :, : slots.shape[1]] = self._entries.gather(2, index)
         self.length = slots.shape[1]
-
-
-def _resized(entries: Tensor, length: int, max_length: int) -> Tensor:
-    layers, rows, _, width = entries.shape
-    resized = entries.new_zeros(layers, rows, max_length, width)
-    resized[:, :, :length] = entries[:, :, :length]
-    return resized

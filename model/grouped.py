@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from model import one_row
+
 Groups: TypeAlias = tuple[tuple[int, int, int], ...]  # expert, its first row, the row behind its last; experts without tokens are absent
 WeightOf: TypeAlias = Callable[[int, torch.dtype], Tensor]  # an expert's weight [out, in] in that type, detached
 
@@ -72,7 +74,11 @@ class _GroupedLinear(torch.autograd.Function):
 def _products(x: Tensor, groups: Groups, width: int, weight: WeightOf) -> Tensor:
     out = x.new_empty(len(x), width)
     for expert, start, end in groups:
-        torch.mm(x[start:end], weight(expert, x.dtype).t(), out=out[start:end])
+        rows, matrix = x[start:end], weight(expert, x.dtype)
+        if one_row.divides(rows, matrix):
+            one_row.multiply(rows, matrix, out[start:end])
+        else:
+            torch.mm(rows, matrix.t(), out=out[start:end])
     return out
 
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model import one_row
 from model.config import ModelConfig, Yarn
 
 
@@ -26,11 +27,24 @@ class Projection(Protocol):
         """The weight that is applied, [out, in]."""
 
 
+def typed(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """The tensor in that type. Asking first is several times as fast as `Tensor.to`, which decoding would call hundreds of times."""
+    return tensor if tensor.dtype == dtype else tensor.to(dtype)
+
+
 class Linear(nn.Linear):
     """A projection that computes in the type of its input, so that float32 master weights serve bfloat16 activations."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
+        weight = typed(self.weight, x.dtype)
+        bias: Tensor | None = self.bias
+        if bias is not None:
+            return F.linear(x, weight, typed(bias, x.dtype))
+        if not one_row.divides(x, weight):
+            return F.linear(x, weight)
+        out = x.new_empty(*x.shape[:-1], self.out_features)
+        one_row.multiply(x.view(1, -1), weight, out)
+        return out
 
     def real_weight(self, dtype: torch.dtype) -> Tensor:
         """The weight [out, in]."""
@@ -46,8 +60,10 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.dtype == torch.float32:
+            return F.rms_norm(x, self.weight.shape, typed(self.weight, x.dtype), self.eps)
         normed = F.rms_norm(x.float(), self.weight.shape, eps=self.eps)
-        return self.weight.to(x.dtype) * normed.to(x.dtype)
+        return typed(self.weight, x.dtype) * normed.to(x.dtype)
 
 
 class MLP(nn.Module):

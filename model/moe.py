@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from model.config import ModelConfig
 from model.fp8 import FP8, block_count, dequantize, moves_alone
 from model.grouped import Groups, WeightOf, combine, grouped_linear, groups_of
-from model.layers import MLP
+from model.layers import MLP, typed
 from model.routing import Router, Routing
 
 FEW = 4  # tokens: one, or a draft of a few that is verified
@@ -49,7 +49,7 @@ class Experts(nn.Module):
         """One expert's real weight [out, in] in the given type, detached."""
         stack: Tensor = getattr(self, projection)
         if stack.dtype != FP8:
-            return stack[expert].detach().to(dtype)
+            return typed(stack[expert].detach(), dtype)
         scale_inv: Tensor = getattr(self, projection.replace("proj", "scale_inv"))
         halves = 2 if projection == "gate_up_proj" else 1
         pairs = zip(stack[expert].chunk(halves), scale_inv[expert].chunk(halves), strict=True)
