@@ -84,7 +84,7 @@ class MultiHeadLatentAttention(nn.Module):
             scores = scores.unflatten(1, (-1, self.heads)).masked_fill(~mask.transpose(1, 2), float("-inf")).flatten(1, 2)
         weights = typed(scores.softmax(-1, dtype=torch.float32), entries.dtype)
         mixed: Tensor = weights @ entries[..., : self.rank]
-        return mixed.unflatten(1, (-1, self.heads))
+        return torch.unflatten(mixed, 1, (-1, self.heads))
 
     def _split_heads(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         """kv_b_proj's weight as [heads, nope, rank] for keys and [heads, value, rank] for values."""
