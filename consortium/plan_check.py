@@ -35,12 +35,13 @@ def check_costs(path: Path, clock: Callable[[], float]) -> dict[str, Any]:
     plan_fields(plan.records)
     check_cohort(plan, plan.simulation.institutions if plan.simulation else plan.secure_aggregation.min_institutions)
     base = base_directory(plan, home)
-    terms = Terms(plan, Adaptation(read_config(base), AdapterConfig.from_fields(plan.trainable.model_dump()), plan.seed))
+    adaptation = Adaptation(read_config(base), AdapterConfig.from_fields(plan.trainable.model_dump()), plan.seed)
+    terms = Terms(plan, adaptation)
     start = terms.start()
     memory = training_memory(
-        terms.adaptation.config,
+        adaptation.config,
         HeldBase(FP32_BYTES * count_held(base), FP32_BYTES),
-        terms.adaptation.layout(start.experts),
+        adaptation.layout(start.experts),
         plan.training.batch_size,
         plan.records.max_tokens,
         checkpointing=False,
