@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from model import one_row
+from model import few_rows
 
 Groups: TypeAlias = tuple[tuple[int, int, int], ...]  # expert, its first row, the row behind its last; experts without tokens are absent
 WeightOf: TypeAlias = Callable[[int, torch.dtype], Tensor]  # an expert's weight [out, in] in that type, detached
@@ -75,8 +75,8 @@ def _products(x: Tensor, groups: Groups, width: int, weight: WeightOf) -> Tensor
     out = x.new_empty(len(x), width)
     for expert, start, end in groups:
         rows, matrix = x[start:end], weight(expert, x.dtype)
-        if one_row.divides(rows, matrix):
-            one_row.multiply(rows, matrix, out[start:end])
+        if few_rows.divides(rows, matrix):
+            few_rows.multiply(rows, matrix, out[start:end])
         else:
             torch.mm(rows, matrix.t(), out=out[start:end])
     return out

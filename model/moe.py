@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.config import ModelConfig
+from model.few_rows import FEW
 from model.fp8 import FP8, block_count, dequantize, moves_alone
 from model.grouped import Groups, WeightOf, combine, grouped_linear, groups_of
 from model.layers import MLP, typed
 from model.routing import Router, Routing
 
-FEW = 4  # tokens: one, or a draft of a few that is verified
 ExpertProjection: TypeAlias = Literal["gate_up_proj", "down_proj"]
 
 
