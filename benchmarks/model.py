@@ -6,10 +6,12 @@ python benchmarks/model.py [--threads N] [--repeats N] [--only WORD]
 from __future__ import annotations
 
 import argparse
+import re
 import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,10 +32,15 @@ def tokens(rows: int, length: int) -> Tensor:
     return torch.randint(0, CONFIG.vocab_size, (rows, length), generator=torch.Generator().manual_seed(1))
 
 
+def whole_rows(rows: int, length: int) -> Batch:
+    """A batch without padding."""
+    ids = tokens(rows, length)
+    return Batch(ids, ids, torch.ones_like(ids, dtype=torch.bool))
+
+
 def our_step(net: DeepseekV3, rows: int, length: int, execution: Execution | None = None) -> Work:
     """Forward, backward and AdamW on whatever requires a gradient."""
-    ids = tokens(rows, length)
-    batch = Batch(ids, ids, torch.ones_like(ids, dtype=torch.bool))
+    batch = whole_rows(rows, length)
     optimizer = torch.optim.AdamW([p for p in net.parameters() if p.requires_grad], lr=1e-5, fused=True)
 
     def work() -> None:
@@ -156,7 +163,7 @@ def generation(repeats: int) -> None:
 def memory() -> None:
     """Peak resident memory of one step, each in a process of its own."""
     weights = sum(p.nbytes for p in our_network().parameters())
-    print(f"\npeak memory of a step of 8 x 512 tokens beyond the loaded network ({weights / 2**20:.0f} MB of weights)")
+    print(f"\npeak memory of a step of 8 x 512 tokens beyond the loaded network; weights and gradients are {weights / 2**20:.0f} MB each")
     for way in ("plain", "checkpointing", "micro-batches of 1"):
         line = [sys.executable, "-m", "benchmarks.model", "--peak", way]
         print(f"  {way:55} {int(subprocess.run(line, check=True, capture_output=True, text=True).stdout):9,} MB")  # noqa: S603
@@ -164,15 +171,19 @@ def memory() -> None:
 
 def print_peak(way: str) -> None:
     """MB that a step adds to the process's peak."""
-    import resource
-
     net = our_network()
-    ids = tokens(8, 512)
-    batch = Batch(ids, ids, torch.ones_like(ids, dtype=torch.bool))
     execution = Execution(checkpointing=way == "checkpointing", micro_batch=1 if way.startswith("micro") else None)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    accumulate_gradients(net, batch, LossTerms(), execution)
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+    accumulate_gradients(net, whole_rows(1, 8), LossTerms(), execution)  # what PyTorch loads at first use is not the step's
+    net.zero_grad(set_to_none=True)
+    before = resident_peak()
+    accumulate_gradients(net, whole_rows(8, 512), LossTerms(), execution)
+    print((resident_peak() - before) >> 20)
+
+
+def resident_peak() -> int:
+    """Bytes; VmHWM of Linux and not ru_maxrss, which a process inherits from the one that started it."""
+    found = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text(encoding="utf-8"))
+    return 1024 * int(found[1]) if found else 0
 
 
 def main() -> None:

@@ -16,11 +16,11 @@ from consortium.round_time import measure_round
 from model.checkpoint.inventory import count_held
 from model.config import read_config
 from model.layout import Adaptation, AdapterConfig
+from model.memory import HeldBase, training_memory
 from protocols.plan import Plan, load_plan
 from protocols.schedule import planned_sums
 from protocols.update import Terms
 
-OPTIMIZER_COPIES = 4  # the weights, their gradient, and AdamW's two moments
 FP32_BYTES = LANE_BYTES = 4
 
 
@@ -35,8 +35,17 @@ def check_costs(path: Path, clock: Callable[[], float]) -> dict[str, Any]:
     plan_fields(plan.records)
     check_cohort(plan, plan.simulation.institutions if plan.simulation else plan.secure_aggregation.min_institutions)
     base = base_directory(plan, home)
-    terms = Terms(plan, Adaptation(read_config(base), AdapterConfig.from_fields(plan.trainable.model_dump()), plan.seed))
-    parameters = sum(values.size for values in terms.start().tensors.values())
+    adaptation = Adaptation(read_config(base), AdapterConfig.from_fields(plan.trainable.model_dump()), plan.seed)
+    terms = Terms(plan, adaptation)
+    start = terms.start()
+    memory = training_memory(
+        adaptation.config,
+        HeldBase(FP32_BYTES * count_held(base), FP32_BYTES),
+        adaptation.layout(start.experts),
+        plan.training.batch_size,
+        plan.records.max_tokens,
+        checkpointing=False,
+    )
     traffic = max(_round_bytes(terms))
     time = measure_round(plan, base, home, clock)
     return {
@@ -44,8 +53,8 @@ def check_costs(path: Path, clock: Callable[[], float]) -> dict[str, Any]:
         "name": plan.name,
         "sha256": plan.sha256,
         "rounds": plan.rounds,
-        "trained_parameters": parameters,
-        "memory_bytes": FP32_BYTES * (count_held(base) + OPTIMIZER_COPIES * parameters),
+        "trained_parameters": sum(values.size for values in start.tensors.values()),
+        "memory_bytes": memory.total,
         "upload_bytes": traffic,
         "download_bytes": traffic,  # the opened sum comes back as long as the masked vectors went out
         "seconds_per_round": None if time is None else time.seconds,

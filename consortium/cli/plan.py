@@ -31,7 +31,7 @@ def check(
         return
     typer.echo(f"plan {costs['name']} ({costs['sha256'][:12]}): {costs['rounds']} rounds")
     typer.echo(f"trained parameters: {costs['trained_parameters']:,} (experts that the plan will choose not counted)")
-    typer.echo(f"memory for training, without activations: about {costs['memory_bytes'] / 1e6:.0f} MB")
+    typer.echo(f"memory for training in float32: about {costs['memory_bytes'] / 1e6:.0f} MB")
     typer.echo(f"largest upload of a round: about {costs['upload_bytes'] / 1e6:.1f} MB per institution, and as much download")
     seconds, how = costs["seconds_per_round"], costs["seconds_measured_on"]
     said = "not measured, because the base is large" if seconds is None else f"about {seconds:.1f} s per institution ({how})"
