@@ -13,10 +13,10 @@ USE = """\
 ```
 consortium model generate VERSION_DIRECTORY --prompt "a prompt"
 consortium model export VERSION_DIRECTORY OUT
+consortium model export VERSION_DIRECTORY OUT --adapter
 ```
-`export` merges the adapter into the base as a Hugging Face directory. `adapter_model.safetensors` carries the names of peft, which loads
-those of attention and output head. Tensors of routed experts, of multi-token prediction and of modules trained in full are beyond it, and
-it puts those of shared experts and dense layers elsewhere: `export` gives the complete model.
+`export` merges the adapter into the base as a Hugging Face directory; for peft, `export --adapter` writes the adapter alone, unless a
+module is trained in full. Of this directory's own `adapter_model.safetensors` peft finds the tensors of attention and output head alone.
 """
 
 NOT_PROTECTED = """\

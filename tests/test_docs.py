@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,25 +14,38 @@ import pytest
 
 from consortium import simulate
 from consortium.plan_reference import plan_reference
+from model.checkpoint.loading import save_checkpoint
+from model.text.moonshot.pattern import RESERVED
 from protocols.plan import Plan, load_plan
-from tests.consortium.command_line import ROOT, consortium
-from tests.consortium.small_notes import write_csv
+from tests.consortium.command_line import ROOT, consortium, environment
+from tests.consortium.small_notes import write_csv, write_plan
+from tests.model.configurations import random_network
+from tests.model.text.moonlight import train_ranks, write_moonlight
 
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 QUICK = " --rounds 1 --no-baselines"
-AS_RUN = {"make demo": "consortium demo" + QUICK, "consortium simulate triage.toml": "consortium simulate triage.toml" + QUICK}
+ADD_MTP = "consortium model add-mtp Moonlight-16B-A3B drafting --data texts"
+SHORTER = {"consortium simulate triage.toml": QUICK, ADD_MTP: " --steps 2"}
+AS_RUN = {"make demo": "consortium demo" + QUICK} | {command: command + more for command, more in SHORTER.items()}
 ELSEWHERE = ("make", "flwr", "export")  # the Makefile is looked at below; tests/test_flower_app.py runs what is Flower's
 EXAMPLES = sorted((ROOT / "examples").glob("*.toml"))
 
 
+def _blocks(page: Path, *kinds: str) -> Iterator[str]:
+    """Code blocks of these kinds."""
+    for kind, block in re.findall(r"^```([a-z]*)\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE):
+        if kind in kinds:
+            yield block
+
+
 def _commands(page: Path) -> Iterator[str]:
     """Lines of code blocks that a shell would run."""
-    for kind, block in re.findall(r"^```([a-z]*)\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE):
-        if kind in ("", "console", "sh", "bash"):
-            yield from (line.split("#")[0].strip() for line in block.replace("\\\n", " ").splitlines() if line.strip())
+    for block in _blocks(page, "", "console", "sh", "bash"):
+        yield from (line.split("#")[0].strip() for line in block.replace("\\\n", " ").splitlines() if line.strip())
 
 
 COMMANDS = {page: tuple(_commands(page)) for page in PAGES}
+PROGRAMS = {page: tuple(_blocks(page, "python")) for page in PAGES}
 
 
 def test_the_table_of_keys_is_the_one_that_the_plan_gives() -> None:
@@ -56,6 +71,24 @@ def test_every_link_within_the_pages_leads_somewhere() -> None:
         assert [link for link in links if not (page.parent / link).exists()] == [], page
 
 
+def test_every_link_to_a_section_leads_to_one() -> None:
+    for page in PAGES:
+        links = re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text(encoding="utf-8"))
+        assert [link for link in links if link[1] not in _sections((page.parent / link[0]) if link[0] else page)] == [], page
+
+
+def _sections(page: Path) -> list[str]:
+    """Anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
+
+
+def test_every_file_of_the_network_that_its_page_names_exists() -> None:
+    named = re.findall(r"`([\w/]+(?:\.py|/))`", (ROOT / "docs" / "model.md").read_text(encoding="utf-8"))
+    assert len(named) > 30
+    assert [name for name in named if not ((ROOT / "model" / name).exists() or (ROOT / name).exists())] == []
+
+
 def test_make_has_every_target_that_the_pages_name() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     named = [command.split()[1] for found in COMMANDS.values() for command in found if command.startswith("make ")]
@@ -69,12 +102,36 @@ def test_make_has_every_target_that_the_pages_name() -> None:
     "page", [page for page in PAGES if any("consortium " in one for one in COMMANDS[page])], ids=lambda page: page.name
 )
 def test_every_command_of_a_page_runs_in_order(tmp_path: Path, page: Path) -> None:
-    write_csv(tmp_path / "my.csv")
+    _write_what_pages_start_from(tmp_path, " ".join(COMMANDS[page]))
     for command in COMMANDS[page]:
         name, *arguments = shlex.split(AS_RUN.get(command, command))
         if name == "consortium":
-            done = consortium(tmp_path, *arguments)
-            assert done.returncode == 0, f"{command}: {done.stderr}"
+            done = consortium(tmp_path, *arguments, given="How are you?\n")
+            assert done.returncode == 0 and done.stdout, f"{command}: {done.stderr}"
+
+
+def _write_what_pages_start_from(folder: Path, commands: str) -> None:
+    """A spreadsheet, a folder of text, a small checkpoint as Moonlight's is published, and a released version."""
+    write_csv(folder / "my.csv")
+    (folder / "texts").mkdir()
+    (folder / "texts" / "page.txt").write_text((ROOT / "docs" / "threat-model.md").read_text(encoding="utf-8"), encoding="utf-8")
+    if "Moonlight" in commands:
+        ranks = train_ranks(1000)
+        save_checkpoint(random_network(vocab_size=len(ranks) + RESERVED), folder / "Moonlight-16B-A3B")
+        write_moonlight(folder / "Moonlight-16B-A3B", ranks)
+    if "RELEASE" in commands:
+        (folder / "run").mkdir()
+        report = simulate(write_plan(folder / "run"), folder / "run" / "out", baselines=False)
+        Path(str(report["model"])).rename(folder / "RELEASE")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in PAGES if PROGRAMS[page]], ids=lambda page: page.name)
+def test_every_program_of_a_page_runs(tmp_path: Path, page: Path) -> None:
+    for program in PROGRAMS[page]:
+        call = [sys.executable, "-"]
+        done = subprocess.run(call, input=program, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow

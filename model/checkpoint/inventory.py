@@ -1,4 +1,4 @@
-"""What a checkpoint holds, counted from the headers of its files: no weight is read, and no torch."""
+"""What a checkpoint holds, counted from the headers of its files; weights are read for the hash alone. No torch."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def environment(*paths: Path, **changes: str) -> Mapping[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(str, paths or (ROOT,))), **changes}
 
 
-def consortium(folder: Path, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Runs `consortium` in a folder, to its end."""
+def consortium(folder: Path, *arguments: str, env: Mapping[str, str] | None = None, given: str = "") -> subprocess.CompletedProcess[str]:
+    """Runs `consortium` in a folder, to its end, with `given` on its standard input."""
     call: Sequence[str] = command(*arguments)
-    return subprocess.run(call, cwd=folder, env=env or environment(), capture_output=True, text=True, check=False)
+    return subprocess.run(call, cwd=folder, env=env or environment(), input=given, capture_output=True, text=True, check=False)

@@ -78,7 +78,7 @@ def test_card_tells_lineage_and_what_was_not_protected(folder: Path, trained: Tr
     card = (folder / "README.md").read_text()
     lineage = (trained.run, plan.sha256, plan.base.sha256, trained.transcript_sha256)
     figures = ("| base, before training | 0.2500 |", "| this model | 0.7500 |", "| 2 | 3 | delta | 0.6667 | 0.7500 |", "| 1 | 0, 5 |")
-    for text in (*lineage, *figures, "No differential privacy", "Membership inference", "Poisoning"):
+    for text in (*lineage, *figures, "No differential privacy", "Membership inference", "Poisoning", "OUT --adapter\n"):
         assert text in card
     assert "took 3 institutions" in card
 
