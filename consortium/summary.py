@@ -24,7 +24,7 @@ def print_summary(report: Report, console: Console) -> None:
     if report["model"]:
         console.print(f"Released model: {report['model']}", highlight=False, soft_wrap=True)
     else:
-        console.print("No model was released: the plan's [release] table asks for more than was reached.")
+        console.print("No model was released: the plan's [release] table asks for more than was reached.", markup=False)
 
 
 def _rows(report: Report) -> list[tuple[str, float | None, float | None]]:

@@ -15,6 +15,10 @@ class CheckpointError(ModelError):
     """A checkpoint that does not fit: a missing, extra, misshapen or truncated tensor."""
 
 
+class DeviceError(ModelError):
+    """A device that PyTorch does not see here."""
+
+
 class GenerationError(ModelError):
     """A way of generating that the network or the other settings do not allow."""
 

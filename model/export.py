@@ -9,6 +9,7 @@ import torch
 
 from model.adapters import attach_adapters, load_adapter, merge_adapters
 from model.checkpoint.fingerprint import checkpoint_sha256
+from model.checkpoint.headers import read_headers
 from model.checkpoint.loading import load_checkpoint, save_checkpoint
 from model.config import read_config
 from model.errors import ReleaseError
@@ -20,24 +21,31 @@ from model.transformer import DeepseekV3
 BESIDE = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json", "generation_config.json")
 
 
-def open_model(path: Path, base: Path | None = None, dtype: torch.dtype = torch.float32) -> tuple[DeepseekV3, Path]:
+def open_model(
+    path: Path, base: Path | None = None, dtype: torch.dtype | None = torch.float32, device: str = "cpu"
+) -> tuple[DeepseekV3, Path]:
     """A plain network from a version's directory, a peft adapter's, a checkpoint or a bundled base's name; and its tokenizer's directory.
 
-    An adapter is merged in float32 and rounded to ``dtype`` once. peft's own needs ``base``.
+    An adapter is merged in float32 and rounded to ``dtype`` once; None keeps the stored types. peft's own needs ``base``.
 
     Raises:
         ReleaseError, AdapterError, CheckpointError, ConfigError: what is there does not fit.
     """
     if not (is_release(path) or is_peft_adapter(path)):
         directory = base_directory(path)
-        return load_checkpoint(directory, dtype=dtype), directory
+        return load_checkpoint(directory, dtype, device), directory
     directory = _base_of(path, base)
-    net = load_checkpoint(directory, dtype=torch.float32)
+    net = load_checkpoint(directory, None if dtype is None or _is_stored_in(directory, dtype) else torch.float32, device)
     trained = read_release(path) if is_release(path) else read_peft_adapter(path, net.config)
     attach_adapters(net, trained.adapter, trained.experts)
     load_adapter(net, trained.tensors)
     merge_adapters(net)
-    return net.to(dtype), path if (path / "tokenizer.json").is_file() else directory
+    return net if dtype is None else net.to(dtype), path if (path / "tokenizer.json").is_file() else directory
+
+
+def _is_stored_in(directory: Path, dtype: torch.dtype) -> bool:
+    """Whether all of a checkpoint that is narrower than float32 is of that type: merging weight by weight then rounds once too."""
+    return {tensor.dtype for tensor in read_headers(directory).values()} <= {"F32", "BF16" if dtype == torch.bfloat16 else "F32"}
 
 
 def export_release(path: Path, out: Path, base: Path | None = None, dtype: torch.dtype = torch.float32) -> None:

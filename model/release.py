@@ -77,7 +77,9 @@ def base_directory(name: str | Path) -> Path:
         return bundled_base(str(name))
     if (Path(name) / "config.json").is_file():
         return Path(name)
-    raise ReleaseError(f"Base {name} is neither bundled ({', '.join(bundled_names())}) nor a checkpoint directory: give --base PATH.")
+    raise ReleaseError(
+        f"Base {name} is neither bundled ({', '.join(bundled_names())}) nor a checkpoint directory: give one of those names or such a path."
+    )
 
 
 def _check_hash(path: Path, digest: str) -> None:

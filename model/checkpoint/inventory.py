@@ -69,10 +69,12 @@ def count_held(directory: Path) -> int:
     return sum(tensor.elements for tensor in _held(read_config(directory), read_headers(directory)))
 
 
-def held_base(directory: Path) -> HeldBase:
-    """What of a checkpoint decides the memory that training on it takes, when it is held in its stored types."""
+def held_base(directory: Path, width: int | None = None) -> HeldBase:
+    """What of a checkpoint decides the memory that training on it takes, held in its stored types or in `width` bytes an element."""
     config, stored = read_config(directory), read_headers(directory)
     held = _held(config, stored)
+    if width is not None:
+        return HeldBase(width * sum(tensor.elements for tensor in held if not tensor.name.endswith(SCALE)), width)
     # An expert's gate and up are multiplied as one weight.
     fp8 = [tensor.elements * (2 if ".mlp.experts." in tensor.name else 1) for tensor in held if tensor.dtype == "F8_E4M3"]
     return HeldBase(sum(tensor.size for tensor in held), _activation_bytes(stored), max(fp8, default=0))

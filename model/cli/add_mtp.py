@@ -36,7 +36,7 @@ def add_mtp(
 
     torch.set_num_threads(threads)
     settings = ModuleTraining(modules, steps, tokens_per_step, window, learning_rate, seed)
-    with Progress(console=Console(stderr=True)) as progress:
+    with Progress(console=Console(stderr=True), transient=True) as progress:
         shown = progress.add_task("reading text", total=steps)
 
         def show(_: int, loss: float) -> None:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from model.cli.options import DeviceOption, Held, HeldOption, torch_dtype, usable_device
+
 if TYPE_CHECKING:
     from model.decoding.generation import Sampling
     from model.text.tokenizer import Tokenizer
@@ -28,6 +30,8 @@ def chat(
     temperature: Annotated[float, typer.Option(min=0, help="0 takes the likeliest token.")] = 0.0,
     top_p: Annotated[float, typer.Option(min=0, max=1, help="Draw from the likeliest tokens of this mass.")] = 1.0,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of what is drawn.")] = 0,
+    dtype: HeldOption = Held.float32,
+    device: DeviceOption = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output, with all turns, at the end.")] = False,
 ) -> None:
     """Answer each line of standard input, until its end or /quit."""
@@ -40,8 +44,8 @@ def chat(
 
     if not ((temperature == 0 or temperature >= LEAST_TEMPERATURE) and top_p > 0):
         raise GenerationError(f"Nothing can be drawn so: give a --temperature of 0 or from {LEAST_TEMPERATURE} on, and a --top-p above 0.")
-    net, directory = open_model(model, base)
-    tokenizer, generator = load_tokenizer(directory), torch.Generator().manual_seed(seed)
+    net, directory = open_model(model, base, torch_dtype(dtype), usable_device(device))
+    tokenizer, generator = load_tokenizer(directory), torch.Generator(device).manual_seed(seed)
     turn_end = tokenizer.turn_end()
     ends = tokenizer.eos_token_ids if turn_end is None else (turn_end, *tokenizer.eos_token_ids)
 
@@ -86,7 +90,7 @@ class _Speaker:
         context = self._net.config.max_position_embeddings
         if len(prompt) >= context:
             raise GenerationError(f"The conversation has {len(prompt)} tokens and the model reads {context}: begin a new one.")
-        ids, count = torch.tensor([prompt]), min(count, context - len(prompt))
+        ids, count = torch.tensor([prompt], device=self._net.model.embed_tokens.weight.device), min(count, context - len(prompt))
         cache, _ = self._prefixes.cached(ids, self._adapter, len(prompt) + count)
         tokens = generate(self._net, ids, count, self._sampling, cache=cache).tokens
         self._prefixes.store(tokens, self._adapter, cache)

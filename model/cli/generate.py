@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from model.cli.options import DeviceOption, Held, HeldOption, torch_dtype, usable_device
+
 if TYPE_CHECKING:
     from model.decoding.generation import Generation, Sampling
     from model.transformer import DeepseekV3
@@ -21,10 +23,10 @@ def generate(
     temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token, more draws.")] = 0.0,
     top_p: Annotated[float, typer.Option(help="Draw from the likeliest tokens that make up this share.")] = 1.0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 0,
-    speculative: Annotated[
-        bool, typer.Option("--speculative", help="Draft with the MTP modules: greedy text is the same, only sooner.")
-    ] = False,
+    speculative: Annotated[bool, typer.Option("--speculative", help="Draft with the MTP modules; greedy text stays the same.")] = False,
     draft_tokens: Annotated[int, typer.Option(min=1, help="Tokens to draft at a time.")] = 1,
+    dtype: HeldOption = Held.float32,
+    device: DeviceOption = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
     """Continue a prompt until the end token."""
@@ -35,12 +37,12 @@ def generate(
     from model.export import open_model
     from model.text.tokenizer import load_tokenizer
 
-    net, directory = open_model(model, base)
+    net, directory = open_model(model, base, torch_dtype(dtype), usable_device(device))
     tokenizer = load_tokenizer(directory)
     ids = tokenizer.encode(prompt)
     if not ids:
         raise GenerationError("The prompt is empty: give --prompt some text.")
-    sampling = Sampling(temperature, top_p, tokenizer.eos_token_id, torch.Generator().manual_seed(seed))
+    sampling = Sampling(temperature, top_p, tokenizer.eos_token_id, torch.Generator(device).manual_seed(seed))
     result = _continue(net, ids, max_new_tokens, sampling, draft_tokens if speculative else 0)
     new = result.tokens[0, len(ids) :].tolist()
     text = tokenizer.decode(new)
@@ -58,7 +60,7 @@ def _continue(net: DeepseekV3, ids: list[int], max_new_tokens: int, sampling: Sa
     from model.decoding.generation import generate
     from model.decoding.speculation import generate_speculatively
 
-    prompt = torch.tensor([ids])
+    prompt = torch.tensor([ids], device=net.model.embed_tokens.weight.device)
     with torch.inference_mode():
         if draft_tokens:
             return generate_speculatively(net, prompt, max_new_tokens, sampling, draft_tokens=draft_tokens)

@@ -10,8 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
+from model.cli.options import Held, HeldOption
+
 _PARTS = {
-    "base": "frozen base, as stored",
+    "base": "frozen base",
     "trained": "trained tensors",
     "gradients": "gradients",
     "moments": "AdamW's moments",
@@ -29,6 +31,7 @@ def info(
     experts_share: Annotated[
         float | None, typer.Option(min=0, max=1, help="Share of a layer's experts that ESFT is assumed to choose; expert_top_p if absent.")
     ] = None,
+    dtype: HeldOption = Held.stored,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
     """Show architecture, parameters, stored types, cache bytes per token and hash; of a release, its base and what was trained."""
@@ -36,7 +39,7 @@ def info(
 
     facts = _release(model) if is_release(model) else _checkpoint(model)
     if adapters is not None:
-        facts["training"] = _training(model, adapters, tokens, experts_share)
+        facts["training"] = _training(model, adapters, tokens, experts_share, dtype)
     typer.echo(json.dumps(facts) if as_json else "\n".join(_lines(facts)))
 
 
@@ -47,14 +50,14 @@ def _checkpoint(model: Path) -> dict[str, Any]:
     return asdict(count_checkpoint(base_directory(model)))
 
 
-def _training(model: Path, plan: Path, tokens: int | None, share: float | None) -> dict[str, Any]:
+def _training(model: Path, plan: Path, tokens: int | None, share: float | None, held: Held) -> dict[str, Any]:
     from model.cli.training_memory import this_machine, training_facts
     from model.errors import ConfigError
     from model.release import base_directory, is_release
 
     if is_release(model):
         raise ConfigError(f"{model} is a release, and training starts from its base: give the base with --adapters")
-    return training_facts(base_directory(model), plan, tokens, share, this_machine())
+    return training_facts(base_directory(model), plan, tokens, share, held, this_machine())
 
 
 def _release(directory: Path) -> dict[str, Any]:
@@ -85,9 +88,9 @@ def _table(training: dict[str, Any]) -> Iterator[str]:
     plain, frugal, machine = training["plain"], training["checkpointing"], training["machine"]
     yield ""
     yield f"training {training['trained_parameters']:,} parameters on {training['batch_size']} rows of {training['tokens']} tokens"
-    yield training["assumption"]
+    yield f"{training['assumption']}; the base is held in {training['held']}"
     yield f"{'memory':28}{'plain':>12}{'checkpointing':>16}"
-    for name in sorted(plain["parts"], key=plain["parts"].__getitem__, reverse=True):
+    for name in sorted(filter(plain["parts"].get, plain["parts"]), key=plain["parts"].__getitem__, reverse=True):
         yield f"{_PARTS[name]:28}{_size(plain['parts'][name]):>12}{_size(frugal['parts'][name]):>16}"
     yield f"{'total':28}{_size(plain['total']):>12}{_size(frugal['total']):>16}"
     yield f"{machine['kind'] + ' of ' + _size(machine['size']):28}{_fits(plain):>12}{_fits(frugal):>16}"

@@ -13,10 +13,13 @@ from typing import Any
 from model.checkpoint.headers import read_headers
 from model.checkpoint.inventory import held_base
 from model.checkpoint.matching import count_mtp
+from model.cli.options import Held
 from model.config import ModelConfig, read_config
 from model.errors import ConfigError
 from model.layout import AdapterConfig, AdapterTensor, Experts, adapter_layout, expert_layers
 from model.memory import Memory, training_memory
+
+_WIDTH = {Held.stored: None, Held.float32: 4, Held.bfloat16: 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,7 @@ def this_machine() -> Machine:
     return Machine("RAM", os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 
-def training_facts(directory: Path, plan: Path, tokens: int | None, share: float | None, machine: Machine) -> dict[str, Any]:
+def training_facts(directory: Path, plan: Path, tokens: int | None, share: float | None, held: Held, machine: Machine) -> dict[str, Any]:
     """Parts of the memory, with and without gradient checkpointing, for a base and a plan's [trainable] and [training].
 
     Raises:
@@ -50,13 +53,14 @@ def training_facts(directory: Path, plan: Path, tokens: int | None, share: float
     layout, assumption = _layout(config, trainable, share, plan)
     rows = int(_number(plan, tables["training"], "batch_size", 16))
     tokens = tokens or int(_number(plan, tables["records"], "max_tokens", 256))
-    base = held_base(directory)
+    base = held_base(directory, _WIDTH[held])
     plain, frugal = (training_memory(config, base, layout, rows, tokens, checkpointing) for checkpointing in (False, True))
     return {
         "batch_size": rows,
         "tokens": tokens,
         "trained_parameters": sum(math.prod(tensor.shape) for tensor in layout),
         "assumption": assumption,
+        "held": "its stored types" if held is Held.stored else held.value,
         "plain": _document(plain, machine),
         "checkpointing": _document(frugal, machine),
         "machine": asdict(machine),

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from model.cli import app
-from model.errors import GenerationError
+from model.errors import DeviceError, GenerationError
 
 PROMPT = "It was a dark night, and the"
 
@@ -49,3 +49,13 @@ def test_an_impossible_nucleus_is_refused() -> None:
 @pytest.mark.parametrize("option", [["--draft-tokens", "0"], ["--temperature", "-1"]])
 def test_wrong_use_is_refused(option: list[str]) -> None:
     assert CliRunner().invoke(app, ["generate", "tiny", "--prompt", PROMPT, *option]).exit_code == 2
+
+
+def test_a_device_that_is_not_here_is_refused() -> None:
+    result = CliRunner().invoke(app, ["generate", "tiny", "--prompt", PROMPT, "--device", "cuda:99"])
+    assert isinstance(result.exception, DeviceError)
+    assert "cuda:99" in str(result.exception)
+
+
+def test_the_stored_types_say_something_too() -> None:
+    assert said("--dtype", "stored")["tokens"] == said("--dtype", "bfloat16")["tokens"]

@@ -10,8 +10,10 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from model.bases import bundled_base
 from model.checkpoint.loading import load_checkpoint, save_checkpoint
 from model.cli import app
+from model.cli.options import Held
 from model.cli.training_memory import Machine, training_facts
 from model.errors import ModelError
 from tests.model.checkpoint.stored import edit_config, to_fp8
@@ -98,13 +100,13 @@ def test_the_table_is_sorted_and_aligned(base: Path, plan: Path) -> None:
     lines = result.stdout.split("\n\n")[1].splitlines()
     assert len({len(line) for line in lines[2:]}) == 1
     parts = _json(base, "--adapters", plan)["training"]["plain"]["parts"]
-    assert len(lines) == 3 + len(parts) + 2
+    assert len(lines) == 3 + sum(size > 0 for size in parts.values()) + 2
     assert lines[3].startswith("activations") and lines[-2].startswith("total") and lines[-1].endswith("fits")
 
 
 def test_whether_it_fits_is_the_machines_matter(base: Path, plan: Path) -> None:
-    total = training_facts(base, plan, None, None, Machine("RAM", 1))["checkpointing"]["total"]
-    found = training_facts(base, plan, None, None, Machine("GPU memory", total))
+    total = training_facts(base, plan, None, None, Held.stored, Machine("RAM", 1))["checkpointing"]["total"]
+    found = training_facts(base, plan, None, None, Held.stored, Machine("GPU memory", total))
     assert (found["plain"]["fits"], found["checkpointing"]["fits"]) == (False, True)
 
 
@@ -122,5 +124,14 @@ def test_whether_it_fits_is_the_machines_matter(base: Path, plan: Path) -> None:
 def test_a_plan_that_cannot_be_read_is_refused(base: Path, tmp_path: Path, text: str, sentence: str) -> None:
     (tmp_path / "plan.toml").write_text(text)
     with pytest.raises(ModelError) as caught:
-        training_facts(base, tmp_path / "plan.toml", None, None, Machine("RAM", 1))
+        training_facts(base, tmp_path / "plan.toml", None, None, Held.stored, Machine("RAM", 1))
     assert sentence in str(caught.value)
+
+
+def test_a_base_in_float32_takes_four_bytes_a_weight(tmp_path: Path) -> None:
+    plan = tmp_path / "plan.toml"
+    plan.write_text("[trainable]\n")
+    base, machine = bundled_base("tiny"), Machine("RAM", 1)
+    stored, wide = (training_facts(base, plan, None, None, held, machine)["plain"]["parts"] for held in (Held.stored, Held.float32))
+    assert wide["base"] == pytest.approx(2 * stored["base"], rel=1e-3)
+    assert wide["activations"] > stored["activations"]
