@@ -10,7 +10,7 @@ import torch
 import transformers
 from transformers import DeepseekV3ForCausalLM
 
-from model.checkpoint.loading import save_checkpoint
+from model.checkpoint.saving import save_checkpoint
 from model.config import ModelConfig
 from model.transformer import DeepseekV3
 

@@ -7,7 +7,7 @@ from typing import Any
 
 _HOME = {
     "load_checkpoint": "model.checkpoint.loading",
-    "save_checkpoint": "model.checkpoint.loading",
+    "save_checkpoint": "model.checkpoint.saving",
     "checkpoint_sha256": "model.checkpoint.fingerprint",
     "DeepseekV3": "model.transformer",
     "ModelConfig": "model.config",

@@ -10,15 +10,17 @@ import torch
 from model.adapters import attach_adapters, load_adapter, merge_adapters
 from model.checkpoint.fingerprint import checkpoint_sha256
 from model.checkpoint.headers import read_headers
-from model.checkpoint.loading import load_checkpoint, save_checkpoint
+from model.checkpoint.loading import load_checkpoint
+from model.checkpoint.saving import write_checkpoint
 from model.config import read_config
-from model.errors import ReleaseError
+from model.errors import CheckpointError, ReleaseError
+from model.new_directory import new_directory, refuse_occupied
 from model.peft.files import is_peft_adapter, read_peft_adapter, write_peft_adapter
 from model.peft.layout import PeftAdapter, to_peft
 from model.release import Release, base_directory, is_release, read_release
 from model.transformer import DeepseekV3
 
-BESIDE = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json", "generation_config.json")
+_BESIDE = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json", "generation_config.json")
 
 
 def open_model(
@@ -56,13 +58,19 @@ def export_release(path: Path, out: Path, base: Path | None = None, dtype: torch
     """
     if not (is_release(path) or is_peft_adapter(path)):
         raise ReleaseError(f"{path} is no released model: give a version's directory, the one with manifest.json.")
+    refuse_occupied(out, CheckpointError)
     net, tokenizer = open_model(path, base, dtype)
-    save_checkpoint(net, out)
-    folders = (tokenizer, _base_of(path, base))
-    for name in BESIDE:
-        source = next((folder / name for folder in folders if (folder / name).is_file()), None)
+    with new_directory(out, CheckpointError) as draft:
+        write_checkpoint(net, draft)
+        copy_beside(draft, tokenizer, _base_of(path, base))
+
+
+def copy_beside(draft: Path, *sources: Path) -> None:
+    """Copies tokenizer, template and generation settings into a new checkpoint, each from the first directory that has it."""
+    for name in _BESIDE:
+        source = next((folder / name for folder in sources if (folder / name).is_file()), None)
         if source:
-            shutil.copyfile(source, out / name)
+            shutil.copyfile(source, draft / name)
 
 
 def export_adapter(path: Path, out: Path, base: Path | None = None) -> PeftAdapter:

@@ -14,7 +14,7 @@ import pytest
 
 from consortium import simulate
 from consortium.plan_reference import plan_reference
-from model.checkpoint.loading import save_checkpoint
+from model.checkpoint.saving import save_checkpoint
 from model.text.moonshot.pattern import RESERVED
 from protocols.plan import Plan, load_plan
 from tests.consortium.command_line import ROOT, consortium, environment

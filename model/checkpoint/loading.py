@@ -15,14 +15,11 @@ from torch import Tensor, nn
 from model.checkpoint.headers import StoredTensor, read_headers
 from model.checkpoint.matching import SCALE, check_tensors, count_mtp
 from model.checkpoint.naming import disk_copies, disk_name, disk_parts, disk_tensors
-from model.checkpoint.saving import save_checkpoint
 from model.config import read_config
 from model.errors import CheckpointError
 from model.fp8 import FP8, FP8Linear, dequantize
 from model.moe import Experts
 from model.transformer import DeepseekV3
-
-__all__ = ["disk_tensors", "load_checkpoint", "save_checkpoint"]
 
 _TYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16, "F8_E4M3": FP8, "F8_E8M0": torch.float8_e8m0fnu}
 

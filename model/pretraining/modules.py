@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -14,11 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from model.checkpoint.fingerprint import checkpoint_sha256
-from model.checkpoint.loading import load_checkpoint, save_checkpoint
+from model.checkpoint.loading import load_checkpoint
+from model.checkpoint.saving import write_checkpoint
 from model.errors import CheckpointError
-from model.export import BESIDE
+from model.export import copy_beside
 from model.moe import MoE
 from model.mtp import MTPModule
+from model.new_directory import new_directory, refuse_occupied
 from model.pretraining.schedule import warmup_cosine
 from model.pretraining.text import cut_windows, read_texts, window_batches
 from model.text.tokenizer import load_tokenizer
@@ -57,8 +58,7 @@ def add_mtp(base: Path, out: Path, data: Path, settings: ModuleTraining, on_step
     Raises:
         CheckpointError, ConfigError, TokenizerError, RecipeError: the base has modules already, `out` exists, or a file does not fit.
     """
-    if out.exists():
-        raise CheckpointError(f"{out} exists already: give a new directory")
+    refuse_occupied(out, CheckpointError)
     net = load_checkpoint(base, dtype=torch.float32)
     if len(net.mtp):
         raise CheckpointError(f"{base} has {len(net.mtp)} MTP module(s) already: generate with --speculative as it is")
@@ -153,10 +153,6 @@ def _write(net: DeepseekV3, base: Path, out: Path) -> None:
     stored.config, stored.mtp = replace(stored.config, num_nextn_predict_layers=len(net.mtp)), net.mtp
     for parameter in net.mtp.parameters():
         parameter.data = parameter.data.to(stored.dtype)
-    draft = out.with_name(f".{out.name}.draft")
-    shutil.rmtree(draft, ignore_errors=True)
-    save_checkpoint(stored, draft)
-    for name in BESIDE:
-        if (base / name).is_file():
-            shutil.copyfile(base / name, draft / name)
-    draft.rename(out)
+    with new_directory(out, CheckpointError) as draft:
+        write_checkpoint(stored, draft)
+        copy_beside(draft, base)

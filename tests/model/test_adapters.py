@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from model.adapters import adapter_state, attach_adapters, detach_adapters, load_adapter, merge_adapters, set_trainable
-from model.checkpoint.loading import load_checkpoint, save_checkpoint
+from model.checkpoint.loading import load_checkpoint
+from model.checkpoint.saving import save_checkpoint
 from model.layout import AdapterConfig, AdapterError, adapter_layout
 from model.moe import Experts
 from model.training import Batch, train

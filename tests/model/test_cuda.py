@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from model.adapters import adapter_state, attach_adapters, load_adapter, set_trainable
-from model.checkpoint.loading import load_checkpoint, save_checkpoint
+from model.checkpoint.loading import load_checkpoint
+from model.checkpoint.saving import save_checkpoint
 from model.layout import AdapterConfig, initial_adapter
 from model.training import Batch, Execution, LossTerms, train
 from model.transformer import DeepseekV3

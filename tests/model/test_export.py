@@ -24,7 +24,8 @@ from model.adapters import attach_adapters, load_adapter
 from model.bases import bundled_base
 from model.checkpoint.fingerprint import checkpoint_sha256
 from model.checkpoint.inventory import count_checkpoint, count_held
-from model.checkpoint.loading import load_checkpoint, save_checkpoint
+from model.checkpoint.loading import load_checkpoint
+from model.checkpoint.saving import save_checkpoint
 from model.cli import app
 from model.errors import CheckpointError, ReleaseError
 from model.export import export_adapter, export_release, open_model

@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from model.adapters import attach_adapters, load_adapter, set_trainable
-from model.checkpoint.loading import load_checkpoint, save_checkpoint
+from model.checkpoint.loading import load_checkpoint
+from model.checkpoint.saving import save_checkpoint
 from model.fp8 import FP8, FP8Linear, dequantize, quantize
 from model.layout import AdapterConfig, adapter_layout, expert_layers, initial_adapter
 from model.moe import Experts

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from model.adapters import attach_adapters, set_trainable
 from model.checkpoint.inventory import held_base
-from model.checkpoint.loading import load_checkpoint, save_checkpoint
+from model.checkpoint.loading import load_checkpoint
+from model.checkpoint.saving import save_checkpoint
 from model.fp8 import FP8
 from model.layout import AdapterConfig, AdapterTensor, Experts, adapter_layout, expert_layers
 from model.memory import HeldBase, training_memory

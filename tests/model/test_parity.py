@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from model.attention import MultiHeadLatentAttention
-from model.checkpoint.loading import disk_tensors, load_checkpoint, save_checkpoint
+from model.checkpoint.loading import load_checkpoint
+from model.checkpoint.naming import disk_tensors
+from model.checkpoint.saving import save_checkpoint
 from model.transformer import DeepseekV3
 from tests.model.configurations import VARIANTS, random_network, random_tokens, relative_error
 

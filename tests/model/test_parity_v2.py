@@ -10,7 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from model.checkpoint.loading import load_checkpoint, save_checkpoint
+from model.checkpoint.loading import load_checkpoint
+from model.checkpoint.saving import save_checkpoint
 from model.config import V2, ModelConfig, Yarn, read_config
 from model.errors import ConfigError
 from tests.model.configurations import DEEPSEEK_V2, VARIANTS, random_network, random_tokens, relative_error

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from model.checkpoint.loading import save_checkpoint
+from model.checkpoint.saving import save_checkpoint
 from model.config import ModelConfig
 from model.errors import ConfigError
 from model.routing import Router, Routing, balance_loss, update_bias

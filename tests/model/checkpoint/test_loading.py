@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from model.checkpoint.fingerprint import checkpoint_sha256
-from model.checkpoint.loading import load_checkpoint, save_checkpoint
+from model.checkpoint.loading import load_checkpoint
+from model.checkpoint.saving import save_checkpoint
 from model.errors import ConfigError, ModelError
 from tests.model.configurations import random_network, random_tokens
 

@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from model.checkpoint.loading import load_checkpoint, save_checkpoint
+from model.checkpoint.loading import load_checkpoint
+from model.checkpoint.saving import save_checkpoint
 from model.errors import CheckpointError
 from tests.model.checkpoint.stored import edit_tensors, to_fp8, write_shards
 from tests.model.configurations import random_network

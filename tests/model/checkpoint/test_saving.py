@@ -10,7 +10,8 @@ import torch
 from safetensors import safe_open
 
 from model.checkpoint.fingerprint import checkpoint_sha256
-from model.checkpoint.loading import load_checkpoint, save_checkpoint
+from model.checkpoint.loading import load_checkpoint
+from model.checkpoint.saving import save_checkpoint
 from tests.model.checkpoint.stored import to_fp8
 from tests.model.configurations import random_network, random_tokens
 

@@ -12,7 +12,8 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from model.bases import bundled_base
-from model.checkpoint.loading import load_checkpoint, save_checkpoint
+from model.checkpoint.loading import load_checkpoint
+from model.checkpoint.saving import save_checkpoint
 from model.cli import app
 from model.errors import GenerationError, TokenizerError
 from model.text.tokenizer import load_tokenizer

@@ -11,7 +11,8 @@ import torch
 from typer.testing import CliRunner
 
 from model.bases import bundled_base
-from model.checkpoint.loading import load_checkpoint, save_checkpoint
+from model.checkpoint.loading import load_checkpoint
+from model.checkpoint.saving import save_checkpoint
 from model.cli import app
 from model.cli.options import Held
 from model.cli.training_memory import Machine, training_facts

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from model.adapters import attach_adapters, load_adapter
-from model.checkpoint.loading import save_checkpoint
+from model.checkpoint.saving import save_checkpoint
 from model.config import ModelConfig
 from model.errors import ReleaseError
 from model.export import export_release, open_model

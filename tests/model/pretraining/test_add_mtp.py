@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 
 from model.bases import bundled_base
 from model.checkpoint.fingerprint import checkpoint_sha256
-from model.checkpoint.loading import load_checkpoint, save_checkpoint
+from model.checkpoint.loading import load_checkpoint
+from model.checkpoint.saving import save_checkpoint
 from model.cli import app
 from model.errors import CheckpointError, RecipeError
 from model.layers import rotation
@@ -148,8 +149,11 @@ def test_a_base_with_modules_is_refused(data: Path, tmp_path: Path) -> None:
 
 
 def test_an_existing_directory_is_left_alone(base: Path, data: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="exists already"):
-        add_mtp(base, tmp_path, data, SHORT)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "keep").write_text("mine")
+    with pytest.raises(CheckpointError, match="is not empty"):
+        add_mtp(base, tmp_path / "out", data, SHORT)
+    assert (tmp_path / "out" / "keep").read_text() == "mine"
 
 
 @pytest.mark.parametrize(

@@ -200,7 +200,7 @@ def test_rescaled_states_give_the_same_logits(factor: float) -> None:
 
 def test_a_full_directory_is_left_alone(books: Path, tmp_path: Path) -> None:
     (tmp_path / "keep").write_text("mine")
-    with pytest.raises(CheckpointError, match="exists already"):
+    with pytest.raises(CheckpointError, match="is not empty"):
         pretrain(small_recipe(books), books.parent, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["keep"]
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 from typer.testing import CliRunner
 
-from model.checkpoint.loading import save_checkpoint
+from model.checkpoint.saving import save_checkpoint
 from model.cli import app
 from model.errors import TokenizerError
 from model.text.moonshot.conversion import build_encoder, read_special_tokens
