@@ -1,4 +1,4 @@
-"""How much each routed expert is used on some records: the measure by which ESFT chooses (Wang et al. 2024, section 3.2)."""
+"""How much each routed expert is used on some records: the measure by which ESFT chooses (Wang et al. 2024, section 3.3)."""
 
 from __future__ import annotations
 

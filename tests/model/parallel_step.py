@@ -11,11 +11,12 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 
 from model.adapters import adapter_state, attach_adapters, load_adapter, set_trainable
+from model.checkpoint.loading import load_checkpoint
 from model.layout import AdapterConfig, initial_adapter
 from model.parallel import Peers, shard_base
 from model.training import Batch, Execution, LossTerms, TrainingResult, train
 from model.transformer import DeepseekV3
-from tests.model.configurations import random_network, random_tokens
+from tests.model.configurations import random_tokens
 
 EXPERTS = {1: (0, 3), 2: (1, 5, 6), 3: (2,)}
 PARTS = ("attention", "shared_experts", "dense_mlp", "lm_head", "embeddings", "norms")
@@ -44,9 +45,9 @@ def trained(net: DeepseekV3, mode: str, execution: Execution) -> tuple[dict[str,
 def main(folder: Path, mode: str) -> None:
     dist.init_process_group("gloo")
     mesh = init_device_mesh("cpu", (dist.get_world_size(),))
-    net = random_network(num_nextn_predict_layers=1)
+    net = load_checkpoint(folder / "base")
     shard_base(net, mesh)
-    whole = sum(p.numel() for p in random_network(num_nextn_predict_layers=1).parameters())
+    whole = sum(p.numel() for p in load_checkpoint(folder / "base").parameters())
     held = sum(getattr(p, "_local_tensor", p).numel() for p in net.parameters())
     state, result = trained(net, mode, Execution(peers=Peers(mesh.get_group()), checkpointing=mode == "full"))
     state |= {f"counts.{layer}": count.numpy() for layer, count in result.expert_counts.items()}
