@@ -54,6 +54,7 @@ def main(folder: Path, mode: str) -> None:
     facts = np.array([result.loss_sum, result.examples, result.target_tokens, held / whole])
     with (folder / f"{dist.get_rank()}.npz").open("wb") as file:
         np.savez(file, allow_pickle=False, **state, facts=facts)
+    dist.barrier()  # a process that leaves early would cut the other's last sum short
     dist.destroy_process_group()
 
 
