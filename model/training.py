@@ -126,15 +126,15 @@ def train(
 
 @contextmanager
 def _in_float32(parameters: list[nn.Parameter]) -> Iterator[None]:
-    """Master weights: a small step would be lost in a bfloat16 weight. Afterwards each has its own type again."""
+    """Master weights: a small step would be lost in a bfloat16 weight. Afterwards each has its own type again, and no gradient."""
     types = [parameter.dtype for parameter in parameters]
     for parameter in parameters:
-        parameter.data = parameter.data.float()
+        parameter.grad, parameter.data = None, parameter.data.float()
     try:
         yield
     finally:
         for parameter, dtype in zip(parameters, types, strict=True):
-            parameter.data = parameter.data.to(dtype)
+            parameter.grad, parameter.data = None, parameter.data.to(dtype)
 
 
 def accumulate_gradients(net: DeepseekV3, batch: Batch, terms: LossTerms, execution: Execution) -> Loss:
@@ -165,7 +165,8 @@ def _backward(net: DeepseekV3, batch: Batch, terms: LossTerms, execution: Execut
         compute_dtype=execution.compute_dtype,
         checkpointing=execution.checkpointing,
     )
-    loss.total.backward()
+    if loss.total.requires_grad:  # not where single experts alone are trained, and no token went to one
+        loss.total.backward()
     return loss.detached()
 
 
