@@ -12,6 +12,7 @@ from model.checkpoint.fingerprint import checkpoint_sha256
 from model.checkpoint.loading import load_checkpoint, save_checkpoint
 from model.config import read_config
 from model.errors import ReleaseError
+from model.layout import adapter_layout, check_state
 from model.peft.files import is_peft_adapter, read_peft_adapter, write_peft_adapter
 from model.peft.layout import PeftAdapter, to_peft
 from model.release import Release, base_directory, is_release, read_release
@@ -34,6 +35,8 @@ def open_model(path: Path, base: Path | None = None, dtype: torch.dtype = torch.
     directory = _base_of(path, base)
     net = load_checkpoint(directory, dtype=torch.float32)
     trained = read_release(path) if is_release(path) else read_peft_adapter(path, net.config)
+    # Before room is made for tensors of any size.
+    check_state(adapter_layout(net.config, trained.adapter, trained.experts), trained.tensors)
     attach_adapters(net, trained.adapter, trained.experts)
     load_adapter(net, trained.tensors)
     merge_adapters(net)
