@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from model.errors import ConfigError
-from model.loss import IGNORED, LogitAdjustment, Loss, TargetCounts, count_targets
+from model.loss import IGNORED, LogitAdjustment, Loss, TargetCounts, count_targets, wanted
 from model.parallel import Peers
 from model.routing import update_bias
 from model.transformer import DeepseekV3
@@ -37,7 +37,7 @@ class Batch:
         """The batch of rows `start` to `end` alone; behind the last row stands one without tokens to learn or count."""
         if start >= len(self.input_ids):
             return Batch(self.input_ids[:1], torch.full_like(self.targets[:1], IGNORED), torch.zeros_like(self.valid[:1]))
-        adjustment, targets = self.adjustment, (self.targets[:, 1:] != IGNORED)
+        adjustment, targets = self.adjustment, wanted(self.targets, 1, self.segments)
         if adjustment is not None:
             before = int(targets[:start].sum())
             adjustment = adjustment.within(before, before + int(targets[start:end].sum()))
