@@ -99,9 +99,11 @@ def merge_adapters(net: DeepseekV3) -> None:
     _refuse_fp8(net, attached)
     with torch.no_grad():
         for path, projection in attached.wrapped.items():
-            merged = cast(LoRALinear, net.get_submodule(path)).real_weight(projection.weight.dtype)
-            if projection.weight is net.model.embed_tokens.weight:
+            stored, embedding = projection.weight, net.model.embed_tokens.weight
+            if projection.weight is embedding:  # which is float32 up to here where it is trained in full
+                stored = attached.bases.get("model.embed_tokens.weight", embedding)
                 net.config = replace(net.config, tie_word_embeddings=False)
+            merged = cast(LoRALinear, net.get_submodule(path)).real_weight(stored.dtype)
             cast(Linear, projection).weight = nn.Parameter(merged)
         for moe in _mixtures(net):
             _merge_experts(moe)
@@ -115,7 +117,7 @@ def detach_adapters(net: DeepseekV3) -> None:
     """Takes the adapters off; the network is the checkpoint's again, all of it trainable that can be."""
     attached = _attached(net)
     for name, base in attached.bases.items():
-        attached.parameters[name].data = base
+        attached.parameters[name].grad, attached.parameters[name].data = None, base
     for path, projection in attached.wrapped.items():
         _replace(net, path, cast(nn.Module, projection))
     for moe in _mixtures(net):
@@ -127,7 +129,8 @@ def detach_adapters(net: DeepseekV3) -> None:
 
 def _refuse_fp8(net: DeepseekV3, attached: Attached) -> None:
     held = [path for path, projection in attached.wrapped.items() if projection.weight.dtype == FP8]
-    held += [f"layer {n}" for n, moe in enumerate(_mixtures(net)) if moe.experts.adapter and moe.experts.down_proj.dtype == FP8]
+    mixtures = ((path, module.experts) for path, module in net.named_modules() if isinstance(module, MoE))
+    held += [path for path, experts in mixtures if experts.adapter and experts.down_proj.dtype == FP8]
     if held:
         raise AdapterError(f"{held[0]} is held in FP8, where an adapter cannot be merged: load the base as float32 or bfloat16.")
 

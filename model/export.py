@@ -14,6 +14,7 @@ from model.checkpoint.loading import load_checkpoint
 from model.checkpoint.saving import write_checkpoint
 from model.config import read_config
 from model.errors import CheckpointError, ReleaseError
+from model.layout import adapter_layout, check_state
 from model.new_directory import new_directory, refuse_occupied
 from model.peft.files import is_peft_adapter, read_peft_adapter, write_peft_adapter
 from model.peft.layout import PeftAdapter, to_peft
@@ -39,6 +40,8 @@ def open_model(
     directory = _base_of(path, base)
     net = load_checkpoint(directory, None if dtype is None or _is_stored_in(directory, dtype) else torch.float32, device)
     trained = read_release(path) if is_release(path) else read_peft_adapter(path, net.config)
+    # Before room is made for tensors of any size.
+    check_state(adapter_layout(net.config, trained.adapter, trained.experts), trained.tensors)
     attach_adapters(net, trained.adapter, trained.experts)
     load_adapter(net, trained.tensors)
     merge_adapters(net)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any, Self, cast
 
 import torch
@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.checkpoint.matching import SCALE_BLOCK as BLOCK
+from model.layers import moves_alone
 
 FP8 = torch.float8_e4m3fn
 _LARGEST = 448.0  # of e4m3
@@ -89,14 +90,3 @@ class FP8Linear(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         super()._apply(moves_alone(fn, (self.weight, self.weight_scale_inv)), recurse)  # type: ignore[no-untyped-call]
         return self
-
-
-def moves_alone(fn: Callable[[Tensor], Tensor], held: Collection[Tensor]) -> Callable[[Tensor], Tensor]:
-    """`fn` of a module's `_apply`, by which the `held` tensors change device but never type: `net.to(dtype)` must not round scales."""
-
-    def move(tensor: Tensor) -> Tensor:
-        moved = fn(tensor)
-        kept = moved.dtype != tensor.dtype and any(tensor is one for one in held)
-        return tensor.to(moved.device) if kept else moved
-
-    return move

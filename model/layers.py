@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -30,6 +31,18 @@ class Projection(Protocol):
 def typed(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     """The tensor in that type. Asking first is several times as fast as `Tensor.to`, which decoding would call hundreds of times."""
     return tensor if tensor.dtype == dtype else tensor.to(dtype)
+
+
+def moves_alone(fn: Callable[[Tensor], Tensor], held: Iterable[Tensor]) -> Callable[[Tensor], Tensor]:
+    """`fn` of a module's `_apply`, by which the `held` tensors change device but never type: `net.to(dtype)` must not round them."""
+    kept = tuple(held)
+
+    def move(tensor: Tensor) -> Tensor:
+        moved = fn(tensor)
+        rounded = moved.dtype != tensor.dtype and any(tensor is one for one in kept)
+        return tensor.to(moved.device) if rounded else moved
+
+    return move
 
 
 class Linear(nn.Linear):

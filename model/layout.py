@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import reprlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, TypeAlias
@@ -13,6 +14,7 @@ from model.errors import ModelError
 
 Experts: TypeAlias = Mapping[int, tuple[int, ...]]
 
+_REPEATED = re.compile(r"[*+?{]")
 _FIELDS = ("lora_rank", "lora_alpha", "targets", "rank_pattern", "expert_mode", "expert_rank", "mtp")
 
 
@@ -41,7 +43,7 @@ class AdapterConfig:
     def rank_of(self, module: str) -> int:
         """LoRA rank of a module: the first pattern that equals the end of its name (after a dot), as in peft."""
         for pattern, rank in self.rank_pattern.items():
-            if _matches(pattern, module):
+            if matches_end(pattern, module):
                 return rank
         return self.lora_rank
 
@@ -75,6 +77,20 @@ def adapter_layout(config: ModelConfig, adapter: AdapterConfig, experts: Experts
     for layer in sorted(experts):
         tensors += _layer_expert_tensors(config, adapter, layer, experts[layer])
     return tuple(sorted(tensors, key=lambda tensor: tensor.name))
+
+
+def matches_end(pattern: str, name: str) -> bool:
+    """Whether a pattern is the end of a dotted name, as peft compares them: a module's name, or a regular expression.
+
+    Raises:
+        AdapterError: it is no regular expression, or one that could take for ever: Python's matching tries every way to divide a name.
+    """
+    if len(pattern) > 256 or pattern.count("(") > 2 or len(_REPEATED.findall(pattern)) > 2 or re.search(r"\)[*+?{]", pattern):
+        raise AdapterError(f"Pattern {reprlib.repr(pattern)} is longer or repeats more than a module's name asks for: give a name.")
+    try:
+        return re.fullmatch(rf"(.*\.)?({pattern})", name) is not None
+    except (re.error, OverflowError, RecursionError) as error:
+        raise AdapterError(f"Pattern {reprlib.repr(pattern)} is not a regular expression ({error}): give a module's name.") from None
 
 
 def initial_adapter(layout: tuple[AdapterTensor, ...], seed: int) -> dict[str, np.ndarray]:
@@ -120,16 +136,9 @@ def _chosen_modules(config: ModelConfig, adapter: AdapterConfig) -> list[_Module
             raise AdapterError(f'Target "{target}" names nothing in this network: use {_groups(modules)} or an exact module name.')
     chosen = [module for module in modules if {module.group, module.name} & set(adapter.targets)]
     for pattern in adapter.rank_pattern:
-        if not any(_matches(pattern, module.name) and not module.full for module in chosen):
+        if not any(matches_end(pattern, module.name) and not module.full for module in chosen):
             raise AdapterError(f'Rank pattern "{pattern}" matches no module that the targets adapt by LoRA: correct or remove it.')
     return chosen
-
-
-def _matches(pattern: str, module: str) -> bool:
-    try:
-        return re.fullmatch(rf"(.*\.)?({pattern})", module) is not None
-    except re.error as error:
-        raise AdapterError(f'Rank pattern "{pattern}" is not a regular expression ({error}): give a module name.') from None
 
 
 def _groups(modules: list[_Module]) -> str:

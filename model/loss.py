@@ -71,7 +71,7 @@ class TargetCounts:
 
 def count_targets(targets: Tensor, segments: Tensor | None, depths: int) -> TargetCounts:
     """Counts targets [b, t] (IGNORED where none) of the main loss and of `depths` MTP modules."""
-    tokens = [int(_wanted(targets, ahead, targets.shape[1], segments).sum()) for ahead in range(1, depths + 2)]
+    tokens = [int(wanted(targets, ahead, segments).sum()) for ahead in range(1, depths + 2)]
     return TargetCounts(tuple(tokens), len(targets))
 
 
@@ -106,16 +106,13 @@ def _chunk_loss(hidden: Tensor, head: Head, targets: Tensor, adjustment: LogitAd
 def select_targets(hidden: Tensor, targets: Tensor, ahead: int, segments: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """States that predict a target `ahead` tokens later: hidden [b, t', H], targets [b, t] (IGNORED where none) to [n, H] and [n].
 
-    With segments [b, t] a target of another document is none.
+    t' is t - ahead at least. With segments [b, t] a target of another document is none.
     """
-    shifted = targets[:, ahead : ahead + hidden.shape[1]]
-    wanted = _wanted(targets, ahead, hidden.shape[1], segments)
-    return hidden[:, : shifted.shape[1]][wanted], shifted[wanted]
+    found = wanted(targets, ahead, segments)  # [b, t - ahead]
+    return hidden[:, : found.shape[1]][found], targets[:, ahead:][found]
 
 
-def _wanted(targets: Tensor, ahead: int, length: int, segments: Tensor | None) -> Tensor:
-    shifted = targets[:, ahead : ahead + length]
-    wanted = shifted != IGNORED
-    if segments is None:
-        return wanted
-    return wanted & (segments[:, ahead : ahead + length] == segments[:, : shifted.shape[1]])
+def wanted(targets: Tensor, ahead: int, segments: Tensor | None) -> Tensor:
+    """Where in targets [b, t] stands one to be predicted from `ahead` tokens before, in its own document: [b, t - ahead]."""
+    found = targets[:, ahead:] != IGNORED
+    return found if segments is None else found & (segments[:, ahead:] == segments[:, :-ahead])

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from model.config import ModelConfig
 from model.few_rows import FEW
-from model.fp8 import FP8, block_count, dequantize, moves_alone
+from model.fp8 import FP8, block_count, dequantize
 from model.grouped import Groups, WeightOf, combine, grouped_linear, groups_of
-from model.layers import MLP, typed
+from model.layers import MLP, moves_alone, typed
 from model.routing import Router, Routing
 
 ExpertProjection: TypeAlias = Literal["gate_up_proj", "down_proj"]
@@ -108,4 +108,4 @@ class MoE(nn.Module):
         """Decoding's case: a row for each token and expert costs less than sorting."""
         groups = tuple((expert, row, row + 1) for row, expert in enumerate(routing.indices.flatten().tolist()))
         out = self.experts(tokens.repeat_interleave(routing.indices.shape[1], 0), groups)  # [n k, H]
-        return torch.bmm(routing.weights[:, None].to(tokens.dtype), out.unflatten(0, (len(tokens), -1)))[:, 0]
+        return torch.bmm(routing.weights[:, None].to(tokens.dtype), out.unflatten(0, routing.indices.shape))[:, 0]

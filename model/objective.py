@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from model.loss import IGNORED, LogitAdjustment, Loss, TargetCounts, count_targets, cross_entropy, select_targets
+from model.loss import LogitAdjustment, Loss, TargetCounts, count_targets, cross_entropy, select_targets, wanted
 from model.routing import Routing, balance_loss, expert_counts, routed_tokens
 
 if TYPE_CHECKING:
@@ -45,8 +46,8 @@ def training_loss(
         checkpointing=checkpointing,
     )
     counts = whole or count_targets(targets, segments, len(net.mtp))
-    states, wanted = select_targets(hidden.main, targets, 1, segments)
-    main = cross_entropy(states, net.lm_head, wanted, adjustment) / max(counts.tokens[0], 1)
+    states, tokens = select_targets(hidden.main, targets, 1, segments)
+    main = cross_entropy(states, net.lm_head, tokens, adjustment) / max(counts.tokens[0], 1)
     mtp = _mtp_loss(net, hidden, targets, segments, adjustment, counts) if hidden.mtp else main.new_zeros(())
     balance = main.new_zeros(())
     if balance_weight:
@@ -57,7 +58,7 @@ def training_loss(
         mtp=mtp,
         balance=balance,
         expert_counts=expert_counts(hidden.routings, valid),
-        target_tokens=len(wanted),
+        target_tokens=len(tokens),
     )
 
 
@@ -67,15 +68,15 @@ def _mtp_loss(
     """The mean over the modules of each one's mean."""
     means = []
     for depth, states in enumerate(hidden.mtp, start=1):
-        selected, wanted = select_targets(states, targets, depth + 1, segments)
-        kept = None if adjustment is None else adjustment.subset(_positions(targets) > depth)
-        means.append(cross_entropy(selected, net.lm_head, wanted, kept) / max(counts.tokens[depth], 1))
+        selected, tokens = select_targets(states, targets, depth + 1, segments)
+        kept = None if adjustment is None else adjustment.subset(_also_ahead(targets, depth, segments))
+        means.append(cross_entropy(selected, net.lm_head, tokens, kept) / max(counts.tokens[depth], 1))
     return torch.stack(means).sum() / len(net.mtp)
 
 
-def _positions(targets: Tensor) -> Tensor:
-    """Where in their rows the main loss's targets stand, in its order."""
-    return (targets[:, 1:] != IGNORED).nonzero()[:, 1] + 1
+def _also_ahead(targets: Tensor, depth: int, segments: Tensor | None) -> Tensor:
+    """Which of the main loss's targets, in its order, are targets of an MTP depth too."""
+    return F.pad(wanted(targets, depth + 1, segments), (depth, 0))[wanted(targets, 1, segments)]
 
 
 def _balance(routings: dict[int, Routing], sequences: int, valid: Tensor | None) -> Tensor:

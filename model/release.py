@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
@@ -19,6 +18,29 @@ from model.errors import ReleaseError
 from model.layout import AdapterConfig
 
 _PEFT_PREFIX = "base_model.model."
+_TENSORS, _PLAN = "adapter_model.safetensors", "plan.json"
+_NEEDED = {_TENSORS, _PLAN}
+
+
+class _Base(BaseModel):
+    name: str
+    sha256: str
+
+
+class _Manifest(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    name: str
+    version: int
+    base: _Base
+    experts: dict[int, tuple[int, ...]]
+    files: dict[str, str]  # name -> SHA-256
+
+
+class _Plan(BaseModel):
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+    trainable: AdapterConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,24 +69,21 @@ def read_release(directory: Path) -> Release:
         ReleaseError: a file is missing, changed, or not what a release holds.
     """
     try:
-        manifest = _json(directory / "manifest.json")
-        for name, digest in manifest["files"].items():
-            _check_hash(directory / Path(name).name, digest)
-        stored = load((directory / "adapter_model.safetensors").read_bytes())
-        return Release(
-            directory,
-            manifest["name"],
-            manifest["version"],
-            manifest["base"]["name"],
-            manifest["base"]["sha256"],
-            AdapterConfig.from_fields(_json(directory / "plan.json")["trainable"]),
-            {int(layer): tuple(chosen) for layer, chosen in manifest["experts"].items()},
-            {name.removeprefix(_PEFT_PREFIX): values for name, values in stored.items()},
-        )
+        manifest = _Manifest.model_validate_json((directory / "manifest.json").read_bytes())
+        for name in sorted(_NEEDED | manifest.files.keys()):
+            _check_hash(directory / Path(name).name, manifest.files.get(name))
+        stored = load((directory / _TENSORS).read_bytes())
+        plan = _Plan.model_validate_json((directory / _PLAN).read_bytes())
     except OSError as error:
         raise ReleaseError(f"{directory} is no released model: {error.filename} cannot be read; give a version's directory.") from None
-    except (KeyError, TypeError, ValueError, AttributeError, SafetensorError) as error:
+    except ValidationError as error:
+        field, fault = ".".join(map(str, error.errors()[0]["loc"])), error.errors()[0]["msg"]
+        raise ReleaseError(f"{directory} is not a release that this version reads ({field[:80]}: {fault}): fetch it again.") from None
+    except (KeyError, TypeError, ValueError, SafetensorError) as error:
         raise ReleaseError(f"{directory} is not a release that this version reads ({error!r}): fetch it again.") from None
+    tensors = {name.removeprefix(_PEFT_PREFIX): values for name, values in stored.items()}
+    base = manifest.base
+    return Release(directory, manifest.name, manifest.version, base.name, base.sha256, plan.trainable, manifest.experts, tensors)
 
 
 def base_directory(name: str | Path) -> Path:
@@ -82,10 +101,6 @@ def base_directory(name: str | Path) -> Path:
     )
 
 
-def _check_hash(path: Path, digest: str) -> None:
+def _check_hash(path: Path, digest: str | None) -> None:
     if hashlib.sha256(path.read_bytes()).hexdigest() != digest:
         raise ReleaseError(f"{path} is not the file that was released (its hash differs from the manifest's): fetch it again.")
-
-
-def _json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from model.config import ModelConfig
 from model.errors import ConfigError
+from model.layers import moves_alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class Router(nn.Module):
     """Top-k routing in float32, limited to groups; a bias decides who is chosen, never how much they weigh.
 
     `noaux_tc` (V3) scores a group by its best two experts, bias included; `group_limited_greedy` (V2) has no bias and scores
-    it by its best one; `greedy` (V2) knows no groups.
+    it by its best one; `greedy` (V2) knows no groups. The bias keeps its type when the network is given another.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -53,6 +55,10 @@ class Router(nn.Module):
         if self.normalise:
             weights = weights / (weights.sum(-1, keepdim=True) + 1e-20)
         return Routing(weights * self.factor, indices, scores)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        super()._apply(moves_alone(fn, self.buffers(recurse=False)), recurse)  # type: ignore[no-untyped-call]
+        return self
 
     def _choose(self, choice: Tensor) -> Tensor:
         if self.kept_groups < self.groups:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from model.errors import ConfigError
-from model.loss import IGNORED, LogitAdjustment, Loss, TargetCounts, count_targets
+from model.loss import IGNORED, LogitAdjustment, Loss, TargetCounts, count_targets, wanted
 from model.parallel import Peers
 from model.routing import update_bias
 from model.transformer import DeepseekV3
@@ -37,7 +37,7 @@ class Batch:
         """The batch of rows `start` to `end` alone; behind the last row stands one without tokens to learn or count."""
         if start >= len(self.input_ids):
             return Batch(self.input_ids[:1], torch.full_like(self.targets[:1], IGNORED), torch.zeros_like(self.valid[:1]))
-        adjustment, targets = self.adjustment, (self.targets[:, 1:] != IGNORED)
+        adjustment, targets = self.adjustment, wanted(self.targets, 1, self.segments)
         if adjustment is not None:
             before = int(targets[:start].sum())
             adjustment = adjustment.within(before, before + int(targets[start:end].sum()))
@@ -126,15 +126,15 @@ def train(
 
 @contextmanager
 def _in_float32(parameters: list[nn.Parameter]) -> Iterator[None]:
-    """Master weights: a small step would be lost in a bfloat16 weight. Afterwards each has its own type again."""
+    """Master weights: a small step would be lost in a bfloat16 weight. Afterwards each has its own type again, and no gradient."""
     types = [parameter.dtype for parameter in parameters]
     for parameter in parameters:
-        parameter.data = parameter.data.float()
+        parameter.grad, parameter.data = None, parameter.data.float()
     try:
         yield
     finally:
         for parameter, dtype in zip(parameters, types, strict=True):
-            parameter.data = parameter.data.to(dtype)
+            parameter.grad, parameter.data = None, parameter.data.to(dtype)
 
 
 def accumulate_gradients(net: DeepseekV3, batch: Batch, terms: LossTerms, execution: Execution) -> Loss:
@@ -165,7 +165,8 @@ def _backward(net: DeepseekV3, batch: Batch, terms: LossTerms, execution: Execut
         compute_dtype=execution.compute_dtype,
         checkpointing=execution.checkpointing,
     )
-    loss.total.backward()
+    if loss.total.requires_grad:  # not where single experts alone are trained, and no token went to one
+        loss.total.backward()
     return loss.detached()
 
 

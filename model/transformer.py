@@ -121,7 +121,11 @@ class DeepseekV3(nn.Module):
         segments [b, t] numbers the documents of a packed row: no token sees another document's. compute_dtype is the type of
         the activations, by default that in which the network is held. checkpointing keeps the blocks' inputs alone for the
         backward pass (Chen et al. 2016).
+
+        Raises GenerationError if the cache has other rows or lacks room; nothing is read then.
         """
+        if cache is not None:
+            cache.require_room(*input_ids.shape)
         past, length = (cache.length if cache is not None else 0), input_ids.shape[1]
         if position_ids is None:
             position_ids = _positions(past, length, attention_mask, input_ids.device)

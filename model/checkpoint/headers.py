@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from model.errors import CheckpointError
 INDEX = "model.safetensors.index.json"
 BYTES = {"F32": 4, "BF16": 2, "F16": 2, "F8_E4M3": 1, "F8_E8M0": 1}  # the types that are read, in safetensors' spelling
 _BLOCK = 1 << 20
+_LARGEST_HEADER = 100_000_000  # bytes: safetensors' own limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +50,8 @@ def read_headers(directory: Path) -> dict[str, StoredTensor]:
     """Every tensor of a checkpoint directory, by name.
 
     Raises:
-        CheckpointError: a file is missing, truncated or no safetensors file, a type is not read, a tensor is stored twice, or
-            the index says otherwise than the files.
+        CheckpointError: a file is missing, truncated or no safetensors file, a type is not read, a tensor is stored twice or in
+            another's bytes, or the index says otherwise than the files.
     """
     index = _read_index(directory)
     found: dict[str, StoredTensor] = {}
@@ -70,11 +72,12 @@ def _read_index(directory: Path) -> Mapping[str, str] | None:
         return None
     try:
         entries = {str(name): str(file) for name, file in json.loads(path.read_text(encoding="utf-8"))["weight_map"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise CheckpointError(f"{path} has no weight_map from tensors to files: fetch it again") from None
-    outside = next((file for file in entries.values() if Path(file).name != file), None)
-    if outside is not None:
-        raise CheckpointError(f"{path} names {outside}, which is no file beside it: fetch it again")
+    for name, file in entries.items():
+        _check_name(path, name)
+        if Path(file).name != file or not file.isprintable():
+            raise CheckpointError(f"{path} names {ascii(file)[:80]}, which is no file beside it: fetch it again")
     return entries
 
 
@@ -87,32 +90,43 @@ def _compare(index: Mapping[str, str], found: Mapping[str, StoredTensor]) -> Non
             raise CheckpointError(f"{INDEX} places tensor {name} {says}, but it lies {where}: fetch the checkpoint again")
 
 
-def _read_header(path: Path) -> Iterator[StoredTensor]:
+def _check_name(path: Path, name: str) -> None:
+    """A name is shown in errors: it must be text, and nothing that a terminal obeys."""
+    if not name.isprintable():
+        raise CheckpointError(f"{path} names a tensor {ascii(name)[:80]}, which is no text: fetch it again")
+
+
+def _read_header(path: Path) -> list[StoredTensor]:
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length)) if 0 < length <= size - 8 else None
+            header = json.loads(file.read(length)) if 0 < length <= min(size - 8, _LARGEST_HEADER) else None
     except OSError:
         raise CheckpointError(f"{path} is missing: fetch the checkpoint again") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         header = None
     if not isinstance(header, dict):
         raise CheckpointError(f"{path} is truncated or not a safetensors file: fetch it again")
-    for name, entry in header.items():
-        if name != "__metadata__":
-            yield _stored_tensor(path, name, entry, 8 + length, size)
+    tensors = [_stored_tensor(path, name, entry, 8 + length, size) for name, entry in header.items() if name != "__metadata__"]
+    for one, other in pairwise(sorted(tensors, key=lambda tensor: (tensor.start, tensor.size))):
+        if one.start + one.size > other.start:
+            raise CheckpointError(f"{path} stores {one.name} and {other.name} in the same bytes: fetch it again")
+    return tensors
 
 
 def _stored_tensor(path: Path, name: str, entry: Any, data: int, file_size: int) -> StoredTensor:
+    _check_name(path, name)
     try:
-        dtype, shape, (begin, end) = str(entry["dtype"]), tuple(int(size) for size in entry["shape"]), entry["data_offsets"]
-        tensor = StoredTensor(name, path, dtype, shape, data + int(begin), int(end) - int(begin))
+        dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
     except (KeyError, TypeError, ValueError):
-        raise CheckpointError(f"{path} has no type, shape and offsets for tensor {name}: fetch it again") from None
+        dtype, shape, begin, end = None, (), None, None
+    if not (isinstance(dtype, str) and all(type(number) is int and number >= 0 for number in (*shape, begin, end))):
+        raise CheckpointError(f"{path} has no type, shape and offsets for tensor {name}: fetch it again")
+    tensor = StoredTensor(name, path, dtype, shape, data + begin, end - begin)
     if dtype not in BYTES:
         raise CheckpointError(f"Tensor {name} is stored as {dtype}, and only {', '.join(BYTES)} are read: take another checkpoint")
-    if min(shape, default=0) < 0 or begin < 0 or tensor.size != tensor.elements * BYTES[dtype]:
+    if tensor.size != tensor.elements * BYTES[dtype]:
         raise CheckpointError(f"{path} gives tensor {name} {tensor.size} bytes, which its type and shape do not need: fetch it again")
     if tensor.start + tensor.size > file_size:
         raise CheckpointError(f"{path} is truncated within {name}: fetch it again")

@@ -6,14 +6,13 @@ Reading goes from the files straight into the network's own memory, tensor by te
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from model.checkpoint.headers import StoredTensor, read_headers
-from model.checkpoint.matching import SCALE, check_tensors, count_mtp
+from model.checkpoint.matching import SCALE, check_tensors, stored_config
 from model.checkpoint.naming import disk_copies, disk_name, disk_parts, disk_tensors
 from model.config import read_config
 from model.errors import CheckpointError
@@ -36,7 +35,7 @@ def load_checkpoint(path: str | Path, dtype: torch.dtype | None = None, device: 
     """
     directory = Path(path)
     config, stored = read_config(directory), read_headers(directory)
-    config = replace(config, num_nextn_predict_layers=count_mtp(config, stored))
+    config = stored_config(config, stored)
     with torch.device("meta"):
         net = DeepseekV3(config)
         check_tensors({name: tuple(view.shape) for name, view in disk_tensors(net)}, disk_copies(config), stored)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from model.checkpoint.headers import StoredTensor
 from model.config import ModelConfig
@@ -29,6 +30,23 @@ def check_tensors(shapes: Mapping[str, tuple[int, ...]], copies: Mapping[str, st
         _check_surplus(name, shapes, stored)
     for copy in sorted(copies.keys() & stored.keys()):
         _check_copy(stored[copy], stored[copies[copy]])
+
+
+def stored_config(config: ModelConfig, stored: Mapping[str, StoredTensor]) -> ModelConfig:
+    """The configuration with as many multi-token prediction modules as are there.
+
+    Raises:
+        CheckpointError: it asks for more layers and experts than there are tensors; a network of it could not even be laid out.
+    """
+    modules = count_mtp(config, stored)
+    mixtures = max(config.num_hidden_layers - config.first_k_dense_replace, 0) + modules
+    needed = config.num_hidden_layers + modules + mixtures * config.n_routed_experts
+    if needed > len(stored):
+        raise CheckpointError(
+            f"config.json asks for {config.num_hidden_layers} layers and {config.n_routed_experts} experts, more than the checkpoint's "
+            f"{len(stored)} tensors can be: the two do not belong together"
+        )
+    return replace(config, num_nextn_predict_layers=modules)
 
 
 def count_mtp(config: ModelConfig, stored: Mapping[str, StoredTensor]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from model.transformer import DeepseekV3
 
 QUIT = "/quit"
-LEAST_TEMPERATURE = 0.001
 
 
 def chat(
@@ -38,18 +38,16 @@ def chat(
     import torch
 
     from model.decoding.generation import Sampling
-    from model.errors import GenerationError
     from model.export import open_model
     from model.text.tokenizer import load_tokenizer
 
-    if not ((temperature == 0 or temperature >= LEAST_TEMPERATURE) and top_p > 0):
-        raise GenerationError(f"Nothing can be drawn so: give a --temperature of 0 or from {LEAST_TEMPERATURE} on, and a --top-p above 0.")
-    net, directory = open_model(model, base, torch_dtype(dtype), usable_device(device))
-    tokenizer, generator = load_tokenizer(directory), torch.Generator(device).manual_seed(seed)
+    sampling = Sampling(temperature, top_p, generator=torch.Generator(usable_device(device)).manual_seed(seed))
+    net, directory = open_model(model, base, torch_dtype(dtype), device)
+    tokenizer = load_tokenizer(directory)
     turn_end = tokenizer.turn_end()
     ends = tokenizer.eos_token_ids if turn_end is None else (turn_end, *tokenizer.eos_token_ids)
 
-    speaker = _Speaker(net, Sampling(temperature, top_p, ends, generator))
+    speaker = _Speaker(net, replace(sampling, eos_token_id=ends))
 
     def answer(ids: list[int]) -> list[int]:
         return list(takewhile(lambda token: token not in ends, speaker.continued(ids, max_new_tokens)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,12 +38,13 @@ def generate(
     from model.export import open_model
     from model.text.tokenizer import load_tokenizer
 
-    net, directory = open_model(model, base, torch_dtype(dtype), usable_device(device))
+    sampling = Sampling(temperature, top_p, generator=torch.Generator(usable_device(device)).manual_seed(seed))
+    net, directory = open_model(model, base, torch_dtype(dtype), device)
     tokenizer = load_tokenizer(directory)
     ids = tokenizer.encode(prompt)
     if not ids:
         raise GenerationError("The prompt is empty: give --prompt some text.")
-    sampling = Sampling(temperature, top_p, tokenizer.eos_token_id, torch.Generator(device).manual_seed(seed))
+    sampling = replace(sampling, eos_token_id=tokenizer.eos_token_ids)
     result = _continue(net, ids, max_new_tokens, sampling, draft_tokens if speculative else 0)
     new = result.tokens[0, len(ids) :].tolist()
     text = tokenizer.decode(new)

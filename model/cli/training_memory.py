@@ -6,13 +6,13 @@ import math
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from model.checkpoint.headers import read_headers
 from model.checkpoint.inventory import held_base
-from model.checkpoint.matching import count_mtp
+from model.checkpoint.matching import stored_config
 from model.cli.options import Held
 from model.config import ModelConfig, read_config
 from model.errors import ConfigError
@@ -46,8 +46,7 @@ def training_facts(directory: Path, plan: Path, tokens: int | None, share: float
         ConfigError, AdapterError: the plan cannot be read, or asks for what the base does not have.
     """
     tables = _read(plan)
-    config = read_config(directory)
-    config = replace(config, num_nextn_predict_layers=count_mtp(config, read_headers(directory)))
+    config = stored_config(read_config(directory), read_headers(directory))
     trainable = tables["trainable"]
     share = _number(plan, trainable, "expert_top_p", 0.2) if share is None else share
     layout, assumption = _layout(config, trainable, share, plan)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,11 +18,14 @@ if TYPE_CHECKING:
     from model.transformer import DeepseekV3
 
 
+LEAST_TEMPERATURE = 0.001  # below it logits overflow
+
+
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """How the next token is drawn, and which tokens end a row; temperature 0 takes the likeliest.
 
-    Raises GenerationError for a negative temperature and a top_p outside (0, 1].
+    Raises GenerationError for a temperature below LEAST_TEMPERATURE that is not 0, and a top_p outside (0, 1].
     """
 
     temperature: float = 0.0
@@ -30,8 +34,10 @@ class Sampling:
     generator: torch.Generator | None = None
 
     def __post_init__(self) -> None:
-        if self.temperature < 0:
-            raise GenerationError(f"temperature is {self.temperature}: give 0 for the likeliest token, or more to draw")
+        if not (self.temperature == 0 or LEAST_TEMPERATURE <= self.temperature < math.inf):
+            raise GenerationError(
+                f"temperature is {self.temperature}: give 0 for the likeliest token, or at least {LEAST_TEMPERATURE} to draw"
+            )
         if not 0 < self.top_p <= 1:
             raise GenerationError(f"top_p is {self.top_p}: give more than 0 and at most 1")
 
@@ -69,9 +75,11 @@ def generate(
 
     Prompts of unequal length are padded on the left, with 0 there in attention_mask [b, t]. A row that has produced an
     end token repeats it; generation stops early only when every row has. A `cache` holds the first tokens of
-    input_ids already; afterwards it holds all tokens but the last. Raises GenerationError if it does not fit.
+    input_ids already; afterwards it holds all tokens but the last. Raises GenerationError if it does not fit, for a prompt
+    without tokens, and for a negative max_new_tokens.
     """
     rows, length = input_ids.shape
+    check_request(input_ids, max_new_tokens)
     cache = fitting_cache(net, input_ids, max_new_tokens, cache)
     tokens = F.pad(input_ids, (0, max_new_tokens))
     mask = None if attention_mask is None else F.pad(attention_mask, (0, max_new_tokens), value=1)
@@ -89,6 +97,14 @@ def generate(
     return Generation(tokens)
 
 
+def check_request(input_ids: Tensor, max_new_tokens: int) -> None:
+    """Raises GenerationError for prompts [b, t] without tokens, and for a negative max_new_tokens."""
+    if not input_ids.numel():
+        raise GenerationError("the prompt holds no token: give one at least")
+    if max_new_tokens < 0:
+        raise GenerationError(f"max_new_tokens is {max_new_tokens}: give 0 or more")
+
+
 def fitting_cache(net: DeepseekV3, input_ids: Tensor, further: int, cache: LatentCache | None) -> LatentCache:
     """The given cache, or a new one, for `input_ids` [b, t] and `further` tokens.
 
@@ -97,11 +113,7 @@ def fitting_cache(net: DeepseekV3, input_ids: Tensor, further: int, cache: Laten
     rows, length = input_ids.shape
     if cache is None:
         return net.new_cache(rows, length + further)
-    if cache.rows != rows or cache.max_length < length + further:
-        raise GenerationError(
-            f"the cache has room for {cache.rows} rows of {cache.max_length} tokens, but {rows} of {length + further} are asked for: "
-            "give a larger one"
-        )
+    cache.require_room(rows, length + further - cache.length)
     if cache.length >= length:
         raise GenerationError(f"the cache holds {cache.length} tokens and the prompt has {length}: rewind it to {length - 1} at most")
     return cache

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from model.decoding.acceptance import accept_greedy, accept_sampled
 from model.decoding.drafting import Drafter
-from model.decoding.generation import Generation, Sampling, draw, fitting_cache, probabilities
+from model.decoding.generation import Generation, Sampling, check_request, draw, fitting_cache, probabilities
 from model.decoding.rows import Rows
 from model.decoding.slots import Slots
 from model.errors import GenerationError
@@ -36,8 +36,9 @@ def generate_speculatively(
 ) -> Generation:
     """Continues prompts [b, t] as `model.decoding.generation.generate` does, with up to draft_tokens + 1 tokens of each row a forward.
 
-    Raises GenerationError for a network without MTP module, and for a `cache` that does not fit or holds several rows.
+    Raises GenerationError as that does, for a network without MTP module, and for a `cache` of several rows.
     """
+    check_request(input_ids, max_new_tokens)
     _refuse_unless_possible(net, input_ids, cache, draft_tokens)
     if max_new_tokens == 0:
         return Generation(input_ids)

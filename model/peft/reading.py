@@ -106,8 +106,8 @@ def _pairs(config: ModelConfig, settings: PeftSettings, factors: Mapping[str, tu
     modules: _Pairs = {}
     experts: _ExpertPairs = defaultdict(lambda: defaultdict(dict))
     for module, (lora_a, lora_b) in factors.items():
-        stacked = re.fullmatch(r"model\.layers\.(\d+)\.mlp\.experts(\.base_layer)*", module)
-        single = re.fullmatch(r"model\.layers\.(\d+)\.mlp\.experts\.(\d+)\.(gate_proj|up_proj|down_proj)", module)
+        stacked = re.fullmatch(r"model\.layers\.([0-9]{1,9})\.mlp\.experts(\.base_layer)*", module)
+        single = re.fullmatch(r"model\.layers\.([0-9]{1,9})\.mlp\.experts\.([0-9]{1,9})\.(gate_proj|up_proj|down_proj)", module)
         if stacked:
             for expert, projection, pair in _unstacked(config, settings, module, lora_a, lora_b):
                 _set_once(experts[int(stacked[1])][expert], projection, pair, module)

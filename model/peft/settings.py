@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
-from model.layout import AdapterError
+from model.layout import AdapterError, matches_end
 
 # Targets and ranks show in the tensors themselves; the rest is about training, loading or other modules than the adapter's.
 _TRAINING = {"task_type", "inference_mode", "lora_dropout", "eva_config", "runtime_config", "peft_version"}
@@ -24,18 +23,18 @@ class PeftSettings(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     peft_type: Literal["LORA"]
-    r: int = Field(default=8, ge=1)
+    r: int = Field(default=8, ge=1, le=2**31)
     lora_alpha: float = Field(default=8, gt=0, allow_inf_nan=False)
     use_rslora: bool = False
     bias: Literal["none"] = "none"
     init_lora_weights: Literal[True, False, None, "gaussian", "orthogonal", "eva"] = True  # others change the base's weights
-    alpha_pattern: dict[str, float] | None = None
+    alpha_pattern: dict[str, FiniteFloat] | None = None
     target_parameters: list[str] | None = None
 
     def scaling(self, name: str, rank: int) -> float:
         """The factor of B A on the module or parameter `name`: the first pattern that equals the end of its name gives alpha."""
         patterns = self.alpha_pattern or {}
-        alpha = next((patterns[key] for key in patterns if re.match(rf"(.*\.)?({key})$", name)), self.lora_alpha)
+        alpha = next((patterns[key] for key in patterns if matches_end(key, name)), self.lora_alpha)
         return alpha / self.divisor(rank)
 
     def divisor(self, rank: int) -> float:
@@ -58,12 +57,12 @@ def read_settings(content: Mapping[str, Any]) -> PeftSettings:
     try:
         settings = PeftSettings.model_validate(dict(content))
         for pattern in settings.alpha_pattern or ():
-            re.compile(pattern)
+            matches_end(pattern, "")
     except ValidationError as error:
         field = str(error.errors()[0]["loc"][0])
         raise AdapterError(f"adapter_config.json: {field} is {_shown(content.get(field))}, which is not read here; {_ADVICE}.") from None
-    except re.error as error:
-        raise AdapterError(f"adapter_config.json: alpha_pattern holds no regular expression ({error}): correct it.") from None
+    except AdapterError as error:
+        raise AdapterError(f"adapter_config.json: alpha_pattern: {error}") from None
     for field, value in (settings.model_extra or {}).items():
         if value and field not in _WITHOUT_EFFECT:
             raise AdapterError(f"adapter_config.json: {field} is {_shown(value)}, which is not read here; {_ADVICE}.")

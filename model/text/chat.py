@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
-from jinja2 import TemplateError
-
 from model.errors import TokenizerError
 from model.text.template_sandbox import compile_template, run_template
 
@@ -43,7 +41,7 @@ class ChatTemplate:
         self._place, self._tokens = place, dict(tokens)
         try:
             self._template = compile_template(source)
-        except (TemplateError, RecursionError) as error:
+        except Exception as error:  # Jinja compiles to Python, which has limits of its own
             self._fail(error)
 
     def render(self, messages: Messages, add_generation_prompt: bool) -> str:
@@ -57,9 +55,11 @@ class ChatTemplate:
             raise TokenizerError(f"A message's role is none of {', '.join(ROLES)}")
         given = {"messages": turns, "tools": None, "documents": None, "add_generation_prompt": add_generation_prompt}
         try:
-            return run_template(self._template, self._tokens | given)
+            text = run_template(self._template, self._tokens | given)
+            text.encode()  # JSON can hold half a surrogate pair
         except Exception as error:  # whatever Python's operators raise on a template's behalf
             self._fail(error)
+        return text
 
     def pieces(self, messages: Messages, add_generation_prompt: bool) -> list[Piece]:
         """`render`, divided into the template's own text and the messages' contents.
@@ -121,7 +121,7 @@ def load_chat_template(directory: Path) -> ChatTemplate | None:
         tokens = {name: spelling(token) for name, token in config.items() if name.endswith("_token") and isinstance(token, str | dict)}
         if isinstance(source, list):
             source = {entry["name"]: entry["template"] for entry in source}["default"]
-    except (ValueError, AttributeError, TypeError, KeyError):
+    except (ValueError, AttributeError, TypeError, KeyError, RecursionError):
         raise TokenizerError(f"{directory} holds a chat template or special tokens that cannot be read: fetch it again") from None
     if source is None:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,15 +21,14 @@ PADDING = "<|padding|>"
 class Tokenizer:
     """Encodes without adding special tokens: a record decides itself where it ends.
 
-    Control tokens are the added tokens of more than one character, called special or not: DeepSeek does not call those that
-    begin a turn special. Text never spells one, unless it is a chat template's own.
+    Control tokens are the end tokens and the added tokens of more than one character, called special or not: DeepSeek does not
+    call those that begin a turn special. Text never spells one, unless it is a chat template's own.
     """
 
     def __init__(self, encoder: Encoder, ends: Sequence[str] = (END,), chat: ChatTemplate | None = None) -> None:
         self.end, self.eos_token_ids = ends[0], tuple(_id(encoder, end) for end in ends)
         self.chat = chat or plain_chat(self.end)
         added = {token.content: token for token in encoder.get_added_tokens_decoder().values() if len(token.content) > 1}
-        self._added = frozenset(_id(encoder, name) for name in added)
         control = {end: AddedToken(end) for end in ends} | added
         self._control = {name: _id(encoder, name) for name in control}
         self._encoder, self._plain, self._finder = encoder, _plain_encoder(encoder), _control_finder(control.values())
@@ -51,11 +51,15 @@ class Tokenizer:
         """`encode` for each text, in parallel.
 
         Raises:
-            TokenizerError: the vocabulary itself makes a control token of plain text.
+            TokenizerError: the vocabulary itself makes a control token of plain text, or a text holds half a surrogate pair.
         """
-        encoded = [list(encoding.ids) for encoding in self._plain.encode_batch(list(texts), add_special_tokens=False)]
+        try:
+            encoded = [list(encoding.ids) for encoding in self._plain.encode_batch(list(texts), add_special_tokens=False)]
+        except TypeError:
+            raise TokenizerError("A text holds half a surrogate pair, which is no text: correct it") from None
+        control = frozenset(self._control.values())
         for text, ids in zip(texts, encoded, strict=True):
-            if not self._added.isdisjoint(ids):
+            if not control.isdisjoint(ids):
                 raise TokenizerError(f"The tokenizer makes a control token of the plain text {text[:80]!r}: it cannot be used safely")
         return encoded
 
@@ -157,7 +161,7 @@ def _read(path: Path) -> dict[str, Any]:
         return {}
     try:
         content = json.loads(path.read_bytes())
-    except ValueError:
+    except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict):
         raise TokenizerError(f"{path} is not a JSON object: fetch the checkpoint again")
@@ -165,9 +169,12 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _id(encoder: Encoder, token: str) -> int:
-    found = encoder.token_to_id(token)
+    try:
+        found = encoder.token_to_id(token)
+    except UnicodeEncodeError:
+        found = None
     if found is None:
-        raise TokenizerError(f"The tokenizer has no end token {token}: name the one it uses")
+        raise TokenizerError(f"The tokenizer has no end token {reprlib.repr(token)}: name the one it uses")
     return found
 
 

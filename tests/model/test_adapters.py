@@ -77,6 +77,25 @@ def test_merging_changes_no_output_and_leaves_a_plain_checkpoint(tied: bool, tmp
     assert relative_error(load_checkpoint(tmp_path / "merged")(tokens).logits, before) < 1e-5
 
 
+@pytest.mark.parametrize("targets", [("lm_head",), ("lm_head", "embeddings"), ALL_PARTS])
+def test_a_merged_bfloat16_network_is_bfloat16(targets: tuple[str, ...]) -> None:
+    net = random_network(tie_word_embeddings=True).bfloat16()
+    attach_adapters(net, AdapterConfig(targets=targets), {1: (0,)})
+    merge_adapters(net)
+    assert {parameter.dtype for parameter in net.parameters()} == {torch.bfloat16}
+    assert net.lm_head.weight is not net.model.embed_tokens.weight
+
+
+def test_a_gradient_does_not_outlive_the_adapter() -> None:
+    net = random_network().bfloat16()
+    attach_adapters(net, AdapterConfig(targets=("embeddings",)), {})
+    set_trainable(net, ["model.embed_tokens.weight"])
+    net.loss(random_tokens(1, 2, 6), random_tokens(1, 2, 6)).total.backward()
+    detach_adapters(net)
+    net.loss(random_tokens(1, 2, 6), random_tokens(1, 2, 6)).total.backward()
+    assert net.model.embed_tokens.weight.grad is not None and net.model.embed_tokens.weight.grad.dtype == torch.bfloat16
+
+
 def test_detaching_gives_the_base_back_bit_for_bit() -> None:
     net, _ = adapted()
     detach_adapters(net)
@@ -120,6 +139,16 @@ def test_an_expert_without_tokens_is_neither_moved_nor_decayed() -> None:
     after = adapter_state(net)
     assert not np.array_equal(before[names[0]], after[names[0]])
     assert np.array_equal(before[names[1]], after[names[1]])
+
+
+def test_a_batch_that_reaches_no_trained_expert_is_no_error() -> None:
+    net = random_network()
+    attach_adapters(net, AdapterConfig(targets=()), {1: (0,)})
+    net.routers()[1].e_score_correction_bias[0] = -100.0
+    set_trainable(net, adapter_state(net).keys())
+    result = train(net, [batch(6), batch(7)], learning_rate=1e-2)
+    assert result.target_tokens == 2 * 4 * 11
+    assert not any(values.any() for values in adapter_state(net).values())
 
 
 def test_a_second_adapter_is_refused() -> None:

@@ -120,6 +120,21 @@ def test_packed_rows_train_in_micro_batches() -> None:
     assert all(relative_error(found[name], expected[name]) < 1e-5 for name in expected)
 
 
+def test_adjustments_of_packed_rows_stay_with_their_targets() -> None:
+    """A document's first token is no target, which moves the number of every later one."""
+    net, (data, documents) = random_network(num_nextn_predict_layers=1), packed()
+    lengths = torch.tensor([document.shape[1] for document in documents])
+    rows, columns, values = (lengths - 1).cumsum(0) - 1, torch.full_like(lengths, 7), torch.arange(3.0, 8.0)  # each one's last target
+    whole = replace(data, adjustment=LogitAdjustment(rows, columns, values))
+    loss = net.loss(data.input_ids, data.targets, segments=data.segments, adjustment=whole.adjustment)
+    own = [LogitAdjustment(lengths[n : n + 1] - 2, columns[:1], values[n : n + 1]) for n in range(len(documents))]
+    parts = [net.loss(document, document, adjustment=adjustment) for document, adjustment in zip(documents, own, strict=True)]
+    for together, apart, lost in ((loss.main, [part.main for part in parts], 1), (loss.mtp, [part.mtp for part in parts], 2)):
+        assert relative_error(together, (torch.stack(apart) * (lengths - lost)).sum() / (lengths - lost).sum()) < 1e-5
+    expected, found = gradients(net, whole, Execution()), gradients(net, whole, Execution(micro_batch=1))
+    assert all(relative_error(found[name], expected[name]) < 1e-5 for name in expected)
+
+
 def test_left_padding_changes_no_loss() -> None:
     net, tokens = network(), random_tokens(4, 2, 9)
     padded = torch.cat([torch.zeros(2, 4, dtype=torch.long), tokens], 1)

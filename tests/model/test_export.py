@@ -163,6 +163,69 @@ def test_a_changed_file_is_refused(tmp_path: Path) -> None:
         read_release(version)
 
 
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"files": {}}, "not the file that was released"),
+        ({"files": []}, "files"),
+        ({"experts": {"1": ["a"]}}, "experts"),
+        ({"experts": {"9" * 5000: [0]}}, "experts"),
+        ({"base": {"name": "x", "sha256": 5}}, "base.sha256"),
+        ({"name": None}, "name"),
+    ],
+)
+def test_a_manifest_that_is_none_is_refused_by_field(tmp_path: Path, change: dict[str, Any], sentence: str) -> None:
+    _, version = released(tmp_path)
+    manifest = version / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | change))
+    with pytest.raises(ReleaseError, match=sentence):
+        read_release(version)
+
+
+@pytest.mark.parametrize(
+    ("trainable", "sentence"),
+    [({"lora_rank": "8"}, "lora_rank"), ({"lora_alpha": float("nan")}, "lora_alpha"), ({"rank_pattern": {"a": "b"}}, "rank_pattern")],
+)
+def test_a_plan_that_is_none_is_refused_by_field(tmp_path: Path, trainable: dict[str, Any], sentence: str) -> None:
+    _, version = released(tmp_path)
+    _replan(version, trainable)
+    with pytest.raises(ReleaseError, match=sentence):
+        read_release(version)
+
+
+def test_ranks_beyond_the_stored_tensors_are_refused_before_room_is_made(tmp_path: Path) -> None:
+    _, version = released(tmp_path)
+    _replan(version, {"lora_rank": 10**12, "expert_rank": 10**12})
+    with pytest.raises(AdapterError, match="but this plan and base need"):
+        open_model(version)
+
+
+def _replan(version: Path, trainable: dict[str, Any]) -> None:
+    """Changes the plan, and the manifest to suit it."""
+    plan, manifest = version / "plan.json", version / "manifest.json"
+    content = json.loads(plan.read_text())
+    plan.write_text(json.dumps(content | {"trainable": content["trainable"] | trainable}))
+    stated = json.loads(manifest.read_text())
+    stated["files"]["plan.json"] = hashlib.sha256(plan.read_bytes()).hexdigest()
+    manifest.write_text(json.dumps(stated))
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "plan.json"])
+def test_a_release_nested_beyond_reason_is_refused(tmp_path: Path, file: str) -> None:
+    _, version = released(tmp_path)
+    (version / file).write_text("[" * 200_000)
+    with pytest.raises(ReleaseError):
+        read_release(version)
+
+
+def test_a_bfloat16_export_keeps_the_routers_bias(tmp_path: Path) -> None:
+    _, version = released(tmp_path)
+    export_release(version, tmp_path / "out", dtype=torch.bfloat16)
+    base, out = (load_checkpoint(tmp_path / name) for name in ("base", "out"))
+    assert out.dtype == torch.bfloat16
+    assert torch.equal(out.routers()[1].e_score_correction_bias, base.routers()[1].e_score_correction_bias)
+
+
 def test_nothing_is_written_over_an_existing_directory(tmp_path: Path) -> None:
     _, version = released(tmp_path)
     (tmp_path / "out").mkdir()

@@ -133,3 +133,10 @@ def test_without_a_bias_there_is_none_to_move() -> None:
     with pytest.raises(ConfigError, match="bias_update_speed"):
         balance_load(net, net.loss(tokens, tokens).expert_counts, 0.1)
     assert not any("e_score_correction_bias" in name for name in net.state_dict())
+
+
+def test_the_bias_keeps_its_type_and_its_bits() -> None:
+    router = random_network().routers()[1]
+    before = router.e_score_correction_bias.clone()
+    router.bfloat16()
+    assert router.weight.dtype == torch.bfloat16 and torch.equal(router.e_score_correction_bias, before)

@@ -45,6 +45,20 @@ def test_the_first_step_is_adamw_s() -> None:
     assert torch.allclose((net.model.norm.weight.detach() - before).abs(), torch.tensor(1e-3), rtol=1e-2)  # a vector is not decayed
 
 
+def test_what_an_interrupted_run_left_behind_has_no_part_in_the_next() -> None:
+    def interrupted(step: int) -> float:
+        raise KeyboardInterrupt
+
+    fresh, broken = (random_network().bfloat16() for _ in range(2))
+    with pytest.raises(KeyboardInterrupt):
+        train(broken, [batch(1)], learning_rate=interrupted)
+    assert all(parameter.dtype == torch.bfloat16 and parameter.grad is None for parameter in broken.parameters())
+    broken.loss(batch(2).input_ids, batch(2).targets).total.backward()
+    for net in (fresh, broken):
+        train(net, [batch(3)], learning_rate=1e-2)
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(fresh.parameters(), broken.parameters(), strict=True))
+
+
 def test_the_proximal_term_holds_back() -> None:
     moved = []
     for proximal in (0.0, 100.0):

@@ -53,7 +53,7 @@ def read_special_tokens(path: Path, first: int) -> dict[int, AddedToken]:
         tokens = {int(number): _added(entry) for number, entry in named.items()}
     except FileNotFoundError:
         raise TokenizerError(f"{path} is missing: its added_tokens_decoder names the special tokens") from None
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise TokenizerError(f"{path}: added_tokens_decoder is not a table of ids and tokens: fetch it again") from None
     for number in sorted(tokens):
         if not first <= number < first + RESERVED:

@@ -86,6 +86,6 @@ def _constant(node: ast.AST) -> Any:
 def _named_class(path: Path) -> Any:
     try:
         content = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return content.get("tokenizer_class") if isinstance(content, dict) else None

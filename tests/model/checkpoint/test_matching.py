@@ -16,7 +16,7 @@ from torch import Tensor
 from model.checkpoint.loading import load_checkpoint
 from model.checkpoint.saving import save_checkpoint
 from model.errors import CheckpointError
-from tests.model.checkpoint.stored import edit_tensors, to_fp8, write_shards
+from tests.model.checkpoint.stored import edit_config, edit_tensors, to_fp8, write_shards
 from tests.model.configurations import random_network
 
 EXPERT = "model.layers.1.mlp.experts.3.up_proj.weight"
@@ -95,6 +95,10 @@ def _header(file: Path) -> tuple[dict[str, dict[str, object]], bytes]:
     return json.loads(content[8 : 8 + length]), content[8 + length :]
 
 
+def _write_header(file: Path, header: bytes, body: bytes) -> None:
+    file.write_bytes(struct.pack("<Q", len(header)) + header + body)
+
+
 @pytest.mark.parametrize("kept", [0, 5, 100])
 def test_a_truncated_header(saved: Path, kept: int) -> None:
     (saved / FILE).write_bytes((saved / FILE).read_bytes()[:kept])
@@ -117,7 +121,11 @@ def test_a_file_of_another_kind(saved: Path) -> None:
     ("entry", "sentence"),
     [
         ({"data_offsets": [0, 4]}, f"gives tensor {DENSE} 4 bytes"),
-        ({"data_offsets": [-8, 6136]}, f"gives tensor {DENSE}"),
+        ({"data_offsets": [-8, 6136]}, f"tensor {DENSE}"),
+        ({"data_offsets": ["0", "6144"]}, f"no type, shape and offsets for tensor {DENSE}"),
+        ({"data_offsets": [0, 2**70]}, f"gives tensor {DENSE} {2**70} bytes"),
+        ({"shape": [float("inf"), 32]}, f"no type, shape and offsets for tensor {DENSE}"),
+        ({"shape": [48.5, 32]}, f"no type, shape and offsets for tensor {DENSE}"),
         ({"data_offsets": None}, f"no type, shape and offsets for tensor {DENSE}"),
         ({"shape": "48"}, f"tensor {DENSE}"),
         ({"dtype": "F4"}, f"{DENSE} is stored as F4"),
@@ -126,9 +134,43 @@ def test_a_file_of_another_kind(saved: Path) -> None:
 def test_a_header_that_contradicts_itself(saved: Path, entry: dict[str, object], sentence: str) -> None:
     header, body = _header(saved / FILE)
     header[DENSE] |= entry
-    text = json.dumps(header).encode()
-    (saved / FILE).write_bytes(struct.pack("<Q", len(text)) + text + body)
+    _write_header(saved / FILE, json.dumps(header).encode(), body)
     assert sentence in _refusal(saved)
+
+
+def test_tensors_that_share_their_bytes(saved: Path) -> None:
+    """Otherwise a small file could ask for any amount of memory."""
+    header, body = _header(saved / FILE)
+    header[DENSE]["data_offsets"] = header[DENSE.replace("gate", "up")]["data_offsets"]
+    _write_header(saved / FILE, json.dumps(header).encode(), body)
+    assert f"stores {DENSE} and {DENSE.replace('gate', 'up')} in the same bytes" in _refusal(saved)
+
+
+def test_a_header_that_would_fill_the_memory_is_not_read(saved: Path) -> None:
+    with (saved / FILE).open("wb") as file:
+        file.write(struct.pack("<Q", 2**40))
+        file.truncate(2**40 + 8)  # a sparse file
+    assert "not a safetensors file" in _refusal(saved)
+
+
+@pytest.mark.parametrize("header", [b"[" * 200_000, b'{"a":' * 200_000])
+def test_a_header_nested_beyond_reason(saved: Path, header: bytes) -> None:
+    _write_header(saved / FILE, header, b"")
+    assert "not a safetensors file" in _refusal(saved)
+
+
+@pytest.mark.parametrize("name", ["\ud800", "a\x1b[2Jb", "a\nb"])
+def test_a_name_that_is_no_text(saved: Path, name: str) -> None:
+    header, body = _header(saved / FILE)
+    header[name] = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+    _write_header(saved / FILE, json.dumps(header).encode(), body)
+    assert f"names a tensor {name!a}, which is no text" in _refusal(saved)
+
+
+@pytest.mark.parametrize("field", ["num_hidden_layers", "n_routed_experts"])
+def test_sizes_that_no_file_holds_are_refused_before_a_network_is_laid_out(saved: Path, field: str) -> None:
+    edit_config(saved, {field: 2**31 - 1})
+    assert "more than the checkpoint's" in _refusal(saved)
 
 
 @pytest.fixture
@@ -160,7 +202,8 @@ def test_an_index_that_names_a_missing_file(sharded: Path) -> None:
             lambda m: m.update(ghost="model-00001-of-00002.safetensors"),
             "places tensor ghost in model-00001-of-00002.safetensors, but it lies in none",
         ),
-        (lambda m: m.update({EXPERT: "../elsewhere"}), "names ../elsewhere, which is no file beside it"),
+        (lambda m: m.update({EXPERT: "../elsewhere"}), "names '../elsewhere', which is no file beside it"),
+        (lambda m: m.update({EXPERT: "a\0b"}), r"names 'a\x00b', which is no file beside it"),
     ],
 )
 def test_an_index_that_says_otherwise_than_the_files(sharded: Path, change: Callable[[dict[str, str]], object], sentence: str) -> None:
@@ -168,10 +211,15 @@ def test_an_index_that_says_otherwise_than_the_files(sharded: Path, change: Call
     assert sentence in _refusal(sharded)
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"weight_map": 3}'])
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"weight_map": 3}', "[" * 200_000])
 def test_an_index_without_a_weight_map(sharded: Path, content: str) -> None:
     (sharded / INDEX).write_text(content)
     assert "has no weight_map" in _refusal(sharded)
+
+
+def test_an_index_that_is_a_folder(saved: Path) -> None:
+    (saved / INDEX).mkdir()
+    assert "has no weight_map" in _refusal(saved)
 
 
 def test_a_tensor_in_two_files(sharded: Path) -> None:

@@ -253,6 +253,14 @@ def test_what_cannot_be_generated_is_refused() -> None:
         net.generate(tokens, 2, speculative=True, cache=net.new_cache(2, 9))
     with pytest.raises(GenerationError, match="temperature is -1"):
         net.generate(tokens, 2, temperature=-1)
+    for temperature in (float("nan"), float("inf"), 1e-40):
+        with pytest.raises(GenerationError, match="temperature"):
+            net.generate(tokens, 2, temperature=temperature)
+    for speculative in (False, True):
+        with pytest.raises(GenerationError, match="max_new_tokens"):
+            net.generate(tokens, -1, speculative=speculative)
+        with pytest.raises(GenerationError, match="no token"):
+            net.generate(tokens[:, :0], 1, speculative=speculative)
     with pytest.raises(GenerationError, match="top_p is 0"):
         net.generate(tokens, 2, temperature=1, top_p=0)
     with pytest.raises(GenerationError, match="give a larger one"):

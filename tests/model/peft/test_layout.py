@@ -252,7 +252,13 @@ def test_factors_of_single_experts_and_in_bfloat16_are_read(tmp_path: Path, pref
         ({"of_a_later_version": {"depth": 2}}, "of_a_later_version is"),
         ({"r": 0}, "r is 0"),
         ({"lora_alpha": "much"}, "lora_alpha is 'much'"),
-        ({"alpha_pattern": {"(": 1}}, "alpha_pattern holds no regular expression"),
+        ({"alpha_pattern": {"(": 1}}, "alpha_pattern: Pattern '\\(' is not a regular expression"),
+        ({"alpha_pattern": {"(?i)q_proj": 1}}, "is not a regular expression"),
+        ({"alpha_pattern": {"a{99999999999}": 1}}, "is not a regular expression"),
+        ({"alpha_pattern": {r"(\w+\.?)+!": 1}}, "repeats more than a module's name asks for"),
+        ({"alpha_pattern": {"(.|.)" * 30 + "!": 1}}, "repeats more than a module's name asks for"),
+        ({"alpha_pattern": {"q_proj": float("nan")}}, "alpha_pattern is"),
+        ({"r": 10**400, "use_rslora": True}, "r is 1000"),
     ],
 )
 def test_other_methods_are_refused_by_field(change: dict[str, Any], sentence: str) -> None:
@@ -264,6 +270,7 @@ def test_other_methods_are_refused_by_field(change: dict[str, Any], sentence: st
 
 HEAD = f"{PREFIX}lm_head"
 STACK = f"{PREFIX}model.layers.1.mlp.experts"
+FAR = f"{PREFIX}model.layers.{'9' * 5000}.mlp.experts"  # a number that Python refuses to read
 
 
 @pytest.mark.parametrize(
@@ -277,6 +284,7 @@ STACK = f"{PREFIX}model.layers.1.mlp.experts"
         ({f"{HEAD}{LORA_B}": (95, 8)}, r"lm_head.lora_B.weight has shape \(95, 8\)"),
         ({f"{HEAD}{LORA_A}": (8,)}, r"lm_head.lora_A.weight has shape \[8\]"),
         ({f"{STACK}{LORA_A}": (63, 16), f"{STACK}{LORA_B}": (32, 63)}, "mlp.experts have shapes"),
+        ({f"{FAR}{LORA_A}": (16, 32), f"{FAR}{LORA_B}": (32, 16)}, "names nothing in this network"),
         ({f"{STACK}.0.up_proj{LORA_A}": (1, 32), f"{STACK}.0.up_proj{LORA_B}": (16, 1)}, "adapts up_proj a second time"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer as Encoder
-from tokenizers import models
+from tokenizers import models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from model.bases import bundled_base, bundled_names
@@ -121,6 +121,28 @@ def test_a_vocabulary_that_makes_a_control_token_of_text_is_refused(tmp_path: Pa
     encoder.add_special_tokens(["stop"])
     with pytest.raises(TokenizerError, match="control token of the plain text 'stop'"):
         Tokenizer(encoder, ["stop"]).encode("stop")
+
+
+def test_an_end_that_is_an_ordinary_token_is_no_way_to_end_a_record() -> None:
+    encoder = Encoder(models.WordLevel({"a": 0, END: 1}))
+    encoder.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = Tokenizer(encoder)
+    assert tokenizer.encode_pieces([[("a ", False), (END, True)]]) == [[0, 1]]
+    with pytest.raises(TokenizerError, match="control token of the plain text"):
+        tokenizer.encode(f"a {END}")
+
+
+def test_half_a_surrogate_pair_is_no_text() -> None:
+    with pytest.raises(TokenizerError, match="half a surrogate pair"):
+        TOKENIZER.encode("a\udcff")
+
+
+@pytest.mark.parametrize("content", ['{"eos_token": "\\ud800"}', "[" * 200_000, '{"eos_token": ' + "[" * 200_000])
+def test_a_configuration_that_is_none_is_one_sentence(tmp_path: Path, content: str) -> None:
+    TOKENIZER.save(tmp_path / "tokenizer.json")
+    (tmp_path / "tokenizer_config.json").write_text(content)
+    with pytest.raises(TokenizerError):
+        load_tokenizer(tmp_path)
 
 
 def test_unknown_base_lists_those_that_exist() -> None:
