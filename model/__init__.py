@@ -1,4 +1,13 @@
-"""The DeepSeek-V3 network for fine-tuning: MLA, MoE, MTP. Exports lazily, so that `model.config` and `model.layout` need no torch."""
+"""The DeepSeek-V3 network for fine-tuning: MLA, MoE, MTP. Exports lazily, so that `model.config` and `model.layout` need no torch.
+
+To find one's way:
+
+- the network: `config`, `transformer`, `attention`, `moe` (its `routing` and `grouped` products), `mtp`, `layers`, `cache`, `fp8`
+- what is trained on it: `layout` (names and shapes), `adapters` (attach, load, merge), `lora`, `expert_adapters`, `experts` (their use)
+- training: `objective` (the loss), `loss`, `training` (the loop), `parallel`, `memory` (what it takes)
+- `checkpoint/` files of weights, `peft/` and `release`, `export` files of adapters, `text/` tokens and chats, `decoding/` making text,
+  `pretraining/` bases from books, `bases/` those that come along, `cli/` the commands
+"""
 
 from __future__ import annotations
 
