@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -15,8 +15,11 @@ from model.checkpoint.loading import load_checkpoint
 from model.checkpoint.saving import save_checkpoint
 from model.cli import app
 from model.cli.options import Held
+from model.cli.plan_tables import CHOICES, TABLES
+from model.cli.plan_tables import PLAN as PLAN_NAMES
 from model.cli.training_memory import Machine, training_facts
 from model.errors import ModelError
+from protocols.plan import Plan, RecordTemplates, Trainable, Training
 from tests.model.checkpoint.stored import edit_config, to_fp8
 from tests.model.configurations import DEEPSEEK_V2, random_network
 
@@ -116,9 +119,17 @@ def test_whether_it_fits_is_the_machines_matter(base: Path, plan: Path) -> None:
     [
         ("name = ", "is not TOML"),
         ("trainable = 3", "trainable must be a table"),
-        ("[training]\nbatch_size = 'many'", "batch_size must be a number above 0, and is 'many'"),
-        ("[records]\nmax_tokens = 0", "max_tokens must be a number above 0, and is 0"),
-        ("[trainable]\nlora_rank = '8'", "[trainable] has a value of the wrong type"),
+        ("[training]\nbatch_size = 'many'", "batch_size must be a whole number above 0, and is 'many'"),
+        ("[records]\nmax_tokens = 0", "max_tokens must be a whole number above 0, and is 0"),
+        ("[training]\nbatch_size = 1.5", "batch_size must be a whole number above 0, and is 1.5"),
+        ("[trainable]\nlora_rank = '8'", "lora_rank must be a whole number above 0, and is '8'"),
+        ("[trainable]\nlora_alpha = 'much'\ntargets = 3", "[trainable] has a value of the wrong type"),
+        ("[trainable]\nexpert_top_p = nan", "expert_top_p must be a number above 0 and at most 1, and is nan"),
+        ("[trainable]\nexperts = 'esft-tokne'", "experts must be one of none, all, esft-token, esft-gate"),
+        ("[trainign]\nbatch_size = 2", "a plan has no trainign: correct or remove it, and see it with `consortium plan check`"),
+        ("[training]\nbatch_sise = 2", "a plan has no batch_sise in [training]"),
+        ("[trainable]\nlora_rnak = 2", "a plan has no lora_rnak in [trainable]"),
+        ("[records]\nmax_token = 2", "a plan has no max_token in [records]"),
         ("[trainable]\ntargets = ['wings']", 'Target "wings" names nothing'),
     ],
 )
@@ -127,6 +138,13 @@ def test_a_plan_that_cannot_be_read_is_refused(base: Path, tmp_path: Path, text:
     with pytest.raises(ModelError) as caught:
         training_facts(base, tmp_path / "plan.toml", None, None, Held.stored, Machine("RAM", 1))
     assert sentence in str(caught.value)
+
+
+def test_the_names_are_those_of_the_plan() -> None:
+    assert {field.alias or name for name, field in Plan.model_fields.items()} == PLAN_NAMES
+    fields = {"trainable": Trainable.model_fields, "training": Training.model_fields, "records": RecordTemplates.model_fields}
+    assert {table: set(found) for table, found in fields.items()} == TABLES
+    assert {name: get_args(Trainable.model_fields[name].annotation) for name in CHOICES} == CHOICES
 
 
 def test_a_base_in_float32_takes_four_bytes_a_weight(tmp_path: Path) -> None:
