@@ -268,6 +268,10 @@ def test_info_shows_a_release_and_a_bundled_base(tmp_path: Path) -> None:
     _, version = released(tmp_path)
     shown = json.loads(CliRunner().invoke(app, ["info", str(version), "--json"]).stdout)
     assert (shown["name"], shown["experts"]) == ("triage", {"1": [0, 5], "3": [1]})
+    lines = CliRunner().invoke(app, ["info", str(version)]).stdout.splitlines()
+    assert [line for line in lines if line.startswith("experts")] == ["experts                 layer 1: 0, 5; layer 3: 1"]
+    assert [line.split() for line in lines if line.startswith("lora rank")] == [["lora", "rank", str(shown["lora_rank"])]]
+    assert any(line.split() == ["targets", *", ".join(shown["targets"]).split()] for line in lines)
     assert json.loads(CliRunner().invoke(app, ["info", "tiny", "--json"]).stdout)["sha256"] == checkpoint_sha256(bundled_base("tiny"))
 
 

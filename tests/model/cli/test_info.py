@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,7 +19,7 @@ from model.cli.options import Held
 from model.cli.plan_tables import CHOICES, TABLES
 from model.cli.plan_tables import PLAN as PLAN_NAMES
 from model.cli.training_memory import Machine, training_facts
-from model.errors import ModelError
+from model.errors import CheckpointError, ModelError
 from protocols.plan import Plan, RecordTemplates, Trainable, Training
 from tests.model.checkpoint.stored import edit_config, to_fp8
 from tests.model.configurations import DEEPSEEK_V2, random_network
@@ -76,6 +77,37 @@ def test_v2_and_a_flag_without_weights(tmp_path: Path) -> None:
     save_checkpoint(random_network(), tmp_path / "v3")
     edit_config(tmp_path / "v3", {"num_nextn_predict_layers": 1})
     assert _json(tmp_path / "v3")["mtp_modules"] == 0
+
+
+def test_what_holding_the_weights_takes(base: Path) -> None:
+    to_fp8(base, lambda name: name.endswith("_proj.weight"))
+    held = {None: "stored", torch.float32: "float32", torch.bfloat16: "bfloat16"}
+    found, shown = _json(base)["held_bytes"], CliRunner().invoke(app, ["info", str(base)]).stdout
+    for dtype, name in held.items():
+        loaded = sum(tensor.nbytes for tensor in load_checkpoint(base, dtype).state_dict().values())
+        assert found[name] == pytest.approx(loaded, rel=1e-3)  # but for the router's bias, which keeps its type
+    assert re.search(r"^weights in memory +\S+ kB \(stored\), \S+ kB \(float32\), \S+ kB \(bfloat16\)$", shown, re.M)
+
+
+def test_a_checkpoint_that_generate_would_refuse_is_refused(base: Path) -> None:
+    edit_config(base, {"moe_intermediate_size": 24})
+    with pytest.raises(CheckpointError) as expected:
+        load_checkpoint(base)
+    result = CliRunner().invoke(app, ["info", str(base)])
+    assert isinstance(result.exception, CheckpointError) and str(result.exception) == str(expected.value)
+    assert str(base / "model.safetensors") in str(result.exception)
+
+
+def test_the_hash_may_be_left_out(base: Path) -> None:
+    hashed = _json(base)
+    assert _json(base, "--no-hash") == hashed | {"sha256": None} != hashed
+    assert CliRunner().invoke(app, ["info", str(base), "--no-hash"]).stdout.splitlines()[-1].split(maxsplit=1) == ["sha256", "not taken"]
+
+
+@pytest.mark.parametrize("option", [("--tokens", "8"), ("--experts-share", "1"), ("--dtype", "stored")])
+def test_what_is_for_training_needs_a_plan(base: Path, option: tuple[str, str]) -> None:
+    result = CliRunner().invoke(app, ["info", str(base), *option])
+    assert result.exit_code == 2 and option[0] in result.stderr
 
 
 def test_training_by_a_plan(base: Path, plan: Path) -> None:
