@@ -11,6 +11,7 @@ from model.adapters import attach_adapters, load_adapter, merge_adapters
 from model.checkpoint.fingerprint import checkpoint_sha256
 from model.checkpoint.headers import read_headers
 from model.checkpoint.loading import load_checkpoint
+from model.checkpoint.room import room_for
 from model.checkpoint.saving import write_checkpoint
 from model.config import read_config
 from model.errors import CheckpointError, ReleaseError
@@ -18,7 +19,7 @@ from model.layout import adapter_layout, check_state
 from model.new_directory import new_directory, refuse_occupied
 from model.peft.files import is_peft_adapter, read_peft_adapter, write_peft_adapter
 from model.peft.layout import PeftAdapter, to_peft
-from model.release import Release, base_directory, is_release, read_release
+from model.release import Release, base_directory, is_base, is_release, read_release
 from model.transformer import DeepseekV3
 
 _BESIDE = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json", "generation_config.json")
@@ -36,8 +37,17 @@ def open_model(
     """
     if not (is_release(path) or is_peft_adapter(path)):
         directory = base_directory(path)
-        return load_checkpoint(directory, dtype, device), directory
+        if base is not None:
+            raise ReleaseError(f"{path} is a whole model, and --base is for a release or a peft adapter: leave --base out.")
+        with room_for(directory, dtype):
+            return load_checkpoint(directory, dtype, device), directory
     directory = _base_of(path, base)
+    with room_for(directory, dtype):
+        return _merged(path, directory, dtype, device), path if (path / "tokenizer.json").is_file() else directory
+
+
+def _merged(path: Path, directory: Path, dtype: torch.dtype | None, device: str) -> DeepseekV3:
+    """The base in `directory` with the adapter in `path` merged in."""
     net = load_checkpoint(directory, None if dtype is None or _is_stored_in(directory, dtype) else torch.float32, device)
     trained = read_release(path) if is_release(path) else read_peft_adapter(path, net.config)
     # Before room is made for tensors of any size.
@@ -45,7 +55,7 @@ def open_model(
     attach_adapters(net, trained.adapter, trained.experts)
     load_adapter(net, trained.tensors)
     merge_adapters(net)
-    return net if dtype is None else net.to(dtype), path if (path / "tokenizer.json").is_file() else directory
+    return net if dtype is None else net.to(dtype)
 
 
 def _is_stored_in(directory: Path, dtype: torch.dtype) -> bool:
@@ -60,7 +70,7 @@ def export_release(path: Path, out: Path, base: Path | None = None, dtype: torch
         ReleaseError, AdapterError, CheckpointError, ConfigError: the adapter, its base or ``out`` does not fit; nothing is written.
     """
     if not (is_release(path) or is_peft_adapter(path)):
-        raise ReleaseError(f"{path} is no released model: give a version's directory, the one with manifest.json.")
+        raise ReleaseError(f"{path} is neither a version's directory, the one with manifest.json, nor a peft adapter's: give one of them.")
     refuse_occupied(out, CheckpointError)
     net, tokenizer = open_model(path, base, dtype)
     with new_directory(out, CheckpointError) as draft:
@@ -101,11 +111,15 @@ def _base_of(path: Path, base: Path | None) -> Path:
 
 
 def _own_base(release: Release, base: Path | None) -> Path:
-    directory = base_directory(base or release.base_name)
+    named, name = f"{release.name} {release.version}", release.base_name
+    if base is None and not is_base(name):
+        raise ReleaseError(f"Release {named} was trained on {name}, which is not here: give --base PATH.")
+    directory = base_directory(base or name)
     found = checkpoint_sha256(directory)
     if found != release.base_sha256:
+        remedy = "give --base PATH" if base is None else f"give the directory that holds {name}, as `consortium model info` hashes it"
         raise ReleaseError(
-            f"{directory} is not the base of {release.name} {release.version}: its hash is {found[:12]}…, "
-            f"the release needs {release.base_sha256[:12]}…; give --base PATH."
+            f"{directory} is not the base of {named}, which was trained on {name}: its hash is {found[:12]}…, "
+            f"and {release.base_sha256[:12]}… is needed; {remedy}."
         )
     return directory

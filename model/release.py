@@ -86,6 +86,11 @@ def read_release(directory: Path) -> Release:
     return Release(directory, manifest.name, manifest.version, base.name, base.sha256, plan.trainable, manifest.experts, tensors)
 
 
+def is_base(name: str | Path) -> bool:
+    """Whether `base_directory` finds one."""
+    return str(name) in bundled_names() or (Path(name) / "config.json").is_file()
+
+
 def base_directory(name: str | Path) -> Path:
     """The directory of a base: a bundled base's name, or a checkpoint directory itself.
 
@@ -94,11 +99,19 @@ def base_directory(name: str | Path) -> Path:
     """
     if str(name) in bundled_names():
         return bundled_base(str(name))
-    if (Path(name) / "config.json").is_file():
+    if is_base(name):
         return Path(name)
-    raise ReleaseError(
-        f"Base {name} is neither bundled ({', '.join(bundled_names())}) nor a checkpoint directory: give one of those names or such a path."
-    )
+    raise ReleaseError(_no_base(Path(name)))
+
+
+def _no_base(path: Path) -> str:
+    if path.is_file():
+        return f"{path} is a file: give its directory."
+    if (path / "adapter_config.json").is_file():
+        return f"{path} holds a peft adapter and no checkpoint: generate, chat and export read it with --base."
+    if path.is_dir():
+        return f"{path} holds no config.json: give the directory of a Hugging Face checkpoint."
+    return f"Base {path} is neither bundled ({', '.join(bundled_names())}) nor a directory: give one of those names or a checkpoint's path."
 
 
 def _check_hash(path: Path, digest: str | None) -> None:

@@ -54,6 +54,8 @@ def read_headers(directory: Path) -> dict[str, StoredTensor]:
             another's bytes, or the index says otherwise than the files.
     """
     index = _read_index(directory)
+    if index is None:
+        _check_single_file(directory)
     found: dict[str, StoredTensor] = {}
     for file in sorted(set(index.values())) if index is not None else ["model.safetensors"]:
         for tensor in _read_header(directory / file):
@@ -79,6 +81,16 @@ def _read_index(directory: Path) -> Mapping[str, str] | None:
         if Path(file).name != file or not file.isprintable():
             raise CheckpointError(f"{path} names {ascii(file)[:80]}, which is no file beside it: fetch it again")
     return entries
+
+
+def _check_single_file(directory: Path) -> None:
+    """What stands where neither an index nor model.safetensors does."""
+    if (directory / "model.safetensors").exists():
+        return
+    if any(directory.glob("model-*-of-*.safetensors")):
+        raise CheckpointError(f"{directory / INDEX} is missing beside its shards: fetch it too")
+    if any(directory.glob("pytorch_model*.bin*")):
+        raise CheckpointError(f"{directory} holds pytorch_model.bin, and only safetensors is read: fetch or save the checkpoint as that")
 
 
 def _compare(index: Mapping[str, str], found: Mapping[str, StoredTensor]) -> None:

@@ -29,12 +29,13 @@ class Inventory:
     mtp_modules: int
     mtp_parameters: int
     stored_bytes: Mapping[str, int]  # by type
+    held_bytes: Mapping[str, int]  # in memory, by --dtype
     cache_bytes_per_token: int  # latent and rotary key of every layer, in the type of the activations
-    sha256: str
+    sha256: str | None  # None where it was not asked for: it reads every weight
 
 
-def count_checkpoint(directory: Path) -> Inventory:
-    """Counts a checkpoint directory.
+def count_checkpoint(directory: Path, hashed: bool = True) -> Inventory:
+    """Counts a checkpoint directory, and hashes it unless `hashed` is false.
 
     Raises:
         CheckpointError, ConfigError: it is not a checkpoint of this architecture.
@@ -59,8 +60,9 @@ def count_checkpoint(directory: Path) -> Inventory:
         mtp_modules=count_mtp(config, stored),
         mtp_parameters=mtp,
         stored_bytes=dict(sorted(sizes.items())),
+        held_bytes=held_bytes(directory),
         cache_bytes_per_token=(config.kv_lora_rank + config.qk_rope_head_dim) * config.num_hidden_layers * _activation_bytes(stored),
-        sha256=checkpoint_sha256(directory),
+        sha256=checkpoint_sha256(directory) if hashed else None,
     )
 
 
@@ -78,6 +80,12 @@ def held_base(directory: Path, width: int | None = None) -> HeldBase:
     # An expert's gate and up are multiplied as one weight.
     fp8 = [tensor.elements * (2 if ".mlp.experts." in tensor.name else 1) for tensor in held if tensor.dtype == "F8_E4M3"]
     return HeldBase(sum(tensor.size for tensor in held), _activation_bytes(stored), max(fp8, default=0))
+
+
+def held_bytes(directory: Path) -> dict[str, int]:
+    """Bytes that the network's weights take in memory: in their stored types, in float32 and in bfloat16."""
+    widths = {"stored": None, "float32": BYTES["F32"], "bfloat16": BYTES["BF16"]}
+    return {name: held_base(directory, width).size for name, width in widths.items()}
 
 
 def _held(config: ModelConfig, stored: Mapping[str, StoredTensor]) -> list[StoredTensor]:

@@ -33,22 +33,32 @@ def load_checkpoint(path: str | Path, dtype: torch.dtype | None = None, device: 
     Raises:
         CheckpointError, ConfigError: one sentence naming the tensor or field that does not fit, before any weight is loaded.
     """
-    directory = Path(path)
-    config, stored = read_config(directory), read_headers(directory)
-    config = stored_config(config, stored)
-    with torch.device("meta"):
-        net = DeepseekV3(config)
-        check_tensors({name: tuple(view.shape) for name, view in disk_tensors(net)}, disk_copies(config), stored)
-        if dtype is None:
+    net, stored = lay_out(Path(path))
+    if dtype is None:
+        with torch.device("meta"):
             _hold_fp8(net, stored)
     state = _read(net, stored, dtype, torch.device(device))
-    if config.tie_word_embeddings:
+    if net.config.tie_word_embeddings:
         state["lm_head.weight"] = state["model.embed_tokens.weight"]
     net.load_state_dict(state, assign=True)
     net.tie_weights()
     for parameter in net.parameters():
         parameter.requires_grad_(parameter.dtype != FP8)
     return net
+
+
+def lay_out(directory: Path) -> tuple[DeepseekV3, dict[str, StoredTensor]]:
+    """The network that a checkpoint describes, on the meta device, and the tensors that are stored for it: no weight is read.
+
+    Raises:
+        CheckpointError, ConfigError: as `load_checkpoint`, which asks this first.
+    """
+    config, stored = read_config(directory), read_headers(directory)
+    config = stored_config(config, stored)
+    with torch.device("meta"):
+        net = DeepseekV3(config)
+        check_tensors({name: tuple(view.shape) for name, view in disk_tensors(net)}, disk_copies(config), stored)
+    return net, stored
 
 
 def _hold_fp8(net: DeepseekV3, stored: Mapping[str, StoredTensor]) -> None:

@@ -24,7 +24,10 @@ def check_tensors(shapes: Mapping[str, tuple[int, ...]], copies: Mapping[str, st
         if name not in stored:
             raise CheckpointError(f"Tensor {name} is missing from the checkpoint: fetch it again")
         if stored[name].shape != shape:
-            raise CheckpointError(f"Tensor {name} has shape {list(stored[name].shape)}, but config.json asks for {list(shape)}")
+            raise CheckpointError(
+                f"Tensor {name} has shape {list(stored[name].shape)}, but config.json asks for {list(shape)}: "
+                f"{stored[name].file} and the config.json beside it do not belong together, fetch both again"
+            )
         _check_type(stored[name], stored)
     for name in sorted(stored.keys() - shapes.keys() - copies.keys()):
         _check_surplus(name, shapes, stored)

@@ -17,12 +17,12 @@ def add_mtp(
     base: Annotated[Path, typer.Argument(help="A checkpoint without MTP modules, or a bundled base's name.")],
     out: Annotated[Path, typer.Argument(help="New directory for the base with modules.")],
     data: Annotated[Path, typer.Option(help="Folder of public text: *.txt, or *.jsonl with a field text.")],
-    modules: Annotated[int, typer.Option(min=1, help="Modules to add: each drafts one token further ahead.")] = 1,
+    modules: Annotated[int, typer.Option(min=1, max=4, help="Modules to add: each drafts one token further ahead.")] = 1,
     steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 600,
     tokens_per_step: Annotated[int, typer.Option(min=64, help="Tokens in a step.")] = 2048,
     window: Annotated[int, typer.Option(min=16, help="Tokens in a row, at most: what the base was made for.")] = 128,
     learning_rate: Annotated[float, typer.Option(min=1e-8, help="AdamW's rate at its peak.")] = 3e-3,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the start and of the order.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the start and of the order.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads; another number gives other bytes.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
@@ -43,13 +43,13 @@ def add_mtp(
             progress.update(shown, advance=1, description=f"loss {loss:.3f}")
 
         added = add_mtp(base_directory(base), out, data, settings, show)
-    typer.echo(json.dumps({"schema": 1, "path": str(out), **asdict(added)}) if as_json else _summary(added))
+    typer.echo(json.dumps({"schema": 1, "path": str(out), **asdict(added)}) if as_json else _summary(out, added))
 
 
-def _summary(added: Added) -> str:
+def _summary(out: Path, added: Added) -> str:
     pairs = enumerate(zip(added.acceptance_before, added.acceptance_after, strict=True), start=1)
     lines = [
         f"Module {depth}: {before:.1%} of drafts accepted on held-out text before training, {after:.1%} after"
         for depth, (before, after) in pairs
     ]
-    return "\n".join([added.sha256, *lines])
+    return "\n".join([f"drafting works: {out}", f"sha256 {added.sha256}", *lines])

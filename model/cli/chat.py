@@ -12,7 +12,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from model.cli.options import DeviceOption, Held, HeldOption, torch_dtype, usable_device
+from model.cli.options import (
+    BaseOption,
+    DeviceOption,
+    Held,
+    HeldOption,
+    SeedOption,
+    TemperatureOption,
+    TopPOption,
+    torch_dtype,
+    usable_device,
+    within_context,
+)
 
 if TYPE_CHECKING:
     from model.decoding.generation import Sampling
@@ -24,12 +35,12 @@ QUIT = "/quit"
 
 def chat(
     model: Annotated[Path, typer.Argument(help="A version's directory, a checkpoint, or a bundled base's name.")],
-    base: Annotated[Path | None, typer.Option(help="The release's base, if it is not bundled.")] = None,
+    base: BaseOption = None,
     system: Annotated[str, typer.Option(help="What the model is told before the first line.")] = "",
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Stop an answer after so many tokens at the latest.")] = 256,
-    temperature: Annotated[float, typer.Option(min=0, help="0 takes the likeliest token.")] = 0.0,
-    top_p: Annotated[float, typer.Option(min=0, max=1, help="Draw from the likeliest tokens of this mass.")] = 1.0,
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of what is drawn.")] = 0,
+    temperature: TemperatureOption = 0.0,
+    top_p: TopPOption = 1.0,
+    seed: SeedOption = 0,
     dtype: HeldOption = Held.float32,
     device: DeviceOption = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output, with all turns, at the end.")] = False,
@@ -83,12 +94,9 @@ class _Speaker:
         import torch
 
         from model.decoding.generation import generate
-        from model.errors import GenerationError
 
-        context = self._net.config.max_position_embeddings
-        if len(prompt) >= context:
-            raise GenerationError(f"The conversation has {len(prompt)} tokens and the model reads {context}: begin a new one.")
-        ids, count = torch.tensor([prompt], device=self._net.model.embed_tokens.weight.device), min(count, context - len(prompt))
+        count = within_context(len(prompt), count, self._net.config.max_position_embeddings, "conversation", "begin a new one")
+        ids = torch.tensor([prompt], device=self._net.model.embed_tokens.weight.device)
         cache, _ = self._prefixes.cached(ids, self._adapter, len(prompt) + count)
         tokens = generate(self._net, ids, count, self._sampling, cache=cache).tokens
         self._prefixes.store(tokens, self._adapter, cache)

@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from model.cli.options import DeviceOption, Held, HeldOption, torch_dtype, usable_device
+from model.cli.options import (
+    BaseOption,
+    DeviceOption,
+    Held,
+    HeldOption,
+    SeedOption,
+    TemperatureOption,
+    TopPOption,
+    torch_dtype,
+    usable_device,
+    within_context,
+)
 
 if TYPE_CHECKING:
     from model.decoding.generation import Generation, Sampling
@@ -19,18 +30,20 @@ if TYPE_CHECKING:
 def generate(
     model: Annotated[Path, typer.Argument(help="A version's directory, a checkpoint, or a bundled base's name.")],
     prompt: Annotated[str, typer.Option(help="Text to continue.")],
-    base: Annotated[Path | None, typer.Option(help="The release's base, if it is not bundled.")] = None,
+    base: BaseOption = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Stop after so many tokens at the latest.")] = 32,
-    temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token, more draws.")] = 0.0,
-    top_p: Annotated[float, typer.Option(help="Draw from the likeliest tokens that make up this share.")] = 1.0,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 0,
+    temperature: TemperatureOption = 0.0,
+    top_p: TopPOption = 1.0,
+    seed: SeedOption = 0,
     speculative: Annotated[bool, typer.Option("--speculative", help="Draft with the MTP modules; greedy text stays the same.")] = False,
-    draft_tokens: Annotated[int, typer.Option(min=1, help="Tokens to draft at a time.")] = 1,
+    draft_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens to draft at a time with --speculative; 1 if absent.")] = None,
     dtype: HeldOption = Held.float32,
     device: DeviceOption = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
-    """Continue a prompt until the end token."""
+    """Continue a prompt until the end token, or the end of what the model reads."""
+    if draft_tokens is not None and not speculative:
+        raise typer.BadParameter("--draft-tokens is for drafting: give --speculative too, or leave it out.")
     import torch
 
     from model.decoding.generation import Sampling
@@ -45,7 +58,8 @@ def generate(
     if not ids:
         raise GenerationError("The prompt is empty: give --prompt some text.")
     sampling = replace(sampling, eos_token_id=tokenizer.eos_token_ids)
-    result = _continue(net, ids, max_new_tokens, sampling, draft_tokens if speculative else 0)
+    count = within_context(len(ids), max_new_tokens, net.config.max_position_embeddings, "prompt", "shorten it")
+    result = _continue(net, ids, count, sampling, (draft_tokens or 1) if speculative else 0)
     new = result.tokens[0, len(ids) :].tolist()
     text = tokenizer.decode(new)
     if as_json:

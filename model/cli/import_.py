@@ -16,6 +16,7 @@ def import_(
     """Write tokenizer.json beside tiktoken.model, compared with it token for token; no code of the checkpoint is run."""
     from model.text.moonshot.importing import import_tokenizer
 
+    _check(path)
     imported = import_tokenizer(path)
     facts = {
         "path": str(imported.path),
@@ -30,3 +31,13 @@ def import_(
     state = "is written" if imported.written else "was there already, and is equal"
     typer.echo(f"{imported.path} {state}: a vocabulary of {imported.vocab_size:,}.")
     typer.echo(f"It gives tiktoken's tokens for all of {imported.texts:,} texts, {imported.tokens:,} tokens.")
+
+
+def _check(path: Path) -> None:
+    """Refuses a path that has nothing to import."""
+    from model.errors import TokenizerError
+
+    if not path.is_dir():
+        raise TokenizerError(f"{path} is no directory: give that of a checkpoint.")
+    if (path / "tokenizer.json").is_file() and not (path / "tiktoken.model").exists():
+        raise TokenizerError(f"{path} has a tokenizer.json already: nothing to import.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from model.checkpoint.headers import read_headers
 from model.checkpoint.inventory import held_base
 from model.checkpoint.matching import stored_config
 from model.cli.options import Held
+from model.cli.plan_tables import read_plan_tables
 from model.config import ModelConfig, read_config
 from model.errors import ConfigError
 from model.layout import AdapterConfig, AdapterTensor, Experts, adapter_layout, expert_layers
@@ -45,13 +45,10 @@ def training_facts(directory: Path, plan: Path, tokens: int | None, share: float
     Raises:
         ConfigError, AdapterError: the plan cannot be read, or asks for what the base does not have.
     """
-    tables = _read(plan)
+    tables = read_plan_tables(plan)
     config = stored_config(read_config(directory), read_headers(directory))
-    trainable = tables["trainable"]
-    share = _number(plan, trainable, "expert_top_p", 0.2) if share is None else share
-    layout, assumption = _layout(config, trainable, share, plan)
-    rows = int(_number(plan, tables["training"], "batch_size", 16))
-    tokens = tokens or int(_number(plan, tables["records"], "max_tokens", 256))
+    layout, assumption = _layout(config, tables.trainable, tables.expert_top_p if share is None else share, plan)
+    rows, tokens = tables.batch_size, tokens or tables.max_tokens
     base = held_base(directory, _WIDTH[held])
     plain, frugal = (training_memory(config, base, layout, rows, tokens, checkpointing) for checkpointing in (False, True))
     return {
@@ -68,25 +65,6 @@ def training_facts(directory: Path, plan: Path, tokens: int | None, share: float
 
 def _document(memory: Memory, machine: Machine) -> dict[str, Any]:
     return {"parts": asdict(memory), "total": memory.total, "fits": memory.total <= machine.size}
-
-
-def _read(plan: Path) -> dict[str, dict[str, Any]]:
-    try:
-        content = tomllib.loads(plan.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConfigError(f"{plan} is not TOML ({error}): give a plan") from None
-    tables = {name: content.get(name, {}) for name in ("trainable", "training", "records")}
-    for name, table in tables.items():
-        if not isinstance(table, dict):
-            raise ConfigError(f"{plan}: {name} must be a table, [{name}]")
-    return tables
-
-
-def _number(plan: Path, table: Mapping[str, Any], name: str, default: float) -> float:
-    value = table.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-        raise ConfigError(f"{plan}: {name} must be a number above 0, and is {value!r}")
-    return value
 
 
 def _layout(config: ModelConfig, trainable: Mapping[str, Any], share: float, plan: Path) -> tuple[tuple[AdapterTensor, ...], str]:

@@ -72,13 +72,17 @@ def _is_mtp(config: ModelConfig, name: str) -> bool:
     return layer is not None and int(layer[1]) >= config.num_hidden_layers
 
 
+_AVOIDED, _AVOIDED_EXPERT = "leave embeddings and norms out of trainable.targets", 'set trainable.expert_mode to "lora"'
+
+
 def _check_expressible(main: list[AdapterTensor]) -> None:
     if not main:
         raise AdapterError("The adapter changes multi-token prediction alone, which transformers does not build: nothing is left for peft.")
     for tensor in main:
         if tensor.kind == "full":
             raise AdapterError(
-                f"{tensor.name} is trained in full, which peft can hold only as a weight of the base: export the merged model instead."
+                f"{tensor.name} is trained in full, which peft can hold only as a weight of the base: export the merged model instead, "
+                f"or train without it: {_AVOIDED if tensor.expert is None else _AVOIDED_EXPERT}."
             )
 
 

@@ -13,15 +13,19 @@ import torch
 from torch import Tensor, nn
 
 from model.checkpoint.fingerprint import checkpoint_sha256
+from model.checkpoint.headers import read_headers
 from model.checkpoint.loading import load_checkpoint
+from model.checkpoint.matching import count_mtp
+from model.checkpoint.room import room_for
 from model.checkpoint.saving import write_checkpoint
+from model.config import V2, read_config
 from model.errors import CheckpointError
 from model.export import copy_beside
 from model.moe import MoE
 from model.mtp import MTPModule
 from model.new_directory import new_directory, refuse_occupied
 from model.pretraining.schedule import warmup_cosine
-from model.pretraining.text import cut_windows, read_texts, window_batches
+from model.pretraining.text import check_folder, cut_windows, read_texts, window_batches
 from model.text.tokenizer import load_tokenizer
 from model.training import Batch, LossTerms, train
 from model.transformer import Block, DeepseekV3
@@ -56,12 +60,32 @@ def add_mtp(base: Path, out: Path, data: Path, settings: ModuleTraining, on_step
     One machine and one thread count give the same bytes. `on_step` gets each step's number, from 1, and its loss in nats.
 
     Raises:
-        CheckpointError, ConfigError, TokenizerError, RecipeError: the base has modules already, `out` exists, or a file does not fit.
+        CheckpointError, ConfigError, TokenizerError, RecipeError: the base has modules already or no place
+            for them, a window exceeds its context, memory runs out, `out` exists, or a file does not fit.
     """
     refuse_occupied(out, CheckpointError)
+    _check_base(base, settings)
+    check_folder(data)
+    with room_for(base, torch.float32, choosable=False):
+        return _add(base, out, data, settings, on_step)
+
+
+def _check_base(base: Path, settings: ModuleTraining) -> None:
+    """Refuses, before a weight is read, a base on which modules cannot stand, and windows that it was not made for."""
+    config = read_config(base)
+    modules, context = count_mtp(config, read_headers(base)), config.max_position_embeddings
+    if config.architecture == V2:
+        raise CheckpointError(f"{base} is a DeepSeek-V2, and DeepSeek-V2 has no place for MTP modules: give a base of DeepSeek-V3's layout")
+    if modules:
+        raise CheckpointError(f"{base} has {modules} MTP module(s) already: generate with --speculative as it is")
+    if settings.window > context:
+        raise CheckpointError(
+            f"{base} reads {context} tokens, and rows of {settings.window} are asked for: give a --window of at most {context}"
+        )
+
+
+def _add(base: Path, out: Path, data: Path, settings: ModuleTraining, on_step: Callable[[int, float], None] | None) -> Added:
     net = load_checkpoint(base, dtype=torch.float32)
-    if len(net.mtp):
-        raise CheckpointError(f"{base} has {len(net.mtp)} MTP module(s) already: generate with --speculative as it is")
     length = min(settings.window, settings.tokens_per_step)
     windows = cut_windows(read_texts(data), load_tokenizer(base), length)
     attach_modules(net, settings.modules, torch.Generator().manual_seed(settings.seed))

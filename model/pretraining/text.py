@@ -28,6 +28,12 @@ class Windows:
     held_out: Tensor
 
 
+def check_folder(folder: Path) -> None:
+    """Raises RecipeError unless there is such a folder: to be asked before work that takes long."""
+    if not folder.is_dir():
+        raise RecipeError(f"{folder} is {'a file: give its folder' if folder.exists() else 'no folder: give one with text'}")
+
+
 def read_texts(folder: Path) -> Iterator[str]:
     """Texts below a folder, by path: whole *.txt files, and of *.jsonl files the field `text` of each line.
 

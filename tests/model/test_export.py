@@ -150,8 +150,13 @@ def test_an_adapter_alone_has_no_other_type(tmp_path: Path) -> None:
 def test_another_base_is_refused(tmp_path: Path) -> None:
     _, version = released(tmp_path)
     save_checkpoint(random_network(seed=1, num_nextn_predict_layers=1), tmp_path / "other")
-    with pytest.raises(ReleaseError, match="not the base of triage 1"):
+    with pytest.raises(
+        ReleaseError, match=f"not the base of triage 1, which was trained on {tmp_path / 'base'}: .* is needed; give the dir"
+    ):
         open_model(version, tmp_path / "other")
+    (tmp_path / "base").rename(tmp_path / "moved")
+    with pytest.raises(ReleaseError, match=f"Release triage 1 was trained on {tmp_path / 'base'}, which is not here: give --base PATH"):
+        open_model(version)
 
 
 def test_a_changed_file_is_refused(tmp_path: Path) -> None:
@@ -268,6 +273,10 @@ def test_info_shows_a_release_and_a_bundled_base(tmp_path: Path) -> None:
     _, version = released(tmp_path)
     shown = json.loads(CliRunner().invoke(app, ["info", str(version), "--json"]).stdout)
     assert (shown["name"], shown["experts"]) == ("triage", {"1": [0, 5], "3": [1]})
+    lines = CliRunner().invoke(app, ["info", str(version)]).stdout.splitlines()
+    assert [line for line in lines if line.startswith("experts")] == ["experts                 layer 1: 0, 5; layer 3: 1"]
+    assert [line.split() for line in lines if line.startswith("lora rank")] == [["lora", "rank", str(shown["lora_rank"])]]
+    assert any(line.split() == ["targets", *", ".join(shown["targets"]).split()] for line in lines)
     assert json.loads(CliRunner().invoke(app, ["info", "tiny", "--json"]).stdout)["sha256"] == checkpoint_sha256(bundled_base("tiny"))
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -15,8 +16,11 @@ from model.checkpoint.loading import load_checkpoint
 from model.checkpoint.saving import save_checkpoint
 from model.cli import app
 from model.cli.options import Held
+from model.cli.plan_tables import CHOICES, TABLES
+from model.cli.plan_tables import PLAN as PLAN_NAMES
 from model.cli.training_memory import Machine, training_facts
-from model.errors import ModelError
+from model.errors import CheckpointError, ModelError
+from protocols.plan import Plan, RecordTemplates, Trainable, Training
 from tests.model.checkpoint.stored import edit_config, to_fp8
 from tests.model.configurations import DEEPSEEK_V2, random_network
 
@@ -75,6 +79,37 @@ def test_v2_and_a_flag_without_weights(tmp_path: Path) -> None:
     assert _json(tmp_path / "v3")["mtp_modules"] == 0
 
 
+def test_what_holding_the_weights_takes(base: Path) -> None:
+    to_fp8(base, lambda name: name.endswith("_proj.weight"))
+    held = {None: "stored", torch.float32: "float32", torch.bfloat16: "bfloat16"}
+    found, shown = _json(base)["held_bytes"], CliRunner().invoke(app, ["info", str(base)]).stdout
+    for dtype, name in held.items():
+        loaded = sum(tensor.nbytes for tensor in load_checkpoint(base, dtype).state_dict().values())
+        assert found[name] == pytest.approx(loaded, rel=1e-3)  # but for the router's bias, which keeps its type
+    assert re.search(r"^weights in memory +\S+ kB \(stored\), \S+ kB \(float32\), \S+ kB \(bfloat16\)$", shown, re.M)
+
+
+def test_a_checkpoint_that_generate_would_refuse_is_refused(base: Path) -> None:
+    edit_config(base, {"moe_intermediate_size": 24})
+    with pytest.raises(CheckpointError) as expected:
+        load_checkpoint(base)
+    result = CliRunner().invoke(app, ["info", str(base)])
+    assert isinstance(result.exception, CheckpointError) and str(result.exception) == str(expected.value)
+    assert str(base / "model.safetensors") in str(result.exception)
+
+
+def test_the_hash_may_be_left_out(base: Path) -> None:
+    hashed = _json(base)
+    assert _json(base, "--no-hash") == hashed | {"sha256": None} != hashed
+    assert CliRunner().invoke(app, ["info", str(base), "--no-hash"]).stdout.splitlines()[-1].split(maxsplit=1) == ["sha256", "not taken"]
+
+
+@pytest.mark.parametrize("option", [("--tokens", "8"), ("--experts-share", "1"), ("--dtype", "stored")])
+def test_what_is_for_training_needs_a_plan(base: Path, option: tuple[str, str]) -> None:
+    result = CliRunner().invoke(app, ["info", str(base), *option])
+    assert result.exit_code == 2 and option[0] in result.stderr
+
+
 def test_training_by_a_plan(base: Path, plan: Path) -> None:
     found = _json(base, "--adapters", plan)["training"]
     assert (found["batch_size"], found["tokens"]) == (2, 64)
@@ -116,9 +151,17 @@ def test_whether_it_fits_is_the_machines_matter(base: Path, plan: Path) -> None:
     [
         ("name = ", "is not TOML"),
         ("trainable = 3", "trainable must be a table"),
-        ("[training]\nbatch_size = 'many'", "batch_size must be a number above 0, and is 'many'"),
-        ("[records]\nmax_tokens = 0", "max_tokens must be a number above 0, and is 0"),
-        ("[trainable]\nlora_rank = '8'", "[trainable] has a value of the wrong type"),
+        ("[training]\nbatch_size = 'many'", "batch_size must be a whole number above 0, and is 'many'"),
+        ("[records]\nmax_tokens = 0", "max_tokens must be a whole number above 0, and is 0"),
+        ("[training]\nbatch_size = 1.5", "batch_size must be a whole number above 0, and is 1.5"),
+        ("[trainable]\nlora_rank = '8'", "lora_rank must be a whole number above 0, and is '8'"),
+        ("[trainable]\nlora_alpha = 'much'\ntargets = 3", "[trainable] has a value of the wrong type"),
+        ("[trainable]\nexpert_top_p = nan", "expert_top_p must be a number above 0 and at most 1, and is nan"),
+        ("[trainable]\nexperts = 'esft-tokne'", "experts must be one of none, all, esft-token, esft-gate"),
+        ("[trainign]\nbatch_size = 2", "a plan has no trainign: correct or remove it, and see it with `consortium plan check`"),
+        ("[training]\nbatch_sise = 2", "a plan has no batch_sise in [training]"),
+        ("[trainable]\nlora_rnak = 2", "a plan has no lora_rnak in [trainable]"),
+        ("[records]\nmax_token = 2", "a plan has no max_token in [records]"),
         ("[trainable]\ntargets = ['wings']", 'Target "wings" names nothing'),
     ],
 )
@@ -127,6 +170,13 @@ def test_a_plan_that_cannot_be_read_is_refused(base: Path, tmp_path: Path, text:
     with pytest.raises(ModelError) as caught:
         training_facts(base, tmp_path / "plan.toml", None, None, Held.stored, Machine("RAM", 1))
     assert sentence in str(caught.value)
+
+
+def test_the_names_are_those_of_the_plan() -> None:
+    assert {field.alias or name for name, field in Plan.model_fields.items()} == PLAN_NAMES
+    fields = {"trainable": Trainable.model_fields, "training": Training.model_fields, "records": RecordTemplates.model_fields}
+    assert {table: set(found) for table, found in fields.items()} == TABLES
+    assert {name: get_args(Trainable.model_fields[name].annotation) for name in CHOICES} == CHOICES
 
 
 def test_a_base_in_float32_takes_four_bytes_a_weight(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from model.pretraining.modules import ModuleTraining, add_mtp, attach_modules, d
 from model.pretraining.text import cut_windows, read_texts, window_batches
 from model.text.tokenizer import load_tokenizer
 from tests.model.checkpoint.stored import to_fp8
-from tests.model.configurations import random_network, random_tokens
+from tests.model.configurations import DEEPSEEK_V2, random_network, random_tokens
 
 SHORT = ModuleTraining(steps=3, tokens_per_step=64, window=32)
 
@@ -148,6 +148,19 @@ def test_a_base_with_modules_is_refused(data: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_what_cannot_be_trained_on_is_told_before_a_weight_is_read(base: Path, data: Path, tmp_path: Path) -> None:
+    save_checkpoint(random_network(**DEEPSEEK_V2), tmp_path / "v2")
+    for at, text, settings, error, sentence in (
+        (tmp_path / "v2", data, SHORT, CheckpointError, "DeepSeek-V2 has no place for MTP modules"),
+        (base, data, replace(SHORT, window=10**6), CheckpointError, "give a --window of at most 256"),
+        (base, data / "a.txt", SHORT, RecipeError, "a.txt is a file: give its folder"),
+        (base, data / "none", SHORT, RecipeError, "none is no folder"),
+    ):
+        with pytest.raises(error, match=sentence):
+            add_mtp(at, tmp_path / "out", text, settings)
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_existing_directory_is_left_alone(base: Path, data: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "keep").write_text("mine")
@@ -183,3 +196,10 @@ def test_the_command_reports_acceptance_and_hash(base: Path, data: Path, tmp_pat
     document = json.loads(result.stdout)
     assert document["sha256"] == checkpoint_sha256(tmp_path / "out")
     assert set(document) == {"schema", "path", "sha256", "acceptance_before", "acceptance_after"}
+
+
+def test_the_command_says_first_that_drafting_works(base: Path, data: Path, tmp_path: Path) -> None:
+    options = ["--data", str(data), "--steps", "2", "--tokens-per-step", "64", "--window", "32"]
+    lines = CliRunner().invoke(app, ["add-mtp", str(base), str(tmp_path / "out"), *options]).stdout.splitlines()
+    assert lines[:2] == [f"drafting works: {tmp_path / 'out'}", f"sha256 {checkpoint_sha256(tmp_path / 'out')}"]
+    assert CliRunner().invoke(app, ["add-mtp", str(base), str(tmp_path / "more"), *options, "--modules", "5"]).exit_code == 2
