@@ -45,9 +45,7 @@ def save_checkpoint(net: DeepseekV3, path: str | Path, max_shard_bytes: int = MA
             file.chmod(0o644)
             _sync(file)
         draft.chmod(0o755)
-        if target.exists():
-            target.rmdir()
-        draft.rename(target)
+        draft.rename(target)  # an empty directory gives way
         _sync(target.parent)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
