@@ -9,10 +9,12 @@ import torch
 
 from model.adapters import attach_adapters, load_adapter, merge_adapters
 from model.checkpoint.fingerprint import checkpoint_sha256
-from model.checkpoint.loading import load_checkpoint, save_checkpoint
+from model.checkpoint.loading import load_checkpoint
+from model.checkpoint.saving import write_checkpoint
 from model.config import read_config
-from model.errors import ReleaseError
+from model.errors import CheckpointError, ReleaseError
 from model.layout import adapter_layout, check_state
+from model.new_directory import new_directory
 from model.peft.files import is_peft_adapter, read_peft_adapter, write_peft_adapter
 from model.peft.layout import PeftAdapter, to_peft
 from model.release import Release, base_directory, is_release, read_release
@@ -51,13 +53,14 @@ def export_release(path: Path, out: Path, base: Path | None = None, dtype: torch
     """
     if not (is_release(path) or is_peft_adapter(path)):
         raise ReleaseError(f"{path} is no released model: give a version's directory, the one with manifest.json.")
-    net, tokenizer = open_model(path, base, dtype)
-    save_checkpoint(net, out)
-    folders = (tokenizer, _base_of(path, base))
-    for name in BESIDE:
-        source = next((folder / name for folder in folders if (folder / name).is_file()), None)
-        if source:
-            shutil.copyfile(source, out / name)
+    with new_directory(out, CheckpointError) as draft:
+        net, tokenizer = open_model(path, base, dtype)
+        write_checkpoint(net, draft)
+        folders = (tokenizer, _base_of(path, base))
+        for name in BESIDE:
+            source = next((folder / name for folder in folders if (folder / name).is_file()), None)
+            if source:
+                shutil.copyfile(source, draft / name)
 
 
 def export_adapter(path: Path, out: Path, base: Path | None = None) -> PeftAdapter:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +14,7 @@ from model.checkpoint.headers import INDEX
 from model.checkpoint.naming import disk_copies, disk_tensors
 from model.errors import CheckpointError
 from model.fp8 import FP8, QUANTIZATION
+from model.new_directory import new_directory
 from model.transformer import DeepseekV3
 
 MAX_SHARD_BYTES = 5 * 10**9
@@ -30,26 +28,14 @@ def save_checkpoint(net: DeepseekV3, path: str | Path, max_shard_bytes: int = MA
     Raises:
         CheckpointError: the path exists and is not an empty directory.
     """
-    target = Path(path)
-    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise CheckpointError(f"{target} is {'not empty' if target.is_dir() else 'a file'}: give a new directory")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise CheckpointError(f"{target} lies below a file: give a new directory") from None
-    draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
-        _write_shards(net, draft, max_shard_bytes)
-        _write_json(draft / "config.json", _config(net))
-        for file in draft.iterdir():
-            file.chmod(0o644)
-            _sync(file)
-        draft.chmod(0o755)
-        draft.rename(target)  # an empty directory gives way
-        _sync(target.parent)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
+    with new_directory(Path(path), CheckpointError) as draft:
+        write_checkpoint(net, draft, max_shard_bytes)
+
+
+def write_checkpoint(net: DeepseekV3, directory: Path, max_shard_bytes: int = MAX_SHARD_BYTES) -> None:
+    """Writes the files of `save_checkpoint` into a directory that is there; what appears when is the caller's concern."""
+    _write_shards(net, directory, max_shard_bytes)
+    _write_json(directory / "config.json", _config(net))
 
 
 def _write_shards(net: DeepseekV3, directory: Path, max_bytes: int) -> None:
@@ -98,11 +84,3 @@ def _config(net: DeepseekV3) -> dict[str, Any]:
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

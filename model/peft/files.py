@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from pathlib import Path
 
 import torch
@@ -16,6 +13,7 @@ from safetensors.torch import load
 from model.config import ModelConfig
 from model.errors import ReleaseError
 from model.layout import AdapterError
+from model.new_directory import new_directory
 from model.peft.layout import PeftAdapter
 from model.peft.reading import TrainedAdapter, from_peft
 
@@ -55,34 +53,7 @@ def write_peft_adapter(adapter: PeftAdapter, out: Path, base_name: str) -> None:
     Raises:
         ReleaseError: the path exists and is not an empty directory, or lies below a file.
     """
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise ReleaseError(f"{out} is {'not empty' if out.is_dir() else 'a file'}: give a new directory.")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise ReleaseError(f"{out} lies below a file: give a new directory.") from None
     config = json.dumps(adapter.config | {"base_model_name_or_path": base_name}, indent=2, sort_keys=True) + "\n"
-    draft = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
-        _write(draft / CONFIG_FILE, config.encode())
-        _write(draft / TENSOR_FILE, save(adapter.tensors, metadata={"format": "pt"}))
-        draft.chmod(0o755)
-        draft.rename(out)
-        _sync(out)
-        _sync(out.parent)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
-    _sync(path)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with new_directory(out, ReleaseError) as draft:
+        (draft / CONFIG_FILE).write_text(config, encoding="utf-8")
+        (draft / TENSOR_FILE).write_bytes(save(adapter.tensors, metadata={"format": "pt"}))

@@ -14,11 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from model.checkpoint.fingerprint import checkpoint_sha256
-from model.checkpoint.loading import load_checkpoint, save_checkpoint
+from model.checkpoint.loading import load_checkpoint
+from model.checkpoint.saving import write_checkpoint
 from model.errors import CheckpointError
 from model.export import BESIDE
 from model.moe import MoE
 from model.mtp import MTPModule
+from model.new_directory import new_directory
 from model.pretraining.schedule import warmup_cosine
 from model.pretraining.text import cut_windows, read_texts, window_batches
 from model.text.tokenizer import load_tokenizer
@@ -153,10 +155,8 @@ def _write(net: DeepseekV3, base: Path, out: Path) -> None:
     stored.config, stored.mtp = replace(stored.config, num_nextn_predict_layers=len(net.mtp)), net.mtp
     for parameter in net.mtp.parameters():
         parameter.data = parameter.data.to(stored.dtype)
-    draft = out.with_name(f".{out.name}.draft")
-    shutil.rmtree(draft, ignore_errors=True)
-    save_checkpoint(stored, draft)
-    for name in BESIDE:
-        if (base / name).is_file():
-            shutil.copyfile(base / name, draft / name)
-    draft.rename(out)
+    with new_directory(out, CheckpointError) as draft:
+        write_checkpoint(stored, draft)
+        for name in BESIDE:
+            if (base / name).is_file():
+                shutil.copyfile(base / name, draft / name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -14,10 +13,11 @@ import torch
 from torch import nn
 
 from model.checkpoint.fingerprint import checkpoint_sha256
-from model.checkpoint.loading import save_checkpoint
+from model.checkpoint.saving import write_checkpoint
 from model.config import ModelConfig
 from model.errors import CheckpointError
 from model.loss import Loss
+from model.new_directory import new_directory
 from model.pretraining.batches import record_batches
 from model.pretraining.books import read_chapters, split_passages
 from model.pretraining.bpe import train_tokenizer
@@ -92,17 +92,15 @@ def _train(net: DeepseekV3, batches: Iterator[Batch], steps: int, settings: Opti
 
 def save_base(net: DeepseekV3, tokenizer: Tokenizer, out: Path) -> None:
     """Writes a Hugging Face directory with its tokenizer, weights in bfloat16; `out` appears whole or not at all."""
-    draft = out.with_name(f".{out.name}.draft")
     _check_free(out)
-    shutil.rmtree(draft, ignore_errors=True)
     for parameter in net.parameters():
         parameter.data = parameter.data.bfloat16()
-    save_checkpoint(net, draft)
-    tokenizer.save(draft / "tokenizer.json")
-    _write_json(draft / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": END, "pad_token": PADDING})
-    _write_json(draft / "generation_config.json", {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": 1})
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draft.rename(out)
+    described: dict[str, object] = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": END, "pad_token": PADDING}
+    with new_directory(out, CheckpointError) as draft:
+        write_checkpoint(net, draft)
+        tokenizer.save(draft / "tokenizer.json")
+        _write_json(draft / "tokenizer_config.json", described)
+        _write_json(draft / "generation_config.json", {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": 1})
 
 
 def _check_free(out: Path) -> None:

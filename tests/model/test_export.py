@@ -226,6 +226,20 @@ def test_a_bfloat16_export_is_rounded_once_and_keeps_the_routers_bias(tmp_path: 
     assert torch.equal(out.routers()[1].e_score_correction_bias, base.routers()[1].e_score_correction_bias)
 
 
+def test_a_failed_export_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError("no room")
+
+    _, version = released(tmp_path)
+    (tmp_path / ".out.draft").mkdir()  # somebody's own
+    before = sorted(path.name for path in tmp_path.iterdir())
+    (tmp_path / "base" / "tokenizer.json").touch()
+    monkeypatch.setattr("model.export.shutil.copyfile", full)
+    with pytest.raises(OSError, match="no room"):
+        export_release(version, tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
 def test_nothing_is_written_over_an_existing_directory(tmp_path: Path) -> None:
     _, version = released(tmp_path)
     (tmp_path / "out").mkdir()
