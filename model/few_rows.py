@@ -13,7 +13,7 @@ def divides(x: Tensor, weight: Tensor) -> bool:
     """Whether `multiply` is the faster way for x [..., in] and weight [out, in], and no gradient is wanted."""
     return (
         weight.numel() >= _LEAST
-        and x.numel() <= FEW * x.shape[-1]
+        and 0 < x.numel() <= FEW * x.shape[-1]
         and x.device.type == "cpu"
         and not torch.is_grad_enabled()
         and torch.get_num_threads() > 1

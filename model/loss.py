@@ -113,6 +113,6 @@ def select_targets(hidden: Tensor, targets: Tensor, ahead: int, segments: Tensor
 
 
 def wanted(targets: Tensor, ahead: int, segments: Tensor | None) -> Tensor:
-    """Where in targets [b, t] stands one to be predicted from `ahead` tokens before, in its own document: [b, t - ahead]."""
+    """Where from place `ahead` on targets [b, t] hold one to be predicted that many tokens before, in its own document: [b, t - ahead]."""
     found = targets[:, ahead:] != IGNORED
     return found if segments is None else found & (segments[:, ahead:] == segments[:, :-ahead])

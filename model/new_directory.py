@@ -34,6 +34,7 @@ def new_directory(target: Path, error: type[ModelError]) -> Iterator[Path]:
         if target.exists():
             target.rmdir()
         draft.rename(target)
+        _sync(target)
         _sync(target.parent)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)

@@ -122,7 +122,8 @@ def load_tokenizer(directory: str | Path) -> Tokenizer:
     `config.json`, which may be several.
 
     Raises:
-        TokenizerError: a file is missing or unreadable, or an end token is not in the vocabulary.
+        TokenizerError: a file is missing or unreadable, an end token is not in the vocabulary, or the network of `config.json`
+            has no embedding for a token.
     """
     path = Path(directory) / "tokenizer.json"
     if not path.is_file():
@@ -132,6 +133,9 @@ def load_tokenizer(directory: str | Path) -> Tokenizer:
         encoder = Encoder.from_file(str(path))
     except Exception as error:  # tokenizers raises bare Exception
         raise TokenizerError(f"{path} cannot be read ({error}): fetch it again") from None
+    embedded, last = _read(path.with_name("config.json")).get("vocab_size"), max(encoder.get_vocab().values(), default=0)
+    if isinstance(embedded, int) and last >= embedded:
+        raise TokenizerError(f"{path} has a token {last} and the network of config.json {embedded} only: the two do not belong together")
     return Tokenizer(encoder, _ends(Path(directory), encoder), load_chat_template(Path(directory)))
 
 

@@ -80,3 +80,11 @@ def test_a_rewound_cache_knows_nothing_of_the_adapter_before() -> None:
     with torch.no_grad():
         steps = [net(tokens[:, :5], cache).logits, net(tokens[:, 5:], cache).logits]
         assert relative_error(torch.cat(steps, 1), net(tokens).logits) < 1e-4
+
+
+def test_with_gradients_on_weights_are_absorbed_anew() -> None:
+    cache, weight = random_network().new_cache(1, 4), torch.ones(2, requires_grad=True)
+    with torch.no_grad():
+        held = cache.absorbed(0, lambda: (weight * 1, weight * 2))
+        assert cache.absorbed(0, lambda: (weight * 3, weight * 4))[0] is held[0]
+    assert cache.absorbed(0, lambda: (weight * 3, weight * 4))[1].requires_grad

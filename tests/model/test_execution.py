@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from model.adapters import adapter_state, attach_adapters, load_adapter, set_trainable
+from model.attention import causal_mask
 from model.layout import AdapterConfig, initial_adapter
 from model.loss import LogitAdjustment
 from model.training import Batch, Execution, LossTerms, accumulate_gradients, train
@@ -176,3 +177,19 @@ def test_adapters_stay_float32_on_a_bfloat16_base(mode: Any) -> None:
     together = [np.concatenate([values.ravel() for _, values in sorted(found.items())]) for found in (wide, narrow)]
     cosine = together[0] @ together[1] / (np.linalg.norm(together[0]) * np.linalg.norm(together[1]))
     assert cosine > 0.9
+
+
+def test_no_query_is_left_without_a_key() -> None:
+    """A row of a softmax over nothing is not a number, on some devices."""
+    padded = torch.tensor([[0, 0, 1, 1], [0, 0, 0, 0]])
+    for past in (0, 2):
+        mask = causal_mask(4 - past, past, padded, torch.device("cpu"))
+        assert mask is not None and bool(mask.any(-1).all())
+
+
+def test_a_bfloat16_network_computes_in_bfloat16() -> None:
+    nets = [random_network().bfloat16() for _ in range(3)]
+    for net, dtype in zip(nets, (None, torch.bfloat16, torch.float32), strict=True):
+        train(net, [batch()], learning_rate=1e-2, execution=Execution(compute_dtype=dtype))
+    own, same, wide = ([p.clone() for p in net.parameters()] for net in nets)
+    assert all(map(torch.equal, own, same)) and not all(map(torch.equal, own, wide))

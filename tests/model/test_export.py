@@ -223,12 +223,27 @@ def test_a_release_nested_beyond_reason_is_refused(tmp_path: Path, file: str) ->
         read_release(version)
 
 
-def test_a_bfloat16_export_keeps_the_routers_bias(tmp_path: Path) -> None:
+def test_a_bfloat16_export_is_rounded_once_and_keeps_the_routers_bias(tmp_path: Path) -> None:
     _, version = released(tmp_path)
     export_release(version, tmp_path / "out", dtype=torch.bfloat16)
     base, out = (load_checkpoint(tmp_path / name) for name in ("base", "out"))
-    assert out.dtype == torch.bfloat16
+    merged = open_model(version)[0].bfloat16().state_dict()  # in float32, and rounded once
+    assert all(torch.equal(tensor, merged[name]) for name, tensor in out.state_dict().items())
     assert torch.equal(out.routers()[1].e_score_correction_bias, base.routers()[1].e_score_correction_bias)
+
+
+def test_a_failed_export_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError("no room")
+
+    _, version = released(tmp_path)
+    (tmp_path / ".out.draft").mkdir()  # somebody's own
+    before = sorted(path.name for path in tmp_path.iterdir())
+    (tmp_path / "base" / "tokenizer.json").touch()
+    monkeypatch.setattr("model.export.shutil.copyfile", full)
+    with pytest.raises(OSError, match="no room"):
+        export_release(version, tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
 def test_nothing_is_written_over_an_existing_directory(tmp_path: Path) -> None:

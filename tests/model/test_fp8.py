@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from model.adapters import attach_adapters, load_adapter, set_trainable
+from model.adapters import attach_adapters, load_adapter, merge_adapters, set_trainable
 from model.checkpoint.loading import load_checkpoint
 from model.checkpoint.saving import save_checkpoint
 from model.fp8 import FP8, FP8Linear, dequantize, quantize
-from model.layout import AdapterConfig, adapter_layout, expert_layers, initial_adapter
+from model.layout import AdapterConfig, AdapterError, adapter_layout, expert_layers, initial_adapter
 from model.moe import Experts
 from model.transformer import DeepseekV3
 from tests.model.checkpoint.stored import to_fp8
@@ -189,3 +189,14 @@ def test_adapters_train_on_fp8_as_on_the_real_weights(stored: Path, mode: Litera
     assert gradients[0].keys() == gradients[1].keys() and len(gradients[0]) > 50
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradient, gradients[1][name], rtol=1e-4, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize(("targets", "experts", "held"), [(("attention",), {}, "self_attn"), ((), {2: (1,)}, "model.layers.2.mlp")])
+def test_an_adapter_on_fp8_weights_is_not_merged(tmp_path: Path, targets: tuple[str, ...], experts: Any, held: str) -> None:
+    save_checkpoint(random_network(), tmp_path / "base")
+    to_fp8(tmp_path / "base", lambda name: name.endswith("_proj.weight"))
+    net = load_checkpoint(tmp_path / "base")
+    attach_adapters(net, AdapterConfig(targets=targets), experts)
+    with pytest.raises(AdapterError, match=f"{held}.* is held in FP8"):
+        merge_adapters(net)
+    assert net.attached is not None

@@ -140,3 +140,10 @@ def test_the_bias_keeps_its_type_and_its_bits() -> None:
     before = router.e_score_correction_bias.clone()
     router.bfloat16()
     assert router.weight.dtype == torch.bfloat16 and torch.equal(router.e_score_correction_bias, before)
+
+
+def test_scores_that_vanish_give_weights_of_zero() -> None:
+    router = Router(ModelConfig(**SMALL))
+    with torch.no_grad():
+        router.weight.fill_(-10.0)
+        assert not router(torch.ones(1, 32)).weights.any()

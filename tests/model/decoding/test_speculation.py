@@ -13,6 +13,7 @@ from torch import Tensor
 
 import model.decoding.acceptance
 import model.decoding.speculation
+from model.decoding.acceptance import accept_sampled
 from model.decoding.drafting import Drafter
 from model.decoding.generation import Generation, Sampling, generate, probabilities
 from model.decoding.slots import Slots
@@ -269,3 +270,10 @@ def test_what_cannot_be_generated_is_refused() -> None:
     net.hidden(tokens, full)
     with pytest.raises(GenerationError, match="rewind it to 3"):
         net.generate(tokens, 2, cache=full)
+
+
+def test_a_residual_that_rounding_has_emptied_is_the_wanted_distribution() -> None:
+    wanted = torch.tensor([[[0.0, 0.5, 0.5], [0.0, 0.0, 1.0]]])
+    proposed, drafts = torch.tensor([[[1.0, 1.0, 1.0]]]), torch.tensor([[0]])
+    accepted, following = accept_sampled(wanted, proposed, drafts, torch.Generator().manual_seed(0))
+    assert accepted.tolist() == [0] and following.item() in (1, 2)

@@ -219,3 +219,11 @@ def test_a_checkpoint_without_a_template_speaks_deepseek_s_plain_form() -> None:
         *(Piece(" ", True, learnt=True), Piece("4, 漢字", False, learnt=True), Piece("<e>", True, learnt=True)),
     ]
     assert BOS not in plain_chat("<e>").render(MESSAGES, add_generation_prompt=True)
+
+
+@pytest.mark.parametrize("between", [" ", " y", "\n"])
+def test_what_a_template_strips_may_be_what_it_writes(between: str) -> None:
+    pieces = template(f"{{{{ messages[0].content|trim }}}}{between}<e>{{# #}}").pieces(
+        [{"role": "user", "content": f"x{between[0]}"}], False
+    )
+    assert pieces == [Piece("x", own=False), Piece(f"{between}<e>", own=True)]

@@ -145,6 +145,15 @@ def test_a_configuration_that_is_none_is_one_sentence(tmp_path: Path, content: s
         load_tokenizer(tmp_path)
 
 
+def test_a_token_that_the_network_cannot_read_is_refused(tmp_path: Path) -> None:
+    TOKENIZER.save(tmp_path / "tokenizer.json")
+    (tmp_path / "config.json").write_text(json.dumps({"vocab_size": TOKENIZER.vocab_size}))
+    load_tokenizer(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"vocab_size": TOKENIZER.vocab_size - 1}))
+    with pytest.raises(TokenizerError, match="do not belong together"):
+        load_tokenizer(tmp_path)
+
+
 def test_unknown_base_lists_those_that_exist() -> None:
     with pytest.raises(BaseError, match="tiny"):
         bundled_base("huge")
