@@ -73,7 +73,7 @@ class LossTerms:
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """How steps are computed, not what they compute: neither changes a result but by rounding."""
+    """How steps are computed, not what they compute: none of it changes a result but by rounding."""
 
     compute_dtype: torch.dtype | None = None  # of the activations; what is trained stays float32. None: the network's own
     micro_batch: int | None = None  # rows whose activations exist at the same time; None: all of a batch
