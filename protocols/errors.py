@@ -65,3 +65,11 @@ class DishonestMember(ProtocolError):
 
 class EncodingError(ProtocolError):
     """A vector or layout that does not fit its lanes."""
+
+
+class WrongTotal(ProtocolError):
+    """A published total that is not the sum of what its survivors sent; with what was shown it is proof."""
+
+
+class NoProof(ProtocolError):
+    """What is shown as proof of a fault proves none."""
