@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
+from coordinator.epoch_record import keep_epoch, load_epoch
 from coordinator.errors import JobError
 from coordinator.events import EpochCertified, Event
 from coordinator.link import Link, Reply, Subject
@@ -79,6 +80,17 @@ class Cohort:
                 self.on_event(EpochCertified(epoch.manifest.epoch, epoch.members, epoch.manifest.threshold, epoch.manifest.colluding))
                 return epoch
 
+    def resume_epoch(self, state: State, epoch_hash: bytes) -> Epoch | None:
+        """The run's last epoch, with those members that no set has left out; None if it is another one, or was never certified."""
+        stored = load_epoch(self.store.epoch_path(self.store.journal.epoch), self.link.roster)
+        if stored is None or stored[0].hash != epoch_hash:
+            return None
+        self._present(state, ())
+        records = [record for record in self.store.records if record.manifest.epoch_hash == epoch_hash]
+        proposed = [set(record.proposal.members) for record in records if record.proposal is not None]
+        members = tuple(name for name in stored[0].members if all(name in members for members in proposed))
+        return Epoch(*stored, members, next_slot=1 + max((record.manifest.slot for record in records), default=-1))
+
     def _present(self, state: State, only: tuple[str, ...]) -> tuple[str, ...]:
         greetings = self.link.greet(pack({"plan": self.terms.plan.canonical()}))
         wanted = {name: reply.parts for name, reply in greetings.items() if not only or name in only}
@@ -122,7 +134,9 @@ class Cohort:
         signatures = self._stage(subject, "query.epoch_confirm", members, {"messages": _packed(shares)}, confirmation_of)
         if len(signatures) < len(members):
             return None, self._left(members, signatures)
-        return Epoch(manifest, certify_epoch(manifest, roster, keys, shares, signatures), members), members
+        certificate = certify_epoch(manifest, roster, keys, shares, signatures)
+        keep_epoch(self.store.epoch_path(manifest.epoch), manifest, keys, shares, signatures)
+        return Epoch(manifest, certificate, members), members
 
     def _next_manifest(self, members: tuple[str, ...]) -> EpochManifest:
         number, colluding = self.store.journal.epoch + 1, self.terms.plan.secure_aggregation.colluding
@@ -134,7 +148,7 @@ class Cohort:
     def _stage(
         self, subject: Subject, message_type: str, members: tuple[str, ...], parts: Mapping[str, bytes], read: Callable[[Reply], T]
     ) -> dict[str, T]:
-        return self.link.collect(subject, message_type, dict.fromkeys(members, pack(parts)), read)
+        return self.link.decide(subject, message_type, dict.fromkeys(members, pack(parts)), read)
 
     def _left(self, members: tuple[str, ...], answered: Collection[str]) -> tuple[str, ...]:
         """Who begins again: not who is silent, and not who is blamed for another's refusal.

@@ -28,7 +28,11 @@ class Refusal(ConsortiumError):
 
 
 class Contradiction(Refusal):
-    """A request against what this node has promised before; signed as it is, it is evidence."""
+    """A request against what this node has promised before; with the earlier request, both signed, it is evidence."""
+
+    def __init__(self, sentence: str, earlier: bytes = b"") -> None:
+        super().__init__(sentence)
+        self.earlier = earlier
 
 
 class ProtocolError(ConsortiumError):

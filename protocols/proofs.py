@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from protocols.codec import Message
@@ -9,7 +10,15 @@ from protocols.errors import NoProof, WrongTotal
 from protocols.identity import Envelope, open_envelope_of
 from protocols.pack import unpack
 from protocols.roster import Roster
-from protocols.secagg import OpenedSeeds, ShownTotal, check_opened, check_shown
+from protocols.secagg import (
+    OpenedSeeds,
+    ShownTotal,
+    SumManifest,
+    SurvivorCertificate,
+    SurvivorProposal,
+    check_opened,
+    check_shown,
+)
 from protocols.transcript import COMMITTING, Transcript, verify_transcript
 
 
@@ -45,7 +54,7 @@ class WrongTotalProof(Message):
 
 @dataclass(frozen=True)
 class ContradictionProof(Message):
-    """Two requests to one institution that an honest coordinator never signs both of, because they are answered once."""
+    """Two requests that an honest coordinator never signs both of."""
 
     first: bytes  # signed envelopes
     second: bytes
@@ -57,9 +66,42 @@ class ContradictionProof(Message):
             NoProof, ProtocolError: nothing is.
         """
         first, second = (open_envelope_of(data, coordinator_key) for data in (self.first, self.second))
-        if _subject(first) != _subject(second) or first.payload == second.payload:
+        if _subject(first) == _subject(second) and first.payload != second.payload:
+            asked = f"{first.stage}, round {first.round}, attempt {first.attempt}"
+            return f"run {first.run}: the coordinator signed two different requests as {asked}"
+        return _two_plans_of_one_sum(_Asked.by(first), _Asked.by(second))
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a request says of its sum."""
+
+    manifest: SumManifest
+    members: tuple[str, ...]  # of the set that is to be signed or opened; empty where there is none yet
+
+    @classmethod
+    def by(cls, envelope: Envelope) -> _Asked:
+        parts = unpack(envelope.payload)
+        if "manifest" not in parts or envelope.stage.startswith("epoch/"):
             raise NoProof("the two requests do not contradict each other")
-        return f"the coordinator signed two different requests for {first.stage} of round {first.round}, attempt {first.attempt}, run {first.run}"
+        return cls(SumManifest.from_bytes(parts["manifest"]), _members(parts))
+
+
+def _members(parts: Mapping[str, bytes]) -> tuple[str, ...]:
+    if "proposal" in parts:
+        return SurvivorProposal.from_bytes(parts["proposal"]).members
+    return SurvivorCertificate.from_bytes(parts["certificate"]).proposal.members if "certificate" in parts else ()
+
+
+def _two_plans_of_one_sum(first: _Asked, second: _Asked) -> str:
+    one, other = first.manifest, second.manifest
+    if (one.epoch_hash, one.slot) == (other.epoch_hash, other.slot) and one.hash != other.hash:
+        return f"run {one.run}: the coordinator signed two manifests for slot {one.slot} of one epoch"
+    if one.chain_length == other.chain_length and one.chain_head != other.chain_head:
+        return f"the coordinator signed two event chains of {one.chain_length} events"
+    if (one.state_hash, one.sum) == (other.state_hash, other.sum) and first.members and second.members and first.members != second.members:
+        return f"run {one.run}: the coordinator asked for two sets of survivors of one {one.sum} sum"
+    raise NoProof("the two requests do not contradict each other")
 
 
 def _subject(envelope: Envelope) -> tuple[str, str, int, int, str]:

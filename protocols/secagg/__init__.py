@@ -3,6 +3,7 @@
 from protocols.secagg.accumulator import Accumulator, left_masks, remove_masks
 from protocols.secagg.audit import ShownChunk, ShownTotal, check_opened, check_shown, show_chunk
 from protocols.secagg.inputs import (
+    PART_CHUNKS,
     CheckedUpload,
     Upload,
     UploadRoot,
@@ -28,6 +29,7 @@ from protocols.secagg.survivors import (
 from protocols.secagg.total import chunk_of_total, read_total, total_leaves, total_root, write_total
 
 __all__ = [
+    "PART_CHUNKS",
     "Accumulator",
     "CheckedUpload",
     "OpenedSeeds",

@@ -54,4 +54,3 @@ def left_masks(manifest: SumManifest, opened: OpenedSeeds, start: int = 0) -> Ma
         plus += added
         minus += subtracted
     return Masks(plus, minus, start)
-

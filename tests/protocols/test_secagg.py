@@ -14,9 +14,9 @@ from protocols.epoch import EpochState, begin_epoch, confirm_epoch, deal_shares,
 from protocols.errors import DishonestMember, ProtocolError, RosterError, SignatureError, ThresholdError, TooFewSurvivors
 from protocols.identity import Identity
 from protocols.roster import Roster, RosterEntry
-from protocols.secagg import Accumulator, SumManifest, SurvivorProposal, mask_input, run_secagg, sign_survivors
+from protocols.secagg import Accumulator, SumManifest, SurvivorProposal, run_secagg, sign_survivors
 from protocols.secagg.parties import STAGES, Stage
-from tests.protocols.secagg.cohort import NAMES, Cohort, vectors
+from tests.protocols.secagg.cohort import NAMES, Cohort, mask_input, vectors
 
 
 def check_against_plain_sum(n: int, drop: Mapping[str, Stage], colluding: int = 0) -> None:
@@ -104,9 +104,9 @@ def test_setup_view_split_is_refused() -> None:
 
 def collected(cohort: Cohort, states: Mapping[str, EpochState], names: tuple[str, ...]) -> tuple[SumManifest, Accumulator]:
     manifest = cohort.manifest()
-    accumulator = Accumulator(manifest, cohort.roster)
+    accumulator = Accumulator(manifest)
     for name in names:
-        accumulator.add(mask_input(states[name], manifest, vectors(4)[name], cohort.identities[name]))
+        accumulator.add(mask_input(states[name], manifest, vectors(4)[name], cohort.identities[name]).checked(manifest, cohort.roster))
     return manifest, accumulator
 
 
@@ -138,7 +138,7 @@ def test_an_altered_or_repeated_input_changes_nothing() -> None:
     again = mask_input(states["ada"], manifest, vectors(4)["ada"], cohort.identities["ada"])
     for bad in (replace(good, masked=good.masked + 1), replace(good, sender="cor"), replace(good, masked=good.masked[:2]), again):
         with pytest.raises(ProtocolError):
-            accumulator.add(bad)
+            accumulator.add(bad.checked(manifest, cohort.roster))
     assert np.array_equal(accumulator.total, before)
 
 

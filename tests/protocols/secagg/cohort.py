@@ -22,20 +22,26 @@ from protocols.epoch import (
     threshold,
 )
 from protocols.identity import Identity
+from protocols.lanes import LaneFormat
+from protocols.merkle import leaf_hash
 from protocols.roster import Roster, RosterEntry
 from protocols.secagg import (
     Accumulator,
-    MaskedInput,
+    CheckedUpload,
     SumManifest,
     SurvivorCertificate,
     SurvivorProposal,
     UnmaskAnswer,
+    UploadRoot,
     certify,
-    mask_input,
+    check_upload,
+    mask_chunks,
+    open_seeds,
     propose_survivors,
+    remove_masks,
+    sign_root,
     sign_survivors,
     unmask,
-    unmask_sum,
 )
 
 NAMES = ("ada", "bio", "cor", "dom", "ems", "fir")
@@ -51,12 +57,35 @@ def plain_sum(inputs: Mapping[str, NDArray[np.uint32]]) -> NDArray[np.uint32]:
     return np.asarray(np.sum(list(inputs.values()), 0, dtype=np.uint32))
 
 
+@dataclass(frozen=True)
+class MaskedInput:
+    """An upload as its lanes, with its root and signature."""
+
+    sender: str
+    masked: NDArray[np.uint32]
+    root: bytes
+    signature: bytes
+
+    def checked(self, manifest: SumManifest, roster: Roster) -> CheckedUpload:
+        chunks = list(manifest.lanes.written(self.masked))
+        root = UploadRoot(self.sender, self.root, self.signature)
+        return check_upload(manifest, roster, root, chunks, [leaf_hash(chunk) for chunk in chunks])
+
+
+def mask_input(state: EpochState, manifest: SumManifest, vector: NDArray[np.uint32], identity: Identity) -> MaskedInput:
+    chunks = list(mask_chunks(state, manifest, vector))
+    root = sign_root(manifest, [leaf_hash(chunk) for chunk in chunks], identity)
+    lanes = np.concatenate([manifest.lanes.read(chunk, number) for number, chunk in enumerate(chunks)])
+    return MaskedInput(root.sender, lanes, root.root, root.signature)
+
+
 class Cohort:
     """The epoch of two slots with its setup messages; a threshold of three with one colluding."""
 
     def __init__(self, colluding: int = 1, slots: int = 2) -> None:
         self.randomness = random.Random(7).randbytes
         self.identities = {name: Identity.generate(name, self.randomness) for name in NAMES[:5]}
+        self.coordinator = Identity.generate("coordinator", random.Random(8).randbytes)
         self.roster = Roster(tuple(RosterEntry(name, identity.public_key) for name, identity in self.identities.items()))
         self.epoch = EpochManifest("run", 1, self.roster.roster_hash, MEMBERS, 4, colluding, threshold(4, colluding), SUITE, slots)
         self.begun = {n: begin_epoch(self.epoch, self.identities[n], self.roster, self.randomness) for n in MEMBERS}
@@ -75,7 +104,9 @@ class Cohort:
 
     def manifest(self, slot: int = 0, state: bytes = bytes(32), size: int = 3) -> SumManifest:
         none = bytes(32)
-        return SumManifest("run", 1, "update", 1, slot, none, self.epoch.hash, state, none, size, none, none, 0)
+        lanes = LaneFormat(size, size, 32)
+        unsigned = SumManifest("run", 1, "update", 1, slot, none, self.epoch.hash, state, none, lanes, none, none, 0)
+        return unsigned.signed_by(self.coordinator)
 
     def signed(self, message: SharesMessage) -> SharesMessage:
         """The message with its sender's own signature on what it now says: what a dishonest member sends."""
@@ -94,14 +125,14 @@ class Sum:
 
     @property
     def accumulator(self) -> Accumulator:
-        accumulator = Accumulator(self.manifest, self.cohort.roster)
+        accumulator = Accumulator(self.manifest)
         for upload in self.uploads.values():
-            accumulator.add(upload)
+            accumulator.add(upload.checked(self.manifest, self.cohort.roster))
         return accumulator
 
     @property
     def proposal(self) -> SurvivorProposal:
-        return propose_survivors(self.accumulator)
+        return propose_survivors(self.manifest, self.accumulator.roots)
 
     def sign(self, name: str, proposal: SurvivorProposal) -> bytes:
         return sign_survivors(self.states[name], self.manifest, proposal, self.uploads[name].root, self.cohort.identities[name])
@@ -120,7 +151,8 @@ class Sum:
         return {name: self.unmask(name, certificate) for name in self.uploads}
 
     def total(self, answers: Mapping[str, UnmaskAnswer]) -> NDArray[np.uint32]:
-        return unmask_sum(self.accumulator, self.manifest, self.cohort.epoch, self.setup, self.certificate(), answers)
+        opened = open_seeds(self.manifest, self.cohort.epoch, self.setup, self.certificate(), answers)
+        return remove_masks(self.accumulator, opened)
 
 
 def collect(names: tuple[str, ...] = MEMBERS[:3], slot: int = 0, size: int = 3, cohort: Cohort | None = None) -> Sum:

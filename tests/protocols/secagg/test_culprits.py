@@ -11,7 +11,7 @@ from protocols.epoch import SharesMessage
 from protocols.errors import DishonestMember, TooFewSurvivors
 from protocols.keys import commit
 from protocols.secagg import UnmaskAnswer
-from protocols.secagg.sum import RECOVERY_SECRET, SELF_SEED
+from protocols.secagg.opening import RECOVERY_SECRET, SELF_SEED
 from protocols.shamir import split_secret
 from tests.protocols.secagg.cohort import MEMBERS, Cohort, Sum, collect, plain_sum, vectors
 

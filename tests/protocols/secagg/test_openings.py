@@ -6,7 +6,7 @@ import pytest
 
 from protocols.epoch import check_secret, open_recovery
 from protocols.errors import DishonestMember
-from protocols.secagg.sum import RECOVERY_SECRET, SELF_SEED
+from protocols.secagg.opening import RECOVERY_SECRET, SELF_SEED
 from protocols.shamir import combine_shares
 from tests.protocols.secagg.cohort import MEMBERS, Sum, collect
 
