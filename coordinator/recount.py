@@ -32,6 +32,7 @@ def recount(record: SumRecord, roster: Roster) -> str:
     if accumulator.roots != dict(proposal.roots):
         raise ProtocolError(f"{record.folder}: the uploads are not those of the set that was signed; a file is missing or was changed")
     total = write_total(manifest.lanes, remove_masks(accumulator, opened))
+    which = f"{manifest.sum} sum of round {manifest.round}"
     if total_root(manifest.lanes, total) != transcript.total:
-        raise WrongTotal(f"the {manifest.sum} sum of round {manifest.round} is not the sum of its {len(proposal.roots)} uploads")
-    return f"The {manifest.sum} sum of round {manifest.round} is the sum of its {len(proposal.roots)} uploads, all {manifest.lanes.size} lanes."
+        raise WrongTotal(f"the {which} is not the sum of its {len(proposal.roots)} uploads")
+    return f"The {which} is the sum of its {len(proposal.roots)} uploads in all {manifest.lanes.size} lanes."
