@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from protocols.errors import ProtocolError
 
@@ -20,23 +20,40 @@ def split_secret(secret: bytes, threshold: int, members: int, randomness: Callab
 
 
 def combine_shares(shares: Mapping[int, bytes]) -> bytes:
-    """The secret from shares by member number (Lagrange interpolation at 0).
+    """The secret from shares by member number.
 
     Raises:
         ProtocolError: the shares do not lie on a polynomial with a 32-byte secret.
     """
-    total = 0
-    for x, share in shares.items():
-        numerator, denominator = 1, 1
-        for other in shares:
-            if other != x:
-                numerator = numerator * other % PRIME
-                denominator = denominator * (other - x) % PRIME
-        total += int.from_bytes(share, "big") * numerator * pow(denominator, -1, PRIME)
-    total %= PRIME
-    if total >= 2 ** (8 * SECRET_BYTES):
-        raise ProtocolError("the shares do not belong together")
-    return total.to_bytes(SECRET_BYTES, "big")
+    return Interpolation(shares).secret(shares)
+
+
+class Interpolation:
+    """Lagrange interpolation at 0 from one set of members: its coefficients serve every secret that they hold shares of."""
+
+    def __init__(self, numbers: Iterable[int]) -> None:
+        members = tuple(numbers)
+        self._coefficients = {number: _coefficient(number, members) for number in members}
+
+    def secret(self, shares: Mapping[int, bytes]) -> bytes:
+        """The secret from these members' shares by member number.
+
+        Raises:
+            ProtocolError: the shares do not lie on a polynomial with a 32-byte secret.
+        """
+        total = sum(int.from_bytes(shares[number], "big") * factor for number, factor in self._coefficients.items()) % PRIME
+        if total >= 2 ** (8 * SECRET_BYTES):
+            raise ProtocolError("the shares do not belong together")
+        return total.to_bytes(SECRET_BYTES, "big")
+
+
+def _coefficient(number: int, numbers: tuple[int, ...]) -> int:
+    numerator, denominator = 1, 1
+    for other in numbers:
+        if other != number:
+            numerator = numerator * other % PRIME
+            denominator = denominator * (other - number) % PRIME
+    return numerator * pow(denominator, -1, PRIME)
 
 
 def _evaluate(coefficients: list[int], x: int) -> int:
