@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
 
 from coordinator.errors import JobError
 from coordinator.events import EpochCertified, Event
@@ -13,11 +12,13 @@ from coordinator.link import Link, Reply, Subject
 from coordinator.publishing import bring_up_to_date
 from coordinator.store import RunStore
 from protocols.epoch import (
+    Confirmation,
     EpochCertificate,
     EpochManifest,
     KeysMessage,
     SharesMessage,
     certify_epoch,
+    disputed_pairs,
     read_confirmation,
     read_keys,
     read_shares,
@@ -28,7 +29,6 @@ from protocols.pack import pack
 from protocols.state import State, state_hash
 from protocols.update import Terms
 
-T = TypeVar("T")
 SLOTS = 16
 
 
@@ -108,33 +108,32 @@ class Cohort:
         def shares_of(reply: Reply) -> SharesMessage:
             return read_shares(manifest, roster, keys, reply.institution, reply.part("message"))
 
-        def confirmation_of(reply: Reply) -> bytes:
-            read_confirmation(manifest, roster, setup, reply.institution, reply.part("signature"))
-            return reply.part("signature")
+        def confirmation_of(reply: Reply) -> Confirmation:
+            name = reply.institution
+            return read_confirmation(manifest, roster, setup, shares[name], name, reply.part("message"))
 
-        keys = self._stage(subject, "query.epoch_keys", members, {"manifest": manifest.to_bytes()}, keys_of)
+        keys = self.link.collect(subject, "query.epoch_keys", dict.fromkeys(members, pack({"manifest": manifest.to_bytes()})), keys_of)
         if len(keys) < len(members):
             return None, self._left(members, keys)
-        shares = self._stage(subject, "query.epoch_shares", members, {"messages": _packed(keys)}, shares_of)
+        packed = pack({"messages": pack({name: message.to_bytes() for name, message in keys.items()})})
+        shares = self.link.collect(subject, "query.epoch_shares", dict.fromkeys(members, packed), shares_of)
         if len(shares) < len(members):
             return None, self._left(members, shares)
         setup = setup_hash(manifest, keys, shares)
-        signatures = self._stage(subject, "query.epoch_confirm", members, {"messages": _packed(shares)}, confirmation_of)
-        if len(signatures) < len(members):
-            return None, self._left(members, signatures)
-        return Epoch(manifest, certify_epoch(manifest, roster, keys, shares, signatures), members), members
+        confirmations = self.link.collect(subject, "query.epoch_confirm", _Relays(manifest, shares), confirmation_of)
+        if len(confirmations) < len(members):
+            return None, self._left(members, confirmations)
+        if disputed := disputed_pairs(manifest, confirmations):
+            return None, self._undisputed(members, disputed)
+        return Epoch(manifest, certify_epoch(manifest, keys, shares, confirmations), members), members
 
     def _next_manifest(self, members: tuple[str, ...]) -> EpochManifest:
-        number, colluding = self.store.journal.epoch + 1, self.terms.plan.secure_aggregation.colluding
-        needed = threshold(len(members), colluding)
+        number, sums = self.store.journal.epoch + 1, self.terms.plan.secure_aggregation
+        needed = threshold(len(members), sums.colluding)
         self.store.update(epoch=number, threshold=needed)
-        roster_hash = self.link.roster.roster_hash
-        return EpochManifest(self.link.run, number, roster_hash, members, len(members), colluding, needed, "SA-1", SLOTS)
-
-    def _stage(
-        self, subject: Subject, message_type: str, members: tuple[str, ...], parts: Mapping[str, bytes], read: Callable[[Reply], T]
-    ) -> dict[str, T]:
-        return self.link.collect(subject, message_type, dict.fromkeys(members, pack(parts)), read)
+        roster = self.link.roster.roster_hash
+        terms = EpochManifest(self.link.run, number, roster, members, len(members), sums.colluding, needed, sums.suite, SLOTS, b"")
+        return terms.signed_by(self.link.identity.sign)
 
     def _left(self, members: tuple[str, ...], answered: Collection[str]) -> tuple[str, ...]:
         """Who begins again: not who is silent, and not who is blamed for another's refusal.
@@ -146,6 +145,33 @@ class Cohort:
         stay = {name for name in members if name in answered or blamed.get(name) in proved} - set(blamed.values())
         return tuple(sorted(stay))
 
+    def _undisputed(self, members: tuple[str, ...], disputed: list[tuple[str, str]]) -> tuple[str, ...]:
+        """Who begins again when pairs committed to different pair seeds.
 
-def _packed(messages: Mapping[str, KeysMessage] | Mapping[str, SharesMessage]) -> bytes:
-    return pack({name: message.to_bytes() for name, message in messages.items()})
+        Who differs from more members than may collude differs from an honest one; otherwise one side lies, nobody knows which, and both go.
+        """
+        counts, most = Counter(name for pair in disputed for name in pair), self.terms.plan.secure_aggregation.colluding
+        proved = {name for name, count in counts.items() if count > most}
+        left_out = proved | {name for pair in disputed if not proved & set(pair) for name in pair}
+        for name in sorted(left_out):
+            others = ", ".join(sorted(set().union(*(pair for pair in disputed if name in pair)) - {name}))
+            self.link.exclude(name, "query.epoch_confirm", f"it and {others} committed to different pair seeds")
+        return tuple(name for name in members if name not in left_out)
+
+
+class _Relays(Mapping[str, bytes]):
+    """Each member's part of all shares, packed when it is sent: all of them at once would be as large as everything that was dealt."""
+
+    def __init__(self, manifest: EpochManifest, shares: Mapping[str, SharesMessage]) -> None:
+        self._manifest = manifest
+        self._shares = shares
+
+    def __getitem__(self, name: str) -> bytes:
+        number = self._manifest.number(name)
+        return pack({"messages": pack({dealer: message.relayed(number).to_bytes() for dealer, message in self._shares.items()})})
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._manifest.members)
+
+    def __len__(self) -> int:
+        return self._manifest.n

@@ -44,7 +44,7 @@ class Message:
 
     @cached_property
     def _bytes(self) -> bytes:
-        return pack({name: _encode(getattr(self, name)) for name in _sent(type(self))})
+        return pack(_encoded(self))
 
 
 class SignedMessage(Message):
@@ -62,8 +62,9 @@ class SignedMessage(Message):
 
     @cached_property
     def _signed(self) -> bytes:
-        fields_signed = {name: _encode(getattr(self, name)) for name in _sent(type(self)) if name != "signature"}
-        return f"consortium signed {type(self).__name__} 1\0".encode() + pack(fields_signed)
+        parts = _encoded(self)
+        del parts["signature"]
+        return f"consortium signed {type(self).__name__} 1\0".encode() + pack(parts)
 
 
 @cache
@@ -71,6 +72,11 @@ def _sent(kind: Any) -> Mapping[str, Any]:
     """The types of the fields that travel, by name."""
     hints = get_type_hints(kind)
     return {f.name: hints[f.name] for f in fields(kind) if "local" not in f.metadata}
+
+
+def _encoded(message: Any) -> dict[str, bytes]:
+    kind: Any = type(message)
+    return {name: _encode(getattr(message, name)) for name in _sent(kind)}
 
 
 def _encode(value: Any) -> bytes:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 from protocols.errors import ProtocolError
 
@@ -20,40 +21,31 @@ def split_secret(secret: bytes, threshold: int, members: int, randomness: Callab
 
 
 def combine_shares(shares: Mapping[int, bytes]) -> bytes:
-    """The secret from shares by member number.
+    """The secret from shares by member number (Lagrange interpolation at 0).
 
     Raises:
         ProtocolError: the shares do not lie on a polynomial with a 32-byte secret.
     """
-    return Interpolation(shares).secret(shares)
+    factors = _lagrange(tuple(shares))
+    total = sum(int.from_bytes(share, "big") * factor for share, factor in zip(shares.values(), factors, strict=True)) % PRIME
+    if total >= 2 ** (8 * SECRET_BYTES):
+        raise ProtocolError("the shares do not belong together")
+    return total.to_bytes(SECRET_BYTES, "big")
 
 
-class Interpolation:
-    """Lagrange interpolation at 0 from one set of members: its coefficients serve every secret that they hold shares of."""
-
-    def __init__(self, numbers: Iterable[int]) -> None:
-        members = tuple(numbers)
-        self._coefficients = {number: _coefficient(number, members) for number in members}
-
-    def secret(self, shares: Mapping[int, bytes]) -> bytes:
-        """The secret from these members' shares by member number.
-
-        Raises:
-            ProtocolError: the shares do not lie on a polynomial with a 32-byte secret.
-        """
-        total = sum(int.from_bytes(shares[number], "big") * factor for number, factor in self._coefficients.items()) % PRIME
-        if total >= 2 ** (8 * SECRET_BYTES):
-            raise ProtocolError("the shares do not belong together")
-        return total.to_bytes(SECRET_BYTES, "big")
+@lru_cache(maxsize=4)  # one sum opens hundreds of secrets from the shares of one set of members
+def _lagrange(numbers: tuple[int, ...]) -> tuple[int, ...]:
+    """Each member's factor in the interpolation at 0."""
+    return tuple(_factor(number, numbers) for number in numbers)
 
 
-def _coefficient(number: int, numbers: tuple[int, ...]) -> int:
+def _factor(number: int, numbers: tuple[int, ...]) -> int:
     numerator, denominator = 1, 1
     for other in numbers:
         if other != number:
             numerator = numerator * other % PRIME
             denominator = denominator * (other - number) % PRIME
-    return numerator * pow(denominator, -1, PRIME)
+    return numerator * pow(denominator, -1, PRIME) % PRIME
 
 
 def _evaluate(coefficients: list[int], x: int) -> int:
