@@ -27,7 +27,7 @@ def weaker(tmp_path: Path) -> Iterator[Script]:
     """A plan of the suite SA-1-X25519, at institutions that accept both suites."""
     trainable = {"lora_rank": 2, "targets": ["attention", "lm_head"], "experts": "none"}
     plan = make_plan(trainable=trainable, secure_aggregation={"suite": "SA-1-X25519"})
-    federation = Federation(tmp_path, plan)
+    federation = Federation(tmp_path / "weaker", plan)
     allow(federation, BOTH)
     yield Script(federation)
     federation.close()
