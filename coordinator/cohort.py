@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from coordinator.errors import JobError
 from coordinator.events import EpochCertified, Event
-from coordinator.link import Link, Reply, Subject
+from coordinator.link import Link
 from coordinator.publishing import bring_up_to_date
+from coordinator.setup import Setup
 from coordinator.store import RunStore
-from protocols.epoch import (
-    Confirmation,
-    EpochCertificate,
-    EpochManifest,
-    KeysMessage,
-    SharesMessage,
-    certify_epoch,
-    disputed_pairs,
-    read_confirmation,
-    read_keys,
-    read_shares,
-    setup_hash,
-    threshold,
-)
+from protocols.epoch import EpochCertificate, EpochManifest, certify_epoch, disputed_pairs, threshold
 from protocols.pack import pack
 from protocols.state import State, state_hash
 from protocols.update import Terms
@@ -100,27 +88,14 @@ class Cohort:
     def _set_up(self, members: tuple[str, ...]) -> tuple[Epoch | None, tuple[str, ...]]:
         """An epoch of these members, or those with whom to begin again."""
         manifest = self._next_manifest(members)
-        subject, roster = Subject(0, "epoch", manifest.epoch, manifest.hash), self.link.roster
-
-        def keys_of(reply: Reply) -> KeysMessage:
-            return read_keys(manifest, roster, reply.institution, reply.part("message"))
-
-        def shares_of(reply: Reply) -> SharesMessage:
-            return read_shares(manifest, roster, keys, reply.institution, reply.part("message"))
-
-        def confirmation_of(reply: Reply) -> Confirmation:
-            name = reply.institution
-            return read_confirmation(manifest, roster, setup, shares[name], name, reply.part("message"))
-
-        keys = self.link.collect(subject, "query.epoch_keys", dict.fromkeys(members, pack({"manifest": manifest.to_bytes()})), keys_of)
+        setup = Setup(manifest, self.link)
+        keys = setup.keys()
         if len(keys) < len(members):
             return None, self._left(members, keys)
-        packed = pack({"messages": pack({name: message.to_bytes() for name, message in keys.items()})})
-        shares = self.link.collect(subject, "query.epoch_shares", dict.fromkeys(members, packed), shares_of)
+        shares = setup.shares(keys)
         if len(shares) < len(members):
             return None, self._left(members, shares)
-        setup = setup_hash(manifest, keys, shares)
-        confirmations = self.link.collect(subject, "query.epoch_confirm", _Relays(manifest, shares), confirmation_of)
+        confirmations = setup.confirmations(keys, shares)
         if len(confirmations) < len(members):
             return None, self._left(members, confirmations)
         if disputed := disputed_pairs(manifest, confirmations):
@@ -157,21 +132,3 @@ class Cohort:
             others = ", ".join(sorted(set().union(*(pair for pair in disputed if name in pair)) - {name}))
             self.link.exclude(name, "query.epoch_confirm", f"it and {others} committed to different pair seeds")
         return tuple(name for name in members if name not in left_out)
-
-
-class _Relays(Mapping[str, bytes]):
-    """Each member's part of all shares, packed when it is sent: all of them at once would be as large as everything that was dealt."""
-
-    def __init__(self, manifest: EpochManifest, shares: Mapping[str, SharesMessage]) -> None:
-        self._manifest = manifest
-        self._shares = shares
-
-    def __getitem__(self, name: str) -> bytes:
-        number = self._manifest.number(name)
-        return pack({"messages": pack({dealer: message.relayed(number).to_bytes() for dealer, message in self._shares.items()})})
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._manifest.members)
-
-    def __len__(self) -> int:
-        return self._manifest.n

@@ -60,6 +60,15 @@ def test_every_multiset_of_stages_for_five_and_six(n: int) -> None:
         check_against_plain_sum(n, {name: stage for name, stage in zip(names, stages, strict=True) if stage}, colluding=n % 2)
 
 
+@pytest.mark.slow
+def test_two_hundred_institutions_with_dropouts() -> None:
+    rng = np.random.default_rng(200)
+    inputs = {f"i{number:03}": rng.integers(0, 2**32, 100, dtype=np.uint32) for number in range(200)}
+    drop: dict[str, Stage] = {"i000": "masked", "i101": "masked", "i199": "masked", "i050": "survivors", "i150": "unmask"}
+    left = [name for name in inputs if drop.get(name) != "masked"]
+    assert np.array_equal(run_secagg(inputs, colluding=9, drop=drop).total, np.sum([inputs[name] for name in left], 0, dtype=np.uint32))
+
+
 def test_a_vector_longer_than_a_tile_is_summed() -> None:
     inputs = vectors(3, 200_001)
     assert np.array_equal(run_secagg(inputs).total, np.sum(list(inputs.values()), 0, dtype=np.uint32))
