@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from client.errors import SettingsError
 from client.ledger import Ledger
@@ -20,6 +21,8 @@ from protocols.identity import Identity
 from protocols.plan import Plan
 from protocols.policy import load_policy
 from protocols.roster import Roster, RosterEntry
+
+VALIDITY = ("valid_from", "valid_until")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,7 @@ def write_membership(folder: Path, membership: Membership) -> None:
     lines = [f"name = {json.dumps(membership.name)}", f'coordinator = "{membership.coordinator_key.hex()}"']
     for entry in membership.roster.entries:
         lines += ["", "[[institutions]]", f"name = {json.dumps(entry.name)}", f'public_key = "{entry.public_key.hex()}"']
+        lines += [f'{field} = "{day}"' for field in VALIDITY if (day := getattr(entry, field))]
     write_file(folder / "roster.toml", "\n".join([*lines, ""]).encode())
 
 
@@ -48,12 +52,18 @@ def read_membership(folder: Path) -> Membership:
     path = folder / "roster.toml"
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-        entries = [RosterEntry(entry["name"], bytes.fromhex(entry["public_key"])) for entry in content["institutions"]]
-        return Membership(content["name"], Roster(tuple(entries)), bytes.fromhex(content["coordinator"]))
+        roster = Roster(tuple(_read_entry(entry) for entry in content["institutions"]))
+        return Membership(content["name"], roster, bytes.fromhex(content["coordinator"]))
     except OSError:
         raise SettingsError(f"{path} cannot be read; it lists the institutions that this one takes part with") from None
     except (ValueError, KeyError, TypeError):
         raise SettingsError(f"{path} is not a roster; restore it, or join again") from None
+
+
+def _read_entry(entry: Mapping[str, Any]) -> RosterEntry:
+    """Dates may be written as text or as TOML's own; without them the entry is valid on every day."""
+    validity = [str(entry.get(field, "")) for field in VALIDITY]
+    return RosterEntry(entry["name"], bytes.fromhex(entry["public_key"]), *validity)
 
 
 def open_node(

@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -163,6 +163,10 @@ class Ledger:
                 if path.is_file() and path not in kept:
                     path.unlink()
         self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def today(self) -> date:
+        """The date on this institution's own clock."""
+        return self._clock().date()
 
     # Requests and answers.
 

@@ -124,7 +124,7 @@ def _epoch(node: Node, request: Request, manifest: SumManifest) -> EpochState:
         raise Refusal("the manifest belongs to another epoch than its certificate")
     if certificate.setup_hash != state.setup_hash:
         raise Refusal(f"the certificate is of another setup of epoch {certificate.epoch} than {node.name} signed; begin a new epoch")
-    verify_epoch(certificate, epoch_manifest, node.roster)
+    verify_epoch(certificate, epoch_manifest, node.roster, node.coordinator_key)
     return state
 
 

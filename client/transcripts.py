@@ -23,6 +23,8 @@ def checked_transcript(node: Node, session: Session, request: Request) -> Transc
         raise Refusal("the transcript is for another plan than the one that was accepted")
     verify_transcript(transcript, node.roster, node.coordinator_key)
     check_cohort(node, transcript.epoch)
+    if node.ledger.epoch(request.run, transcript.epoch.epoch) is None:  # the others were looked at when they began
+        node.roster.check_valid(transcript.epoch.members, node.ledger.today())
     _check_own_part(node, transcript)
     return transcript
 

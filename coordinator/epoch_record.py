@@ -6,7 +6,18 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from coordinator.errors import JobError
-from protocols.epoch import EpochCertificate, EpochManifest, KeysMessage, SharesMessage, certify_epoch
+from protocols.epoch import (
+    Confirmation,
+    EpochCertificate,
+    EpochManifest,
+    KeysMessage,
+    SharesMessage,
+    certify_epoch,
+    read_confirmation,
+    read_keys,
+    read_shares,
+    setup_hash,
+)
 from protocols.errors import ConsortiumError
 from protocols.files import write_file
 from protocols.pack import pack, unpack
@@ -18,12 +29,11 @@ def keep_epoch(
     manifest: EpochManifest,
     keys: Mapping[str, KeysMessage],
     shares: Mapping[str, SharesMessage],
-    confirmations: Mapping[str, bytes],
+    confirmations: Mapping[str, Confirmation],
 ) -> None:
     """Writes every setup message; the manifest last, because it says that the others are there."""
-    write_file(folder / "keys", pack({name: message.to_bytes() for name, message in keys.items()}))
-    write_file(folder / "shares", pack({name: message.to_bytes() for name, message in shares.items()}))
-    write_file(folder / "confirmations", pack(confirmations))
+    for name, messages in (("keys", keys), ("shares", shares), ("confirmations", confirmations)):
+        write_file(folder / name, pack({member: message.to_bytes() for member, message in messages.items()}))
     write_file(folder / "manifest", manifest.to_bytes())
 
 
@@ -37,8 +47,12 @@ def load_epoch(folder: Path, roster: Roster) -> tuple[EpochManifest, EpochCertif
         return None
     try:
         manifest = EpochManifest.from_bytes((folder / "manifest").read_bytes())
-        keys = {name: KeysMessage.from_bytes(data) for name, data in unpack((folder / "keys").read_bytes()).items()}
-        shares = {name: SharesMessage.from_bytes(data) for name, data in unpack((folder / "shares").read_bytes()).items()}
-        return manifest, certify_epoch(manifest, roster, keys, shares, unpack((folder / "confirmations").read_bytes()))
-    except (OSError, ConsortiumError):
+        stored = {name: unpack((folder / name).read_bytes()) for name in ("keys", "shares", "confirmations")}
+        keys = {name: read_keys(manifest, roster, name, data) for name, data in stored["keys"].items()}
+        shares = {name: read_shares(manifest, roster, keys, name, data) for name, data in stored["shares"].items()}
+        setup = setup_hash(manifest, keys, shares)
+        confirmed = stored["confirmations"].items()
+        confirmations = {name: read_confirmation(manifest, roster, setup, shares[name], name, data) for name, data in confirmed}
+        return manifest, certify_epoch(manifest, keys, shares, confirmations)
+    except (OSError, KeyError, ConsortiumError):
         raise JobError(f"{folder}: the epoch's files are damaged; start the plan again in a new directory") from None

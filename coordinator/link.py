@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -127,7 +128,9 @@ class Link:
 
     def decide(self, subject: Subject, message_type: str, payloads: Mapping[str, bytes], read: Callable[[Reply], T]) -> dict[str, T]:
         """`collect` for what an institution answers once: the requests are on disk before the first one leaves."""
-        requests = {name: self._sealed(subject, message_type, name, payload, {}).envelope for name, payload in payloads.items()}
+        # Hashes, one after the other: what a setup relays to all members may be more than fits into memory at once.
+        asked = ((name, self._sealed(subject, message_type, name, payload, {}).envelope) for name, payload in payloads.items())
+        requests = {name: hashlib.sha256(request).hexdigest() for name, request in asked}
         question = f"{self.run}/{subject.round}/{subject.stage(message_type)}/{subject.attempt}"
         self._outbox.keep(question, subject.attempt, self._deadline, requests)
         return self.collect(subject, message_type, payloads, read)

@@ -18,8 +18,8 @@ class Outbox:
 
     folder: Path
 
-    def keep(self, question: str, attempt: int, deadline: float, requests: Mapping[str, bytes]) -> None:
-        """Notes requests, which an institution answers once.
+    def keep(self, question: str, attempt: int, deadline: float, requests: Mapping[str, str]) -> None:
+        """Notes the SHA-256 of requests by recipient, which an institution answers once.
 
         Ed25519 signs alike every time, so a request that is made again from the same decisions has the same bytes.
 
@@ -28,10 +28,9 @@ class Outbox:
         """
         path = self.folder / f"{hashlib.sha256(question.encode()).hexdigest()[:32]}.json"
         asked = json.loads(path.read_text())["requests"] if path.exists() else {}
-        asking = {name: hashlib.sha256(request).hexdigest() for name, request in requests.items()}
-        changed = sorted(name for name in asking if asked.get(name, asking[name]) != asking[name])
+        changed = sorted(name for name, digest in requests.items() if asked.get(name, digest) != digest)
         if changed:
             raise JobError(f"{', '.join(changed)} would be asked {question} in two ways; two processes may drive this run")
-        if asking.items() - asked.items():
-            content = {"question": question, "attempt": attempt, "deadline_seconds": deadline, "requests": asked | asking}
+        if requests.items() - asked.items():
+            content = {"question": question, "attempt": attempt, "deadline_seconds": deadline, "requests": asked | dict(requests)}
             write_file(path, json.dumps(content, indent=1, sort_keys=True).encode())

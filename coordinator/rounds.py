@@ -182,7 +182,7 @@ class RoundEngine:
             previous_transcript=bytes.fromhex(journal.transcript) or bytes(32),
             chain_head=head.hash,
             chain_length=head.length,
-        ).signed_by(self.link.identity)
+        ).signed_by(self.link.identity.sign)
 
     def _collect(self, one: _Sum, planned: PlannedSum) -> Accumulator:
         """The sum of all uploads: of those that are on disk, and, until a set is proposed, of those that still come."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
 
 from protocols.codec import Message
 from protocols.errors import RosterError
@@ -10,10 +13,23 @@ from protocols.errors import RosterError
 
 @dataclass(frozen=True)
 class RosterEntry(Message):
-    """One institution and its Ed25519 identity key (32 bytes)."""
+    """One institution, its Ed25519 identity key (32 bytes), and the first and last day of it: ISO dates, empty where unbounded.
+
+    Raises:
+        RosterError: a date is none, or the last day is before the first.
+    """
 
     name: str
     public_key: bytes
+    valid_from: str = ""
+    valid_until: str = ""
+
+    def __post_init__(self) -> None:
+        for day in (self.valid_from, self.valid_until):
+            if day and not _is_date(day):
+                raise RosterError(f"the roster says {day} of {self.name}; write a date as 2030-01-31, or leave it empty")
+        if self.valid_until and self.valid_until < self.valid_from:
+            raise RosterError(f"the roster ends {self.name} on {self.valid_until}, before it begins on {self.valid_from}; mend the dates")
 
 
 @dataclass(frozen=True)
@@ -39,7 +55,28 @@ class Roster(Message):
         Raises:
             RosterError: there is no such institution.
         """
-        for entry in self.entries:
-            if entry.name == name:
-                return entry.public_key
-        raise RosterError(f"{name} is not on this roster; compare its fingerprint and accept it first")
+        return self._entry(name).public_key
+
+    def check_valid(self, names: Iterable[str], today: date) -> None:
+        """Raises RosterError unless the entries of all these institutions are valid on a day."""
+        day = today.isoformat()
+        for entry in map(self._entry, names):
+            if not entry.valid_from <= day <= (entry.valid_until or day):
+                span = f"from {entry.valid_from or 'the beginning'} until {entry.valid_until or 'further notice'}"
+                raise RosterError(f"{entry.name} is on the roster {span} and today is {day}; leave it out, or agree on a new roster")
+
+    def _entry(self, name: str) -> RosterEntry:
+        if name not in self._by_name:
+            raise RosterError(f"{name} is not on this roster; compare its fingerprint and accept it first")
+        return self._by_name[name]
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, RosterEntry]:
+        return {entry.name: entry for entry in self.entries}
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False

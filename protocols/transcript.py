@@ -34,17 +34,16 @@ class Transcript(Message):
 
 
 def verify_transcript(transcript: Transcript, roster: Roster, coordinator_key: bytes) -> None:
-    """Whether a certified epoch of institutions on this roster agreed on the set that was opened.
+    """Whether a certified epoch of institutions on this roster, under this coordinator, agreed on the set that was opened.
 
     Raises:
         ProtocolError: they did not; the text says what is missing.
     """
     manifest, epoch = transcript.manifest, transcript.epoch
-    epoch.check(roster)
     if (manifest.epoch_hash, manifest.run) != (epoch.hash, epoch.run):
         raise ProtocolError("the transcript's manifest belongs to another epoch or run than its members")
     manifest.check(epoch, coordinator_key)
-    verify_epoch(transcript.setup, epoch, roster)
+    verify_epoch(transcript.setup, epoch, roster, coordinator_key)
     verify_certificate(manifest, epoch, roster, transcript.certificate)
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from protocols.codec import Message
+from protocols.codec import SignedMessage
 from protocols.epoch import EpochManifest
 from protocols.errors import ProtocolError
-from protocols.identity import Identity, verify
+from protocols.identity import verify
 from protocols.lanes import LaneFormat
 
 
 @dataclass(frozen=True)
-class SumManifest(Message):
+class SumManifest(SignedMessage):
     """Equal for every institution: whatever differs between them is decided there and hidden in the vector.
 
     The plan's hash covers training terms, clipping, weights and privacy terms; the layout's hash order, shape and scale of
@@ -33,14 +33,6 @@ class SumManifest(Message):
     chain_head: bytes
     chain_length: int
     signature: bytes = b""
-
-    def signed(self) -> bytes:
-        """What the coordinator signs: everything else."""
-        return b"consortium sum manifest 1\0" + replace(self, signature=b"").to_bytes()
-
-    def signed_by(self, coordinator: Identity) -> SumManifest:
-        """The same with the coordinator's signature."""
-        return replace(self, signature=coordinator.sign(self.signed()))
 
     def check(self, epoch: EpochManifest, coordinator_key: bytes) -> None:
         """What a member checks that needs no state.

@@ -24,6 +24,8 @@ from protocols.epoch import (
     check_threshold,
     confirm_epoch,
     deal_shares,
+    read_confirmation,
+    setup_hash,
     threshold,
 )
 from protocols.errors import ProtocolError, ThresholdError, TooFewSurvivors
@@ -151,19 +153,22 @@ class _Parties:
         states, keys = self._keys(manifest, members)
         dealt = {name: deal_shares(states[name], keys, self.randomness, self.identities[name]) for name in members}
         shares: dict[str, SharesMessage] = {name: message for name, (_, message) in dealt.items()}
-        confirmed = {name: confirm_epoch(state, shares, self.identities[name]) for name, (state, _) in dealt.items()}
-        for name in members:
+        states_after, confirmations, setup = {}, {}, setup_hash(manifest, keys, shares)
+        for name, (state, _) in dealt.items():
+            relayed = {dealer: message.relayed(manifest.number(name)) for dealer, message in shares.items()}
+            states_after[name], confirmation = confirm_epoch(state, relayed, self.identities[name])
             self.send(name, shares[name])
-            self.count(name, len(confirmed[name][1]))
-        certificate = certify_epoch(manifest, self.roster, keys, shares, {name: data for name, (_, data) in confirmed.items()})
-        return _Setup(manifest, {name: state for name, (state, _) in confirmed.items()}, certificate)
+            self.send(name, confirmation)
+            data = confirmation.to_bytes()
+            confirmations[name] = read_confirmation(manifest, self.roster, setup, shares[name], name, data)
+        return _Setup(manifest, states_after, certify_epoch(manifest, keys, shares, confirmations))
 
     def manifest(self, setup: _Setup) -> SumManifest:
         """The manifest of the epoch's only sum."""
         size, none = len(next(iter(self.inputs.values()))), bytes(32)
         lanes, epoch_hash = LaneFormat(size, 0, self.lanes), setup.manifest.hash
         manifest = SumManifest("run_secagg", 0, "sum", 1, 0, none, epoch_hash, none, none, lanes, none, none, 0)
-        manifest = manifest.signed_by(self.coordinator)
+        manifest = manifest.signed_by(self.coordinator.sign)
         manifest.check(setup.manifest, self.coordinator.public_key)
         return manifest
 
@@ -181,10 +186,12 @@ class _Parties:
             t = _checked_threshold(len(members), given, colluding)
         except ThresholdError as error:
             raise TooFewSurvivors(f"{len(members)} institutions are left at the setup: {error}") from None
-        return EpochManifest("run_secagg", 1, self.roster.roster_hash, members, len(members), colluding, t, SUITE, 1)
+        terms = EpochManifest("run_secagg", 1, self.roster.roster_hash, members, len(members), colluding, t, SUITE, 1, b"")
+        return terms.signed_by(self.coordinator.sign)
 
     def _keys(self, manifest: EpochManifest, members: tuple[str, ...]) -> tuple[dict[str, KeysState], dict[str, KeysMessage]]:
-        begun = {name: begin_epoch(manifest, self.identities[name], self.roster, self.randomness) for name in members}
+        means = (self.roster, self.coordinator.public_key, self.randomness)
+        begun = {name: begin_epoch(manifest, self.identities[name], *means) for name in members}
         for name, (_, message) in begun.items():
             self.send(name, message)
         return {name: state for name, (state, _) in begun.items()}, {name: message for name, (_, message) in begun.items()}

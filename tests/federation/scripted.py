@@ -15,7 +15,17 @@ from client.audits import indices
 from coordinator.link import Subject
 from coordinator.publishing import subject_of
 from protocols.encoding import decode
-from protocols.epoch import SUITE, EpochCertificate, EpochManifest, KeysMessage, SharesMessage, certify_epoch, threshold
+from protocols.epoch import (
+    SUITE,
+    EpochCertificate,
+    EpochManifest,
+    certify_epoch,
+    read_confirmation,
+    read_keys,
+    read_shares,
+    setup_hash,
+    threshold,
+)
 from protocols.epoch.checks import certified
 from protocols.identity import Envelope, Identity, open_envelope, seal_envelope
 from protocols.merkle import leaf_hash, merkle_root
@@ -121,31 +131,38 @@ class Script:
         """The next epoch's terms."""
         self.epochs += 1
         n, roster = len(members), self.federation.roster.roster_hash
-        honest = EpochManifest(self.run, self.epochs, roster, tuple(sorted(members)), n, 1, threshold(n, 1), SUITE, 6)
-        return replace(honest, **changes)
+        honest = EpochManifest(self.run, self.epochs, roster, tuple(sorted(members)), n, 1, threshold(n, 1), SUITE, 6, b"")
+        return replace(honest, **changes).signed_by(self.federation.operator_identity.sign)
 
     def announce(self, name: str, manifest: EpochManifest, **changes: Any) -> Answer:
         """Asks for the keys of an epoch, under a subject that may be altered."""
         subject = replace(Subject(0, "epoch", manifest.epoch, manifest.hash), **changes)
         return self.ask(name, subject, "query.epoch_keys", {"manifest": manifest.to_bytes()})
 
-    def set_up(self, members: Sequence[str]) -> Epoch:
-        manifest = self.terms_of(members)
+    def set_up(self, members: Sequence[str], **changes: Any) -> Epoch:
+        manifest = self.terms_of(members, **changes)
         subject = Subject(0, "epoch", manifest.epoch, manifest.hash)
-        keys = {name: self.announce(name, manifest).parts["message"] for name in manifest.members}
-        relayed = {"messages": pack(keys)}
-        shares = {name: self.must(name, subject, "query.epoch_shares", relayed).parts["message"] for name in manifest.members}
-        relayed = {"messages": pack(shares)}
-        signed = {name: self.must(name, subject, "query.epoch_confirm", relayed).parts["signature"] for name in manifest.members}
-        read_keys = {name: KeysMessage.from_bytes(data) for name, data in keys.items()}
-        read_shares = {name: SharesMessage.from_bytes(data) for name, data in shares.items()}
-        return Epoch(manifest, certify_epoch(manifest, self.federation.roster, read_keys, read_shares, signed))
+        roster, members = self.federation.roster, manifest.members
+        sent = {name: self.announce(name, manifest).parts["message"] for name in members}
+        keys, packed = {name: read_keys(manifest, roster, name, data) for name, data in sent.items()}, {"messages": pack(sent)}
+        sent = {name: self.must(name, subject, "query.epoch_shares", packed).parts["message"] for name in members}
+        shares = {name: read_shares(manifest, roster, keys, name, data) for name, data in sent.items()}
+        setup, confirmations = setup_hash(manifest, keys, shares), {}
+        for number, name in enumerate(members, 1):
+            relayed = pack({dealer: message.relayed(number).to_bytes() for dealer, message in shares.items()})
+            data = self.must(name, subject, "query.epoch_confirm", {"messages": relayed}).parts["message"]
+            confirmations[name] = read_confirmation(manifest, roster, setup, shares[name], name, data)
+        return Epoch(manifest, certify_epoch(manifest, keys, shares, confirmations))
 
     def forge_epoch(self, members: Sequence[str], **changes: Any) -> Epoch:
         """An epoch that these members signed without any setup, as colluding ones may."""
-        manifest, setup = self.terms_of(members, **changes), hashlib.sha256(b"no setup").digest()
-        signatures = {name: self.identity(name).sign(certified(manifest, setup)) for name in manifest.members}
-        return Epoch(manifest, EpochCertificate(manifest.epoch, manifest.hash, setup, signatures))
+        return self.forge_epoch_of(self.terms_of(members, **changes))
+
+    def forge_epoch_of(self, manifest: EpochManifest) -> Epoch:
+        setup = hashlib.sha256(b"no setup").digest()
+        signatures = {name: self.identity(name).sign(certified(manifest, setup, bytes(32))) for name in manifest.members}
+        published = dict.fromkeys(manifest.members, bytes(32))
+        return Epoch(manifest, EpochCertificate(manifest.epoch, manifest.hash, setup, published, signatures))
 
     # Sums.
 
@@ -159,7 +176,7 @@ class Script:
         plan, state, (length, head) = bytes.fromhex(self.terms.plan.sha256), state_hash(self.state), self.chain
         subject = (self.run, round_number, kind, self.attempt, slot)
         honest = SumManifest(*subject, plan, epoch.manifest.hash, state, lanes.hash, lanes.format, self.last, head, length)
-        return replace(honest, **changes).signed_by(self.federation.operator_identity)
+        return replace(honest, **changes).signed_by(self.federation.operator_identity.sign)
 
     def stage(self, name: str, epoch: Epoch, manifest: SumManifest, message_type: str, **parts: bytes) -> Answer:
         """One stage of a sum at one institution."""

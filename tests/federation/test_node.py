@@ -68,7 +68,7 @@ def altered(federation: Federation, parcel: Parcel, **changes: Any) -> Parcel:
 def with_manifest(federation: Federation, parcel: Parcel, attempt: int, **changes: Any) -> Parcel:
     """A new attempt at the sum of `parcel`, with other manifest fields."""
     parts = unpack(open_envelope_of(parcel.envelope, federation.operator_identity.public_key).payload)
-    manifest = replace(SumManifest.from_bytes(parts["manifest"]), attempt=attempt, **changes).signed_by(federation.operator_identity)
+    manifest = replace(SumManifest.from_bytes(parts["manifest"]), attempt=attempt, **changes).signed_by(federation.operator_identity.sign)
     payload = pack(parts | {"manifest": manifest.to_bytes()})
     return altered(federation, parcel, attempt=attempt, manifest_hash=manifest.hash, payload=payload)
 
