@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from client.ledger import Challenge
 from client.node import Node, Request
+from protocols.epoch import EpochState, check_opened_seeds
 from protocols.errors import Refusal, WrongTotal
 from protocols.pack import unpack
 from protocols.proofs import WrongTotalProof
@@ -35,6 +36,7 @@ def check_spots(node: Node, request: Request, transcript: Transcript) -> None:
     proposal = transcript.certificate.proposal
     try:
         check_opened(transcript.epoch, proposal, opened)
+        _check_known_seeds(node, transcript, opened)
         for one in shown:
             check_shown(transcript.manifest, proposal, opened, transcript.total, one)
     except WrongTotal as fault:
@@ -51,6 +53,13 @@ def _shown(request: Request, transcript: Transcript, drawn: Challenge) -> tuple[
     if sorted(one.chunk for one in shown) != sorted(indices(drawn.chunks)):
         raise Refusal("the chunks that are shown are not those that this institution drew")
     return opened, shown
+
+
+def _check_known_seeds(node: Node, transcript: Transcript, opened: OpenedSeeds) -> None:
+    """In an epoch of its own a member knows every commitment to a self seed, and its own pair seeds: others would be made up."""
+    stored = node.ledger.epoch(transcript.manifest.run, transcript.epoch.epoch)
+    if stored is not None and stored.stage == "confirmed":
+        check_opened_seeds(EpochState.from_bytes(stored.state), transcript.manifest.slot, opened.self_seeds, opened.pair_seeds)
 
 
 def indices(chunks: bytes) -> list[int]:

@@ -82,6 +82,11 @@ class Cohort:
     def _present(self, state: State, only: tuple[str, ...]) -> tuple[str, ...]:
         greetings = self.link.greet(pack({"plan": self.terms.plan.canonical()}))
         wanted = {name: reply.parts for name, reply in greetings.items() if not only or name in only}
+        # A set that was proposed is opened with exactly its members or not at all.
+        proved = {} if only else self.store.blame(self.link.roster, self.link.identity.public_key).proved()
+        for name in wanted.keys() & proved.keys():
+            self.link.exclude(name, "query.hello", f"it takes no further part in this run: {proved[name]}")
+            del wanted[name]
         places = {name: (parts.get("state", b""), parts.get("transcript", b"")) for name, parts in wanted.items()}
         return tuple(sorted(bring_up_to_date(self.link, self.store, state, places, (state_hash(state), bytes(32)))))
 

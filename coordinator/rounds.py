@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from coordinator.blame import Opening
 from coordinator.cohort import Cohort, Epoch
 from coordinator.collecting import ask_uploads, stored_uploads
 from coordinator.errors import JobError
@@ -18,7 +19,7 @@ from coordinator.registry.records import ChainHead
 from coordinator.store import RunStore
 from coordinator.sum_record import SumRecord
 from protocols.encoding import LaneLayout, decode
-from protocols.errors import ConsortiumError, ProtocolError
+from protocols.errors import ConsortiumError, DishonestMember, ProtocolError
 from protocols.pack import pack
 from protocols.schedule import PlannedSum
 from protocols.secagg import (
@@ -225,16 +226,25 @@ class RoundEngine:
         return proposal
 
     def _open(self, one: _Sum, certificate: SurvivorCertificate) -> OpenedSeeds:
+        epoch, setup, proposal = one.epoch.manifest, one.epoch.certificate, certificate.proposal
+        blame, opening = self._store.blame(self.link.roster, self.link.identity.public_key), Opening(one.manifest, epoch, setup)
+
         def answer_of(reply: Reply) -> bytes:
             answer = UnmaskAnswer.from_bytes(reply.part("answer"))
-            check_answer(one.epoch.manifest, one.epoch.certificate, one.manifest.slot, certificate.proposal, reply.institution, answer)
+            for proof in opening.wrong_shares(reply.institution, reply.envelope, answer):
+                blame.keep(proof)
+            check_answer(epoch, setup, one.manifest.slot, proposal, reply.institution, answer)
             one.record.keep_answer("unmask", reply.institution, reply.part("answer"))
             return reply.part("answer")
 
-        parts = {"certificate": certificate.to_bytes()}
-        answers = self._decide(one, "query.unmask", "unmask", parts, certificate.proposal, answer_of)
+        answers = self._decide(one, "query.unmask", "unmask", {"certificate": certificate.to_bytes()}, proposal, answer_of)
         read = {name: UnmaskAnswer.from_bytes(data) for name, data in answers.items()}
-        return open_seeds(one.manifest, one.epoch.manifest, one.epoch.certificate, certificate, read)
+        try:
+            return open_seeds(one.manifest, epoch, setup, certificate, read)
+        except DishonestMember as fault:
+            for proof in opening.wrong_dealer(fault.member, proposal.members, read):
+                blame.keep(proof)
+            raise
 
     def _decide(
         self,

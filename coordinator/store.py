@@ -10,10 +10,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from coordinator.blame import Blame
 from coordinator.errors import JobError
 from coordinator.outbox import Outbox
 from coordinator.sum_record import SumRecord
 from protocols.files import write_file
+from protocols.roster import Roster
 from protocols.schedule import PlannedSum
 from protocols.state import State, load_state, save_state, state_hash
 
@@ -120,6 +122,10 @@ class RunStore:
     @property
     def outbox(self) -> Outbox:
         return Outbox(self.directory / "requests")
+
+    def blame(self, roster: Roster, coordinator_key: bytes) -> Blame:
+        """Proofs against institutions of the run."""
+        return Blame(self.directory / "proofs", roster, coordinator_key)
 
     def epoch_path(self, number: int) -> Path:
         return self.directory / "epochs" / f"{number:05}"
