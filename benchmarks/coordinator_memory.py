@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from benchmarks.cohort import Cohort, certified_cohort
 from benchmarks.timing import resident_peak
-from protocols.epoch import EpochManifest, KeysMessage, SharesMessage, certify_epoch
+from protocols.epoch import EpochCertificate, EpochManifest, KeysMessage, SharesMessage, certify_epoch
 from protocols.lanes import LaneFormat
 from protocols.merkle import leaf_hash
 from protocols.roster import Roster
 from protocols.secagg import (
     Accumulator,
+    CheckedUpload,
     SumManifest,
     SurvivorCertificate,
     SurvivorProposal,
@@ -38,8 +39,8 @@ from protocols.secagg import (
 class Peaks:
     """Bytes of the coordinator's process at most: with the setup of the epoch read and checked, and until the sum was open.
 
-    Interpreter and libraries are in both. In the sum it holds the accumulator and one upload, which a deployed coordinator keeps
-    in a file instead.
+    Interpreter and libraries are in both. The setup's messages, about a kilobyte for each pair of members, stay until the sum is
+    open. In the sum it holds the accumulator and one upload, which a deployed coordinator keeps in a file instead.
     """
 
     setup: int
@@ -84,16 +85,10 @@ def _play_members(pipe: Connection, cohort: Cohort, manifest: SumManifest, vecto
 
 
 def _coordinate(pipe: Connection) -> None:
-    epoch_bytes, roster_bytes, manifest_bytes, (keys, shares, confirmations) = pipe.recv()
-    epoch, roster, manifest = EpochManifest.from_bytes(epoch_bytes), Roster.from_bytes(roster_bytes), SumManifest.from_bytes(manifest_bytes)
-    read_keys = {name: KeysMessage.from_bytes(data) for name, data in keys.items()}
-    setup = certify_epoch(epoch, roster, read_keys, {n: SharesMessage.from_bytes(data) for n, data in shares.items()}, confirmations)
+    epoch, roster, manifest, setup = _read_setup(pipe)
     before, accumulator = resident_peak(), Accumulator(manifest)
     for _ in epoch.members:
-        root = UploadRoot.from_bytes(pipe.recv_bytes())
-        chunks = [pipe.recv_bytes() for _ in range(manifest.lanes.chunks)]
-        accumulator.add(check_upload(manifest, roster, root, chunks, [leaf_hash(chunk) for chunk in chunks]))
-        del chunks
+        accumulator.add(_read_upload(pipe, manifest, roster))
     proposal = propose_survivors(manifest, accumulator.roots)
     pipe.send_bytes(proposal.to_bytes())
     certificate = certify(manifest, epoch, roster, proposal, pipe.recv())
@@ -101,3 +96,17 @@ def _coordinate(pipe: Connection) -> None:
     answers = {name: UnmaskAnswer.from_bytes(data) for name, data in pipe.recv().items()}
     total = remove_masks(accumulator, open_seeds(manifest, epoch, setup, certificate, answers))
     pipe.send((before, resident_peak(), hashlib.sha256(total.data).digest()))
+
+
+def _read_setup(pipe: Connection) -> tuple[EpochManifest, Roster, SumManifest, EpochCertificate]:
+    epoch_bytes, roster_bytes, manifest_bytes, (keys, shares, confirmations) = pipe.recv()
+    epoch, roster = EpochManifest.from_bytes(epoch_bytes), Roster.from_bytes(roster_bytes)
+    read_keys = {name: KeysMessage.from_bytes(data) for name, data in keys.items()}
+    read_shares = {name: SharesMessage.from_bytes(data) for name, data in shares.items()}
+    return epoch, roster, SumManifest.from_bytes(manifest_bytes), certify_epoch(epoch, roster, read_keys, read_shares, confirmations)
+
+
+def _read_upload(pipe: Connection, manifest: SumManifest, roster: Roster) -> CheckedUpload:
+    root = UploadRoot.from_bytes(pipe.recv_bytes())
+    chunks = [pipe.recv_bytes() for _ in range(manifest.lanes.chunks)]
+    return check_upload(manifest, roster, root, chunks, [leaf_hash(chunk) for chunk in chunks])
