@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from benchmarks.cohort import Cohort, certified_cohort
 from benchmarks.timing import resident_peak
-from protocols.epoch import EpochCertificate, EpochManifest, KeysMessage, SharesMessage, certify_epoch
+from protocols.epoch import EpochCertificate, EpochManifest, certify_epoch, read_confirmation, read_keys, read_shares, setup_hash
 from protocols.lanes import LaneFormat
 from protocols.merkle import leaf_hash
 from protocols.roster import Roster
@@ -101,9 +101,11 @@ def _coordinate(pipe: Connection) -> None:
 def _read_setup(pipe: Connection) -> tuple[EpochManifest, Roster, SumManifest, EpochCertificate]:
     epoch_bytes, roster_bytes, manifest_bytes, (keys, shares, confirmations) = pipe.recv()
     epoch, roster = EpochManifest.from_bytes(epoch_bytes), Roster.from_bytes(roster_bytes)
-    read_keys = {name: KeysMessage.from_bytes(data) for name, data in keys.items()}
-    read_shares = {name: SharesMessage.from_bytes(data) for name, data in shares.items()}
-    return epoch, roster, SumManifest.from_bytes(manifest_bytes), certify_epoch(epoch, roster, read_keys, read_shares, confirmations)
+    key_messages = {name: read_keys(epoch, roster, name, data) for name, data in keys.items()}
+    dealt = {name: read_shares(epoch, roster, key_messages, name, data) for name, data in shares.items()}
+    agreed = setup_hash(epoch, key_messages, dealt)
+    confirmed = {name: read_confirmation(epoch, roster, agreed, dealt[name], name, data) for name, data in confirmations.items()}
+    return epoch, roster, SumManifest.from_bytes(manifest_bytes), certify_epoch(epoch, key_messages, dealt, confirmed)
 
 
 def _read_upload(pipe: Connection, manifest: SumManifest, roster: Roster) -> CheckedUpload:
