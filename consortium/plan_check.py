@@ -21,7 +21,7 @@ from protocols.plan import Plan, load_plan
 from protocols.schedule import planned_sums
 from protocols.update import Terms
 
-FP32_BYTES = LANE_BYTES = 4
+FP32_BYTES = 4
 
 
 def check_costs(path: Path, clock: Callable[[], float]) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def _round_bytes(terms: Terms) -> Iterator[int]:
     """Bytes of every round's sums, one way and for one institution; signatures and keys, a few kilobytes, are not counted."""
     state = terms.start()
     for _, sums in groupby(planned_sums(terms.plan), lambda planned: planned.round):
-        yield LANE_BYTES * sum(terms.lanes(state, planned).size for planned in sums)
+        yield sum(terms.lanes(state, planned).format.nbytes for planned in sums)
 
 
 def _reveals(plan: Plan) -> list[str]:

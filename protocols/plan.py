@@ -128,7 +128,7 @@ class SecureAggregation(_Table):
     min_institutions: Annotated[int, Field(ge=3)] = Field(3, description="fewest members of a cohort")
     colluding: NonNegativeInt = Field(1, description="institutions that may collude with the coordinator")
     audit_rounds: Annotated[int, Field(ge=1)] = Field(2, description="rounds for which masked uploads are kept to check totals with")
-    lanes: Literal[32] = Field(32, description="bits per element of the upload")
+    lanes: Literal[32, 24, 20] = Field(32, description="bits per element of an update; weights and counts always have 32")
     suite: Suite = Field(SUITE, description="SA-1: keys agreed by X25519 and ML-KEM-768; SA-1-X25519: by X25519 alone")
 
 

@@ -71,7 +71,7 @@ class Terms:
     def lanes(self, state: State, planned: PlannedSum) -> LaneLayout:
         """Order, shape and scale of every lane of one sum."""
         blocks = {"update": self._update_blocks, "experts": self._expert_blocks, "evaluate": self._metric_blocks}
-        return LaneLayout(tuple(blocks[planned.kind](state, planned)))
+        return LaneLayout(tuple(blocks[planned.kind](state, planned)), self.plan.secure_aggregation.lanes)
 
     def apply(self, state: State, planned: PlannedSum, total: Values) -> tuple[State, Figures]:
         """The next state and the consortium's figures from a decoded total; bit-equal at every party."""
@@ -95,7 +95,7 @@ class Terms:
         bound = STEPS_BOUND * learning_rate(self.plan, planned.round) * training.local_steps
         examples = training.local_steps * training.batch_size
         return [
-            *(Block(f"delta.{t.name}", t.shape, bound, False) for t in self.trained(state, planned)),
+            *(Block(f"delta.{t.name}", t.shape, bound, False, narrow=True) for t in self.trained(state, planned)),
             Block("weight", (1,), 1.0, False),
             *(Block(f"expert_weights.{layer}", (len(state.experts[layer]),), 1.0, False) for layer in sorted(state.experts)),
             Block("loss", (1,), LOSS_BOUND * examples, False),

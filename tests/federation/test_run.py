@@ -92,6 +92,15 @@ def test_every_rule_equals_its_plain_mean(tmp_path: Path, aggregation: dict[str,
     federation.close()
 
 
+@pytest.mark.parametrize("bits", [24, 20])
+def test_a_run_with_narrow_lanes_ends_near_the_plain_mean(tmp_path: Path, bits: int) -> None:
+    federation = Federation(tmp_path, make_plan(secure_aggregation={"lanes": bits}))
+    result = federation.run()
+    for name, values in plain_run(federation, NAMES).tensors.items():
+        np.testing.assert_allclose(result.state.tensors[name], values, atol=2.0**-bits * 100)
+    federation.close()
+
+
 def test_registry_and_events_tell_the_same(federation: Federation) -> None:
     result = federation.run()
     rows, events = federation.registry.rounds(result.run), federation.of(RoundFinished)
