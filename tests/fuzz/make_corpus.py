@@ -14,7 +14,7 @@ MOST_SAMPLES = 3  # the smallest of a kind: what is in a second slot or member i
 
 
 def main() -> None:
-    """Replaces the whole corpus. Names are hashes of content; ML-KEM draws anew, so that some files change each time."""
+    """Replaces the whole corpus. Names are hashes of content; unchanged formats give unchanged files."""
     shutil.rmtree(CORPUS, ignore_errors=True)
     for decoder in decoders().values():
         folder = CORPUS / decoder.name

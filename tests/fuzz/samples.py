@@ -17,7 +17,8 @@ from protocols.identity import Envelope, _Sealed, seal_envelope
 from protocols.pack import pack
 from protocols.secagg import open_seeds
 from protocols.transcript import Transcript
-from tests.protocols.secagg.cohort import Cohort, Sum, collect
+from tests.protocols.secagg.cohort import Sum
+from tests.vectors.replay import fresh_randomness, replayed_sum
 
 
 def message_kinds() -> list[type[Message]]:
@@ -35,31 +36,32 @@ def message_kinds() -> list[type[Message]]:
 @cache
 def conversation() -> Sum:
     """Three of four members in a sum, one missing, in an epoch of one slot."""
-    return collect(cohort=Cohort(slots=1))
+    return replayed_sum(fresh_randomness())
 
 
 @cache
 def messages() -> Mapping[type[Message], tuple[bytes, ...]]:
     """Bytes of at least one message of every kind that was sent or kept."""
+    return messages_of(conversation())
+
+
+def messages_of(done: Sum) -> Mapping[type[Message], tuple[bytes, ...]]:
+    """Those of one sum, the shortest first."""
     found: dict[type[Message], set[bytes]] = defaultdict(set)
-    for message in _reached(_said(conversation())):
+    for message in _reached(_said(done)):
         found[type(message)].add(message.to_bytes())
     return {kind: tuple(sorted(data, key=lambda content: (len(content), content))) for kind, data in found.items()}
 
 
-def sealed_envelopes() -> list[bytes]:
+def sealed_envelopes(done: Sum | None = None) -> list[bytes]:
     """Of the first member, with a payload in parts and with none."""
-    identity = conversation().cohort.identities["ada"]
-    return [seal_envelope(identity, envelope) for envelope in _envelopes()]
-
-
-def _envelopes() -> list[Envelope]:
-    manifest = conversation().manifest
+    done = done or conversation()
     answer = pack({"root": bytes(32), "signature": bytes(64)})
-    return [
-        Envelope("ada", "coordinator", "run", 1, 1, "update/train.sum", manifest.hash, 0, answer),
+    envelopes = [
+        Envelope("ada", "coordinator", "run", 1, 1, "update/train.sum", done.manifest.hash, 0, answer),
         Envelope("ada", "", "run", 0, 0, "run/query.hello", b"", 0, b""),
     ]
+    return [seal_envelope(done.cohort.identities["ada"], envelope) for envelope in envelopes]
 
 
 def _said(done: Sum) -> list[Any]:
@@ -69,7 +71,7 @@ def _said(done: Sum) -> list[Any]:
     opened = open_seeds(done.manifest, cohort.epoch, done.setup, certificate, answers)
     transcript = Transcript(done.manifest, cohort.epoch, done.setup, certificate, bytes(32), bytes(32), bytes(32))
     epoch = [cohort.roster, cohort.begun, cohort.dealt, confirmations, done.states, done.setup]
-    return [epoch, certificate, answers, opened, transcript, [_Sealed.from_bytes(data) for data in sealed_envelopes()]]
+    return [epoch, certificate, answers, opened, transcript, [_Sealed.from_bytes(data) for data in sealed_envelopes(done)]]
 
 
 def _reached(value: Any) -> Iterator[Message]:
