@@ -24,6 +24,7 @@ PositiveInt = Annotated[int, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Texts = Annotated[tuple[str, ...], Field(strict=False)]  # TOML and JSON have arrays, no tuples; the texts themselves stay strict
 
@@ -148,7 +149,7 @@ class Evaluation(_Table):
 class Requirements(_Table):
     """What must hold before a model version is released."""
 
-    metric_above_base: float | None = Field(0.0, description="improvement over the base that a release needs")
+    metric_above_base: FiniteFloat | None = Field(0.0, description="improvement over the base that a release needs")
 
 
 class Release(_Table):
@@ -271,13 +272,20 @@ def parse_plan(content: dict[str, Any], where: str) -> Plan:
 def plan_from_canonical(data: bytes) -> Plan:
     """Reads a plan as the coordinator sent it; only canonical bytes are accepted, so that hash and meaning agree."""
     try:
-        content = json.loads(data)
-    except ValueError:
+        content = json.loads(data.decode())
+    except (ValueError, RecursionError):
         raise PlanError("the plan that was received is not JSON; ask the operator to submit it again") from None
     plan = parse_plan(content, "the plan that was received") if isinstance(content, dict) else None
-    if plan is None or plan.canonical() != data:
+    if plan is None or not _is_canonical(plan, data):
         raise PlanError("the plan that was received is not in canonical form; both sides must run the same version")
     return plan
+
+
+def _is_canonical(plan: Plan, data: bytes) -> bool:
+    try:
+        return plan.canonical() == data
+    except UnicodeEncodeError:  # half a surrogate pair, which JSON can write and UTF-8 cannot
+        return False
 
 
 def load_plan(path: Path) -> Plan:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,11 +62,11 @@ def load_state(path: Path) -> State:
     """
     try:
         with safe_open(path, framework="numpy") as file:
-            header = json.loads(file.metadata()["state"])
+            header = file.metadata()["state"].encode()
             values = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         raise StateError(f"{path}: not a readable state; restore the file, or start the run again from a new directory") from None
-    return state_from_arrays(json.dumps(header).encode(), values)
+    return state_from_arrays(header, values)
 
 
 def state_to_bytes(state: State) -> bytes:
@@ -90,7 +90,7 @@ def state_from_arrays(header: bytes, arrays: Mapping[str, NDArray[np.float32]]) 
     """Puts a state together again.
 
     Raises:
-        StateError: header or arrays are not those of a state.
+        StateError: header or arrays are not those of a state, or the header is not as `state_header` writes it.
     """
     try:
         fields = json.loads(header)
@@ -98,10 +98,19 @@ def state_from_arrays(header: bytes, arrays: Mapping[str, NDArray[np.float32]]) 
         groups: dict[str, dict[str, NDArray[np.float32]]] = {"tensors": {}, "momentum": {}}
         for name, values in arrays.items():
             group, _, rest = name.partition("/")
-            groups[group][rest] = np.asarray(values, np.float32)
-        return State(str(fields["base_sha256"]), int(fields["round"]), groups["tensors"], experts, groups["momentum"])
-    except (ValueError, KeyError, TypeError):
-        raise StateError("the state that was received is not in the expected form; both sides must run the same version") from None
+            groups[group][rest] = _reals(values)
+        state = State(str(fields["base_sha256"]), int(fields["round"]), groups["tensors"], experts, groups["momentum"])
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        state = None
+    if state is None or _header(state) != header:
+        raise StateError("the state that was received is not in the expected form; both sides must run the same version")
+    return state
+
+
+def _reals(values: NDArray[Any]) -> NDArray[np.float32]:
+    if values.dtype != np.float32:
+        raise TypeError(values.dtype)
+    return values
 
 
 def _header(state: State) -> bytes:

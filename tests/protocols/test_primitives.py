@@ -15,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocols.codec import Message, SignedMessage
-from protocols.errors import ConsortiumError, MalformedMessage, RosterError, SignatureError
+from protocols.errors import ConsortiumError, MalformedMessage, ProtocolError, RosterError, SignatureError
 from protocols.identity import Envelope, Identity, open_envelope, seal_envelope
 from protocols.keys import Purpose, derive_key
 from protocols.masking import TILE, add_masks
 from protocols.pack import PackError, pack, unpack
 from protocols.roster import Roster, RosterEntry
-from protocols.shamir import combine_shares, split_secret
+from protocols.shamir import PRIME, combine_shares, split_secret
 
 
 def test_derived_keys_differ_by_purpose_and_by_how_context_is_cut() -> None:
@@ -167,3 +167,10 @@ def test_a_key_file_is_private_and_never_overwritten(tmp_path: Path) -> None:
     path.chmod(0o644)
     with pytest.raises(ConsortiumError, match="chmod 600"):
         Identity.load("ada", path)
+
+
+def test_a_share_is_one_number_below_the_prime() -> None:
+    shares = dict(enumerate(split_secret(b"\7" * 32, 2, 3, os.urandom), 1))
+    for share in (PRIME.to_bytes(33, "big"), shares[1][1:], b"\0" + shares[1], b"\xff" * 33):
+        with pytest.raises(ProtocolError, match="no number below the prime"):
+            combine_shares(shares | {1: share})
