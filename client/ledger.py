@@ -37,6 +37,9 @@ CREATE TABLE IF NOT EXISTS sums (run TEXT, round INTEGER, sum TEXT, transcript B
 """
 
 
+TRAINING = "training"  # beside the names of sums: what an institution trained in a round, before any of it is a vector
+
+
 class LedgerError(ConsortiumError):
     """The ledger is damaged, or not the one that this institution used last."""
 
@@ -244,7 +247,7 @@ class Ledger:
     # Vectors and states: files, named by their rows.
 
     def keep_vector(self, run: str, round_number: int, kind: str, state_hash: bytes, vector: bytes) -> None:
-        """The final vector of a sum, uint32 little-endian; a sum that is asked again sends this one."""
+        """The final vector of a sum, uint32 little-endian, or a round's training; a sum that is asked again sends this one."""
         row = (run, round_number, kind, state_hash, hashlib.sha256(vector).digest())
         with self.transaction():
             write_file(self._vector_path(run, round_number, kind), vector, mode=0o600)
@@ -277,12 +280,16 @@ class Ledger:
         return self.home / "states" / run / f"{state_hash.hex()}.safetensors"
 
     def finish_sum(self, finished: FinishedSum) -> None:
-        """Records a sum and erases what only it, and those before it, needed: vectors, arrays of answers; all in one transaction."""
+        """Records a sum and erases what only it, and those before it, needed: vectors, arrays of answers; all in one transaction.
+
+        The training of a round outlives its pre-round, because the update is made of it.
+        """
         with self.transaction():
             self._erasing = True
             fields = (finished.run, finished.round, finished.sum, finished.transcript, finished.state_hash, finished.institutions)
             self._write("INSERT OR REPLACE INTO sums VALUES (?, ?, ?, ?, ?, ?, ?)", *fields, self._now())
-            self._write("DELETE FROM vectors WHERE run = ?", finished.run)
+            training = finished.round if finished.sum == "parts" else -1
+            self._write("DELETE FROM vectors WHERE run = ? AND NOT (sum = ? AND round = ?)", finished.run, TRAINING, training)
             prefix = f"{finished.run}/{finished.round}/{finished.sum}/"
             self._write("UPDATE replies SET arrays = x'' WHERE substr(key, 1, length(?)) = ?", prefix, prefix)
 
@@ -292,7 +299,7 @@ class Ledger:
         return [FinishedSum(*row) for row in self._database.execute(query, (run, run))]
 
     def _vector_path(self, run: str, round_number: int, kind: str) -> Path:
-        return self.home / "vectors" / run / f"{round_number}-{kind}.u32"
+        return self.home / "vectors" / run / f"{round_number}-{kind}.{'safetensors' if kind == TRAINING else 'u32'}"
 
     def _write(self, statement: str, *values: object) -> None:
         with self.transaction():

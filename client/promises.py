@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from client.node import Node
+from protocols.errors import Contradiction, PartsError
+from protocols.parts import check_update_set
 from protocols.secagg import SumManifest, SurvivorProposal
+from protocols.state import State, inputs_hash
 
 
 def promise_slot(node: Node, manifest: SumManifest) -> None:
@@ -24,22 +27,32 @@ def own_root(node: Node, manifest: SumManifest) -> bytes | None:
     return node.ledger.claimed(f"root/{manifest.hash.hex()}")
 
 
-def promise_set(node: Node, manifest: SumManifest, proposal: SurvivorProposal, inputs: bytes) -> None:
+def promise_set(node: Node, manifest: SumManifest, proposal: SurvivorProposal, state: State) -> None:
     """Opening binds as signing does: a member that was never asked to sign must not open two sets either.
 
     Args:
-        inputs: `protocols.state.inputs_hash` of the state that the sum starts from.
+        state: what the sum starts from; it holds the set of the round's pre-round.
 
     Raises:
         Contradiction: another set was signed for this slot, this sum, or these inputs and kind of sum, in any attempt or run;
-            or an earlier set of the epoch left a member out.
+            or an earlier set of the epoch left a member out, or the pre-round of this update did, in whatever epoch it was.
     """
+    _check_pre_round(manifest, proposal, state)
     ledger, members, signed = node.ledger, _members(proposal), f"{node.name} has already signed another set for this"
     with ledger.transaction():
         ledger.claim(f"set/{manifest.hash.hex()}", proposal.to_bytes(), f"{signed} slot")
         ledger.claim(_sum_claim(manifest), members, f"{signed} sum")
-        ledger.claim(f"set/{inputs.hex()}/{manifest.sum}", members, f"{signed} state and kind of sum")
+        ledger.claim(f"set/{inputs_hash(state).hex()}/{manifest.sum}", members, f"{signed} state and kind of sum")
         ledger.narrow_survivors(manifest.epoch_hash, proposal.members)
+
+
+def _check_pre_round(manifest: SumManifest, proposal: SurvivorProposal, state: State) -> None:
+    if manifest.sum != "update":
+        return
+    try:
+        check_update_set(state.pre_round, proposal.members)
+    except PartsError as error:
+        raise Contradiction(str(error)) from None
 
 
 def is_promised_set(node: Node, manifest: SumManifest, proposal: SurvivorProposal) -> bool:

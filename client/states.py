@@ -17,7 +17,7 @@ from protocols.pack import unpack
 from protocols.policy import check_update
 from protocols.schedule import PlannedSum, planned_sums
 from protocols.state import State, save_state, state_from_arrays, state_hash
-from protocols.transcript import Transcript, confirmation, verify_confirmations
+from protocols.transcript import Transcript, confirmation, survivors_of, verify_confirmations
 
 
 def hello(node: Node, request: Request) -> Result:
@@ -59,7 +59,8 @@ def _applied(node: Node, session: Session, planned: PlannedSum, transcript: Tran
     check_manifest(session, transcript.manifest, lanes)
     if total is None or total.dtype != np.uint32 or hashlib.sha256(total.tobytes()).digest() != transcript.total:
         raise Refusal("the total is not the one that the transcript names")
-    after, _ = session.terms.apply(session.state, planned, decode(total, lanes, len(node.roster.entries)))
+    survivors = survivors_of(transcript.epoch, transcript.certificate)
+    after, _ = session.terms.apply(session.state, planned, decode(total, lanes, len(node.roster.entries)), survivors)
     if state_hash(after) != transcript.after:
         raise Refusal(f"the total of round {planned.round} does not lead to the announced state; the coordinator must show its transcript")
     if planned.kind == "update":

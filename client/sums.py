@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +13,12 @@ from client.contribution import contribute
 from client.manifests import check_manifest, check_subject
 from client.node import Node, Request, Result, Session, next_sum, open_session
 from client.promises import own_root, promise_root, promise_set, promise_slot
+from client.trainings import train_once
 from protocols.encoding import LaneLayout, encode
 from protocols.epoch import EpochCertificate, EpochManifest, EpochState, verify_epoch
 from protocols.errors import Refusal
 from protocols.schedule import PlannedSum
 from protocols.secagg import SumManifest, SurvivorCertificate, SurvivorProposal, mask_input, sign_survivors, unmask
-from protocols.state import inputs_hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ def sign_set(node: Node, request: Request) -> Result:
     if root is None:
         raise Refusal(f"{node.name} sent nothing for this manifest")
     signature = sign_survivors(asked.epoch, asked.manifest, proposal, root, node.identity)
-    promise_set(node, asked.manifest, proposal, inputs_hash(asked.session.state))
+    promise_set(node, asked.manifest, proposal, asked.session.state)
     return Result({"signature": signature})
 
 
@@ -58,7 +59,7 @@ def open_set(node: Node, request: Request) -> Result:
     answer = unmask(asked.epoch, asked.manifest, certificate, node.roster, node.identity)
     if certificate.proposal.roots[node.name] != own_root(node, asked.manifest):
         raise Refusal(f"{node.name} is not in the certified set with what it sent")
-    promise_set(node, asked.manifest, certificate.proposal, inputs_hash(asked.session.state))
+    promise_set(node, asked.manifest, certificate.proposal, asked.session.state)
     return Result({"answer": answer.to_bytes()})
 
 
@@ -92,7 +93,8 @@ def _vector(node: Node, request: Request, asked: _Asked) -> NDArray[np.uint32]:
     session, planned = asked.session, asked.planned
     stored = node.ledger.vector(request.run, planned.round, planned.kind, session.state_hash)
     if stored is None:
-        values = contribute(session.work, session.terms, session.state, planned)
+        train = partial(train_once, node, request.run, session, planned)
+        values = contribute(session.work, session.terms, session.state, planned, train)
         vector = encode(values, asked.lanes, len(node.roster.entries), _rounding(node, planned))
         stored = vector.astype("<u4").tobytes()
         node.ledger.keep_vector(request.run, planned.round, planned.kind, session.state_hash, stored)

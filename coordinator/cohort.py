@@ -63,15 +63,17 @@ class Cohort:
     store: RunStore
     on_event: Callable[[Event], None]
 
-    def begin_epoch(self, state: State, only: tuple[str, ...]) -> Epoch:
+    def begin_epoch(self, state: State, only: tuple[str, ...], allowed: Collection[str] | None = None) -> Epoch:
         """A certified epoch of all institutions that answer, or of exactly `only` when a set was already proposed for the sum.
+
+        Where `allowed` says whose inputs the sum may have, nobody else is in: a member that cannot send would raise the threshold.
 
         Whoever does not finish the setup is left out, and it starts again with new keys.
 
         Raises:
             JobError: too few institutions are left.
         """
-        members = self._present(state, only)
+        members = self._present(state, only, allowed)
         while True:
             self._check_size(members, only)
             epoch, members = self._set_up(members)
@@ -79,9 +81,10 @@ class Cohort:
                 self.on_event(EpochCertified(epoch.manifest.epoch, epoch.members, epoch.manifest.threshold, epoch.manifest.colluding))
                 return epoch
 
-    def _present(self, state: State, only: tuple[str, ...]) -> tuple[str, ...]:
+    def _present(self, state: State, only: tuple[str, ...], allowed: Collection[str] | None) -> tuple[str, ...]:
         greetings = self.link.greet(pack({"plan": self.terms.plan.canonical()}))
-        wanted = {name: reply.parts for name, reply in greetings.items() if not only or name in only}
+        left = {name: reply.parts for name, reply in greetings.items() if allowed is None or name in allowed}
+        wanted = {name: parts for name, parts in left.items() if not only or name in only}
         places = {name: (parts.get("state", b""), parts.get("transcript", b"")) for name, parts in wanted.items()}
         return tuple(sorted(bring_up_to_date(self.link, self.store, state, places, (state_hash(state), bytes(32)))))
 

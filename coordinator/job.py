@@ -236,7 +236,8 @@ def _record_round(job: _Job, planned: tuple[PlannedSum, ...]) -> None:
 
 def _round_row(number: int, journal: Journal, state: State) -> Round:
     parts = tuple(Contribution(name, p.bytes_up, p.bytes_down, p.missing_from) for name, p in sorted(journal.parts.items()))
-    figures, experts = journal.figures, state.experts if number == 0 else None
+    kept = state.pre_round.kept if state.pre_round is not None else None
+    figures, experts = journal.figures, state.experts if number == 0 else kept
     return Round(
         number, journal.state_sha256, journal.transcripts, parts, journal.seconds, figures.get("loss"), figures.get("metric"), experts
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ from coordinator.store import Published, RunStore
 from protocols.encoding import LaneLayout, decode
 from protocols.errors import ProtocolError
 from protocols.pack import pack
+from protocols.parts import allowed_members
 from protocols.schedule import PlannedSum
 from protocols.secagg import (
     Accumulator,
@@ -35,7 +36,7 @@ from protocols.secagg import (
     remove_masks,
 )
 from protocols.state import State, state_hash
-from protocols.transcript import Transcript
+from protocols.transcript import Transcript, survivors_of
 from protocols.update import Figures, Terms
 
 
@@ -120,11 +121,11 @@ class RoundEngine:
         journal = self._store.journal
         journal = self._store.update(attempt=journal.attempt + 1)
         if self._epoch is None or self._epoch.used_up or (journal.survivors and journal.survivors != self._epoch.members):
-            self._epoch = self._cohort.begin_epoch(state, journal.survivors)
+            self._epoch = self._cohort.begin_epoch(state, journal.survivors, allowed_members(planned, state))
         lanes = self._terms.lanes(state, planned)
         manifest = self._manifest(planned, state, self._epoch, lanes)
         one = _Sum(Subject(planned.round, planned.kind, journal.attempt, manifest.hash), self._epoch, manifest, lanes)
-        accumulator = self._collect(one, planned)
+        accumulator = self._collect(one, planned, allowed_members(planned, state))
         certificate = self._certificate(one, accumulator)
         opened = self._open(one, certificate)
         return self._applied(one, planned, state, certificate, opened, remove_masks(accumulator, opened))
@@ -147,7 +148,7 @@ class RoundEngine:
             chain_length=head.length,
         )
 
-    def _collect(self, one: _Sum, planned: PlannedSum) -> Accumulator:
+    def _collect(self, one: _Sum, planned: PlannedSum, allowed: Collection[str] | None) -> Accumulator:
         """Adds masked inputs as they arrive: one accumulator and one input in memory, however many institutions there are."""
         accumulator = Accumulator(one.manifest, self.link.roster)
         message_type = "evaluate.sum" if planned.kind == "evaluate" else "train.sum"
@@ -155,7 +156,8 @@ class RoundEngine:
         def add(reply: Reply) -> None:
             accumulator.add(MaskedInput(reply.institution, reply.array("masked"), reply.part("root"), reply.part("signature")))
 
-        self.link.collect(one.subject, message_type, dict.fromkeys(one.epoch.members, pack(one.parts)), add)
+        asked = [name for name in one.epoch.members if allowed is None or name in allowed]
+        self.link.collect(one.subject, message_type, dict.fromkeys(asked, pack(one.parts)), add)
         self._report(one.subject, message_type, set(accumulator.roots))
         self._enough(one, len(accumulator.roots), message_type)
         return accumulator
@@ -201,7 +203,7 @@ class RoundEngine:
         total: NDArray[np.uint32],
     ) -> FinishedSum:
         values = decode(total, one.lanes, len(self.link.roster.entries))
-        after, figures = self._terms.apply(state, planned, values)
+        after, figures = self._terms.apply(state, planned, values, survivors_of(one.epoch.manifest, certificate))
         digest, epoch = hashlib.sha256(total.tobytes()).digest(), one.epoch
         transcript = Transcript(one.manifest, epoch.manifest, epoch.certificate, certificate, opened.hash, digest, state_hash(after))
         members = certificate.proposal.members

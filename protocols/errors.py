@@ -63,5 +63,9 @@ class DishonestMember(ProtocolError):
         self.member = member
 
 
+class PartsError(ProtocolError):
+    """An update's set that is not within the one over which its parts were counted."""
+
+
 class EncodingError(ProtocolError):
     """A vector or layout that does not fit its lanes."""

@@ -14,6 +14,7 @@ from protocols.epoch import EpochCertificate, EpochManifest, verify_epoch
 from protocols.errors import ProtocolError, TooFewSurvivors
 from protocols.identity import open_envelope
 from protocols.pack import pack
+from protocols.parts import Survivors
 from protocols.roster import Roster
 from protocols.secagg import SumManifest, SurvivorCertificate
 from protocols.secagg.sum import verify_certificate
@@ -32,6 +33,11 @@ class Transcript(Message):
     opened: bytes  # hash of the opened seeds
     total: bytes  # SHA-256 of the total's uint32 lanes, little-endian
     after: bytes  # hash of the state that follows
+
+
+def survivors_of(epoch: EpochManifest, certificate: SurvivorCertificate) -> Survivors:
+    """Whom a total is of, and the terms of their epoch: what `Terms.apply` needs of a transcript beside the total."""
+    return Survivors(certificate.proposal.members, epoch.threshold, epoch.colluding)
 
 
 def verify_transcript(transcript: Transcript, roster: Roster) -> None:

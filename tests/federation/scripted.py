@@ -33,7 +33,7 @@ from protocols.secagg import (
 )
 from protocols.secagg.sum import _signed_set
 from protocols.state import State, state_arrays, state_hash, state_header
-from protocols.transcript import Transcript
+from protocols.transcript import Transcript, survivors_of
 from protocols.update import Terms
 from protocols.wire import Parcel
 from tests.federation.federation import Federation
@@ -188,7 +188,7 @@ class Script:
         """The transcript of any total."""
         planned = self.planned(manifest.round, manifest.sum)
         values = decode(total, self.terms.lanes(self.state, planned), len(self.federation.names))
-        after, _ = self.terms.apply(self.state, planned, values)
+        after, _ = self.terms.apply(self.state, planned, values, survivors_of(epoch.manifest, certificate))
         digest = hashlib.sha256(total.tobytes()).digest()
         transcript = Transcript(manifest, epoch.manifest, epoch.certificate, certificate, bytes(32), digest, state_hash(after))
         return Outcome(transcript, total, after)
