@@ -28,7 +28,7 @@ def hello(node: Node, request: Request) -> Result:
 
 
 def follow_transcript(node: Node, request: Request) -> Result:
-    """Applies the next sum's total by itself and keeps the outcome only if it is the announced one."""
+    """Applies the next sum's total, and a proposal that holds, by itself and keeps the outcome only if it is the announced one."""
     session = open_session(node, request.run)
     transcript = checked_transcript(node, session, request)
     if session.transcript != transcript.hash:
@@ -61,10 +61,11 @@ def _applied(node: Node, session: Session, planned: PlannedSum, transcript: Tran
         raise Refusal("the total is not the one that the transcript names")
     survivors = survivors_of(transcript.epoch, transcript.certificate)
     after, _ = session.terms.apply(session.state, planned, decode(total, lanes, len(node.roster.entries)), survivors)
-    if state_hash(after) != transcript.after:
-        raise Refusal(f"the total of round {planned.round} does not lead to the announced state; the coordinator must show its transcript")
     if planned.kind == "update":
         check_update(node.policy, session.state, after)
+    after = session.terms.adopt(after, planned, {name: values for name, values in request.arrays.items() if name != "total"})
+    if state_hash(after) != transcript.after:
+        raise Refusal(f"the total of round {planned.round} does not lead to the announced state; the coordinator must show its transcript")
     return after
 
 

@@ -181,7 +181,7 @@ def _advance(job: _Job, planned: PlannedSum) -> None:
 
 def _journal(job: _Job, finished: FinishedSum, seconds: float) -> None:
     """The sum's outcome: files of its state and transcript first, then one replacement of the journal."""
-    job.store.keep_published(finished.transcript, finished.total)
+    job.store.keep_published(finished.transcript, finished.total, finished.proposal)
     digest, journal, kind = job.store.keep_state(finished.state), job.store.journal, finished.planned.kind
     figures, transcript = finished.figures, finished.transcript.hash.hex()
     known = {name: value for name, value in (("loss", figures.loss), ("metric", figures.metric)) if value is not None}

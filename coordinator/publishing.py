@@ -20,10 +20,10 @@ def subject_of(transcript: Transcript) -> Subject:
 
 
 def publish(link: Link, store: RunStore, published: Published, names: Collection[str]) -> set[str]:
-    """Sends a sum's transcript and total; keeps the signed answers of those who came to its state, and returns their names."""
+    """Sends a sum's transcript, total and proposal; keeps the signed answers of those who came to its state, and returns their names."""
     transcript = published.transcript
     payload = pack({"transcript": transcript.to_bytes()})
-    replies = link.ask(subject_of(transcript), CONFIRMING, dict.fromkeys(names, payload), {"total": published.total})
+    replies = link.ask(subject_of(transcript), CONFIRMING, dict.fromkeys(names, payload), {"total": published.total, **published.proposal})
     confirmations = {reply.institution: reply.envelope for reply in replies if _confirms(link, reply, CONFIRMING, transcript)}
     store.keep_confirmations(transcript, confirmations)
     return set(confirmations)

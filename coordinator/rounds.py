@@ -16,6 +16,7 @@ from coordinator.link import Link, Reply, Subject
 from coordinator.publishing import publish, subject_of
 from coordinator.registry.records import ChainHead
 from coordinator.store import Published, RunStore
+from protocols.aggregation.rebalance import Proposal
 from protocols.encoding import LaneLayout, decode
 from protocols.errors import ProtocolError
 from protocols.pack import pack
@@ -54,6 +55,7 @@ class FinishedSum:
     survivors: tuple[str, ...]
     transcript: Transcript
     total: NDArray[np.uint32]
+    proposal: Proposal  # what the coordinator made of the applied total; empty after most sums
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ class RoundEngine:
         """Tells every member of the epoch the total; each applies it by itself and must reach the announced state."""
         if self._epoch is None:
             return
-        subject, published = subject_of(finished.transcript), Published(finished.transcript, finished.total)
+        subject, published = subject_of(finished.transcript), Published(finished.transcript, finished.total, finished.proposal)
         agreed = publish(self.link, self._store, published, self._epoch.manifest.members)
         self._report(subject, "query.transcript", agreed)
         dropped = set(self._epoch.manifest.members) - set(self._epoch.members) or set(self._epoch.members) - agreed
@@ -204,11 +206,13 @@ class RoundEngine:
     ) -> FinishedSum:
         values = decode(total, one.lanes, len(self.link.roster.entries))
         after, figures = self._terms.apply(state, planned, values, survivors_of(one.epoch.manifest, certificate))
+        proposal = self._terms.propose(after, planned)
+        after = self._terms.adopt(after, planned, proposal)
         digest, epoch = hashlib.sha256(total.tobytes()).digest(), one.epoch
         transcript = Transcript(one.manifest, epoch.manifest, epoch.certificate, certificate, opened.hash, digest, state_hash(after))
         members = certificate.proposal.members
         self._on_event(SumFinished(planned.round, planned.kind, members))
-        return FinishedSum(planned, after, figures, members, transcript, total)
+        return FinishedSum(planned, after, figures, members, transcript, total, proposal)
 
     def _enough(self, one: _Sum, count: int, stage: str, needed: int | None = None) -> None:
         needed = needed or max(one.epoch.manifest.threshold, self._terms.plan.participation.quorum)

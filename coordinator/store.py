@@ -11,8 +11,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
 from coordinator.errors import JobError
+from protocols.aggregation.rebalance import Proposal
 from protocols.errors import ConsortiumError
 from protocols.files import write_file
 from protocols.pack import pack, unpack
@@ -48,10 +51,11 @@ class Journal:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The last finished sum: its transcript and total, and the signed answers of institutions that came to its state."""
+    """The last finished sum: its transcript, total and proposal, and the signed answers of institutions that came to its state."""
 
     transcript: Transcript
     total: NDArray[np.uint32]
+    proposal: Proposal = field(default_factory=dict)
     confirmations: Mapping[str, bytes] = field(default_factory=dict)
 
 
@@ -99,10 +103,11 @@ class RunStore:
     def state_path(self, digest: str) -> Path:
         return self.directory / "states" / f"{digest}.safetensors"
 
-    def keep_published(self, transcript: Transcript, total: NDArray[np.uint32]) -> None:
+    def keep_published(self, transcript: Transcript, total: NDArray[np.uint32], proposal: Proposal) -> None:
         """Writes what the next journal will name as the last sum."""
         folder = self._published(transcript.hash.hex())
         write_file(folder / "total", total.astype("<u4").tobytes())
+        write_file(folder / "proposal.safetensors", save(dict(proposal)))
         write_file(folder / "transcript", transcript.to_bytes())
 
     def keep_confirmations(self, transcript: Transcript, confirmations: Mapping[str, bytes]) -> None:
@@ -121,9 +126,9 @@ class RunStore:
         try:
             transcript = Transcript.from_bytes((folder / "transcript").read_bytes())
             total = np.frombuffer((folder / "total").read_bytes(), "<u4")
-            confirmations = folder / "confirmations"
-            return Published(transcript, total, unpack(confirmations.read_bytes()) if confirmations.exists() else {})
-        except (OSError, ValueError, ConsortiumError):
+            proposal, confirmations = load((folder / "proposal.safetensors").read_bytes()), folder / "confirmations"
+            return Published(transcript, total, proposal, unpack(confirmations.read_bytes()) if confirmations.exists() else {})
+        except (OSError, ValueError, SafetensorError, ConsortiumError):
             raise JobError(f"{folder}: the last sum's files are damaged; start the plan again in a new directory") from None
 
     def drop_published(self) -> None:

@@ -13,8 +13,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.aggregation import Rule, ServerOptimizer, Tensor, Weights, rule_of
+from protocols.aggregation import Rule, ServerOptimizer, Tensor, Weights, rebalance, rule_of
 from protocols.encoding import Block, LaneLayout
+from protocols.errors import RebalanceError
 from protocols.parts import Survivors, check_update_set, is_kept, kept_parts, part_blocks, part_counts
 from protocols.plan import Plan
 from protocols.schedule import PlannedSum, learning_rate
@@ -95,6 +96,21 @@ class Terms:
             affinities = {layer: total[f"affinity.{layer}"] for layer in self.adaptation.expert_counts}
             return self._initial(select_experts(affinities, self.plan.trainable.expert_top_p)), Figures()
         return state, _metric(total)
+
+    def propose(self, state: State, planned: PlannedSum) -> rebalance.Proposal:
+        """Re-balanced LoRA factors for the state that a sum led to; empty where none are due. Not the same bits on every machine."""
+        return rebalance.propose(state, self.adaptation.layout(state.experts)) if rebalance.is_due(self.plan.aggregation, planned) else {}
+
+    def adopt(self, state: State, planned: PlannedSum, proposed: rebalance.Proposal) -> State:
+        """The state with a proposal in it; an empty one changes nothing.
+
+        Raises:
+            RebalanceError: none is due after this sum, or it does not hold.
+        """
+        if proposed and not rebalance.is_due(self.plan.aggregation, planned):
+            raise RebalanceError(f"the plan re-balances nothing after the {planned.kind} sum of round {planned.round}")
+        rebalance.check(state, proposed, self.adaptation.layout(state.experts))
+        return rebalance.adopted(state, proposed) if proposed else state
 
     def token_cap(self) -> int:
         """Tokens that give an institution, or an expert within it, the full weight of 1."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from client.answering import answer
 from coordinator.link import Subject
 from coordinator.publishing import subject_of
+from protocols.aggregation.rebalance import Proposal
 from protocols.encoding import decode
 from protocols.epoch import SUITE, EpochCertificate, EpochManifest, KeysMessage, SharesMessage, certify_epoch, threshold
 from protocols.epoch.checks import certified
@@ -56,6 +57,7 @@ class Outcome:
     transcript: Transcript
     total: NDArray[np.uint32]
     after: State
+    proposal: Proposal = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -206,8 +208,8 @@ class Script:
 
     def publish(self, name: str, outcome: Outcome, **changes: Any) -> Answer:
         """Shows an institution a transcript, under a subject that may be altered."""
-        subject = replace(subject_of(outcome.transcript), **changes)
-        return self.ask(name, subject, "query.transcript", {"transcript": outcome.transcript.to_bytes()}, {"total": outcome.total})
+        subject, arrays = replace(subject_of(outcome.transcript), **changes), {"total": outcome.total, **outcome.proposal}
+        return self.ask(name, subject, "query.transcript", {"transcript": outcome.transcript.to_bytes()}, arrays)
 
     def follow(self, outcome: Outcome, names: Sequence[str]) -> dict[str, bytes]:
         """The sum is over for these institutions and the script; returns their signed answers."""
