@@ -73,7 +73,7 @@ class Cohort:
         Raises:
             JobError: too few institutions are left.
         """
-        members = self._present(state, only, allowed)
+        members = self.present(state, only, allowed)
         while True:
             self._check_size(members, only)
             epoch, members = self._set_up(members)
@@ -81,7 +81,8 @@ class Cohort:
                 self.on_event(EpochCertified(epoch.manifest.epoch, epoch.members, epoch.manifest.threshold, epoch.manifest.colluding))
                 return epoch
 
-    def _present(self, state: State, only: tuple[str, ...], allowed: Collection[str] | None) -> tuple[str, ...]:
+    def present(self, state: State, only: tuple[str, ...] = (), allowed: Collection[str] | None = None) -> tuple[str, ...]:
+        """Who answers and is at the run's state, of `only` and of those that are `allowed`."""
         greetings = self.link.greet(pack({"plan": self.terms.plan.canonical()}))
         left = {name: reply.parts for name, reply in greetings.items() if allowed is None or name in allowed}
         wanted = {name: parts for name, parts in left.items() if not only or name in only}

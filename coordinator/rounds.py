@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from coordinator.abandoning import Abandoning, Record, differs_enough
 from coordinator.cohort import Cohort, Epoch
 from coordinator.errors import JobError
 from coordinator.events import Event, StageFinished, SumFinished
@@ -81,6 +82,7 @@ class RoundEngine:
         link: Link,
         store: RunStore,
         chain_head: Callable[[], ChainHead],
+        record: Record,
         on_event: Callable[[Event], None],
     ) -> None:
         self.link = link
@@ -89,14 +91,23 @@ class RoundEngine:
         self._chain_head = chain_head
         self._on_event = on_event
         self._cohort = Cohort(terms, link, store, on_event)
+        self._abandoning = Abandoning(self._cohort, store, record, on_event)
         self._epoch: Epoch | None = None
 
     def run_sum(self, planned: PlannedSum, state: State) -> FinishedSum:
-        """Attempts a sum until it is opened.
+        """Attempts a sum until it is opened; a set that cannot be is given up if the institutions present differ from it in enough.
 
         Raises:
             JobError: every attempt failed; the sentence names the institutions that were missing last.
         """
+        while True:
+            try:
+                return self._attempts(planned, state)
+            except JobError:
+                if not self._abandoning.give_up(planned, state):
+                    raise
+
+    def _attempts(self, planned: PlannedSum, state: State) -> FinishedSum:
         attempts = 1 + self._terms.plan.participation.retries
         for left in reversed(range(attempts)):
             try:
@@ -170,6 +181,8 @@ class RoundEngine:
         if frozen and frozen != proposal.members:
             lost = ", ".join(sorted(set(frozen) - set(proposal.members)))
             raise AttemptFailed(f"{lost} sent nothing this time, and this sum is opened over the set that was proposed first or not at all")
+        if not differs_enough(proposal.members, self._store.journal.abandoned, self._terms.plan.secure_aggregation.colluding):
+            raise AttemptFailed("the institutions that sent their input differ too little from a set that was given up before")
         self._store.update(survivors=proposal.members)
         payload = pack(one.parts | {"proposal": proposal.to_bytes()})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,13 +10,18 @@ from pathlib import Path
 import pytest
 
 from client.promises import promise_set
+from coordinator.errors import JobError
+from coordinator.events import SetAbandoned, StageFinished, SumFinished
+from coordinator.verify import verify_registry
 from protocols.errors import Contradiction
+from protocols.policy import Policy
 from protocols.secagg import SumManifest, SurvivorProposal, propose_survivors
 from protocols.state import PreRound
 from tests.federation.federation import Federation, make_plan
 from tests.federation.scripted import Answer, Epoch, Script
 
 SEVEN = ("ada", "bea", "cyd", "dov", "eve", "flo", "gus")  # with one colluding, five open a sum, and three are enough to differ in
+DENSE = {"lora_rank": 2, "targets": ["lm_head"], "experts": "none"}
 FIRST = SEVEN[:5]
 FAR = ("ada", "bea", "cyd", "flo", "gus")  # four differ
 NEAR = ("ada", "bea", "cyd", "dov", "gus")  # two differ, from both
@@ -23,7 +29,7 @@ NEAR = ("ada", "bea", "cyd", "dov", "gus")  # two differ, from both
 
 @pytest.fixture
 def script(tmp_path: Path) -> Iterator[Script]:
-    federation = Federation(tmp_path, make_plan(trainable={"lora_rank": 2, "targets": ["lm_head"], "experts": "none"}), SEVEN)
+    federation = Federation(tmp_path, make_plan(trainable=DENSE), SEVEN)
     yield Script(federation)
     federation.close()
 
@@ -75,6 +81,39 @@ def test_transcript_of_any_signed_set_is_followed_and_of_no_other(script: Script
     outcome = script.sum(script.set_up(SEVEN), 0, "evaluate", 0, FAR)
     assert "another set than ada signed" in script.publish("ada", near).refusal
     assert script.publish("ada", outcome).refusal == ""
+
+
+def abandoning(tmp_path: Path, allow: bool) -> Federation:
+    """Two are missing at first; when the set of the others is proposed, two of these leave for ever and the first two are back."""
+    terms = {"retries": 1, "quorum": 3, "deadline": "5s"}
+    federation = Federation(tmp_path, make_plan(rounds=1, trainable=DENSE, participation=terms), SEVEN)
+    policy = Policy(allow_differencing=allow)
+    federation.nodes = {name: replace(node, policy=policy) for name, node in federation.nodes.items()}
+
+    def fails(name: str, kind: str) -> bool:
+        begun = any(event.stage == "evaluate.sum" for event in federation.of(StageFinished))
+        return name in ("dov", "eve") if begun else name in ("flo", "gus") and kind == "evaluate.sum"
+
+    federation.fails = fails
+    return federation
+
+
+def test_set_that_cannot_be_opened_is_given_up_where_institutions_allow_it(tmp_path: Path) -> None:
+    federation = abandoning(tmp_path, allow=True)
+    result = federation.run()
+    (given_up,) = [event for event in federation.registry.events(result.run) if event.kind == "set-abandoned"]
+    assert json.loads(given_up.body) == {"round": 0, "sum": "evaluate", "set": list(FIRST)}
+    assert federation.of(SumFinished)[0].institutions == FAR and federation.of(SetAbandoned)[0].institutions == FIRST
+    assert verify_registry(federation.registry, tmp_path, result.run).ok
+    federation.close()
+
+
+def test_run_ends_where_institutions_do_not_allow_another_set(tmp_path: Path) -> None:
+    federation = abandoning(tmp_path, allow=False)
+    with pytest.raises(JobError, match="already signed another set for this sum"):
+        federation.run()
+    assert not federation.of(SumFinished)
+    federation.close()
 
 
 def test_update_with_a_pre_round_has_one_set_whatever_the_policy_says(script: Script) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from client.work import LocalUpdate
 from coordinator.events import RoundFinished, StageFinished, SumFinished
+from protocols.encoding import decode
 from protocols.secagg import SurvivorProposal, propose_survivors
 from protocols.state import State, state_hash
 from tests.federation.federation import NAMES, Crash, Federation, FormulaWork, make_plan
@@ -103,9 +104,6 @@ def test_killed_federation_does_not_train_a_round_twice(tmp_path: Path, kind: st
     second.close()
 
 
-# A coordinator that does what it should not.
-
-
 @pytest.fixture
 def script(tmp_path: Path) -> Iterator[Script]:
     federation = federation_of(tmp_path, rounds=1)
@@ -113,6 +111,22 @@ def script(tmp_path: Path) -> Iterator[Script]:
     made.follow(made.sum(made.set_up(FIVE), 0, "evaluate", 0), FIVE)
     yield made
     federation.close()
+
+
+def test_lanes_of_parts_that_are_not_kept_are_zero_before_they_are_masked(script: Script) -> None:
+    epoch = script.set_up(FIVE)
+    counted = script.sum(epoch, 1, "parts", 0)
+    assert set(counted.total.tolist()) == {5, 4, 3, 1}
+    script.follow(counted, FIVE)
+    lanes = script.terms.lanes(script.state, script.planned(1, "update"))
+    values = decode(script.sum(epoch, 1, "update", 1).total, lanes, len(FIVE))
+    layout = {f"delta.{tensor.name}": tensor.expert for tensor in script.federation.adaptation.layout(script.state.experts)}
+    experts = {part[1]: values[name] for name, part in layout.items() if part is not None and name in values}
+    assert {expert for expert, lane in experts.items() if lane.any()} == {0, 1}
+    assert all(list(values[f"expert_weights.{layer}"] > 0) == [True, True, False, False] for layer in script.state.experts)
+
+
+# A coordinator that does what it should not.
 
 
 def test_contributors_may_not_be_left_out_between_the_sums(script: Script) -> None:
