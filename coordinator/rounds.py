@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -138,7 +138,7 @@ class RoundEngine:
         lanes = self._terms.lanes(state, planned)
         manifest = self._manifest(planned, state, self._epoch, lanes)
         one = _Sum(Subject(planned.round, planned.kind, journal.attempt, manifest.hash), self._epoch, manifest, lanes)
-        accumulator = self._collect(one, planned, allowed_members(planned, state))
+        accumulator = self._collect(one, planned)
         certificate = self._certificate(one, accumulator)
         opened = self._open(one, certificate)
         return self._applied(one, planned, state, certificate, opened, remove_masks(accumulator, opened))
@@ -161,7 +161,7 @@ class RoundEngine:
             chain_length=head.length,
         )
 
-    def _collect(self, one: _Sum, planned: PlannedSum, allowed: Collection[str] | None) -> Accumulator:
+    def _collect(self, one: _Sum, planned: PlannedSum) -> Accumulator:
         """Adds masked inputs as they arrive: one accumulator and one input in memory, however many institutions there are."""
         accumulator = Accumulator(one.manifest, self.link.roster)
         message_type = "evaluate.sum" if planned.kind == "evaluate" else "train.sum"
@@ -169,8 +169,7 @@ class RoundEngine:
         def add(reply: Reply) -> None:
             accumulator.add(MaskedInput(reply.institution, reply.array("masked"), reply.part("root"), reply.part("signature")))
 
-        asked = [name for name in one.epoch.members if allowed is None or name in allowed]
-        self.link.collect(one.subject, message_type, dict.fromkeys(asked, pack(one.parts)), add)
+        self.link.collect(one.subject, message_type, dict.fromkeys(one.epoch.members, pack(one.parts)), add)
         self._report(one.subject, message_type, set(accumulator.roots))
         self._enough(one, len(accumulator.roots), message_type)
         return accumulator

@@ -83,6 +83,24 @@ def test_institution_that_missed_the_pre_round_is_not_asked_for_the_update(tmp_p
     federation.close()
 
 
+def test_those_who_return_after_the_pre_round_do_not_raise_the_threshold_of_its_update(tmp_path: Path) -> None:
+    federation = federation_of(tmp_path, rounds=1)
+    lost: list[str] = []
+
+    def fails(name: str, kind: str) -> bool:
+        done = federation.of(SumFinished)
+        if name == "cyd" and kind == "query.transcript" and len(done) == 2 and not lost:
+            lost.append(name)  # so that the update needs a new epoch
+            return True
+        return name in ("dov", "eve") and len(done) < 2
+
+    federation.fails = fails
+    federation.run()
+    sets = {event.kind: event.institutions for event in federation.of(SumFinished)}
+    assert lost and sets["parts"] == sets["update"] == NAMES[:3], "an epoch of all five would need four"
+    federation.close()
+
+
 @pytest.mark.parametrize(("kind", "stage"), [("parts", "train.sum"), ("parts", "query.unmask"), ("update", "train.sum")])
 def test_killed_federation_does_not_train_a_round_twice(tmp_path: Path, kind: str, stage: str) -> None:
     first = federation_of(tmp_path, NAMES, rounds=1)
@@ -124,6 +142,14 @@ def test_lanes_of_parts_that_are_not_kept_are_zero_before_they_are_masked(script
     experts = {part[1]: values[name] for name, part in layout.items() if part is not None and name in values}
     assert {expert for expert, lane in experts.items() if lane.any()} == {0, 1}
     assert all(list(values[f"expert_weights.{layer}"] > 0) == [True, True, False, False] for layer in script.state.experts)
+
+
+def test_total_moves_no_part_that_is_not_kept_whatever_is_in_its_lanes(script: Script) -> None:
+    script.follow(script.sum(script.set_up(FIVE), 1, "parts", 0), FIVE)
+    size = script.terms.lanes(script.state, script.planned(1, "update")).size
+    outcome = script.forge_outcome(script.forge_epoch(FIVE[1:]), 1, "update", 0, np.full(size, 1 << 20, np.uint32))
+    assert moved(script.federation, outcome.after) == {0, 1}
+    assert script.publish("ada", outcome).refusal == ""
 
 
 # A coordinator that does what it should not.
