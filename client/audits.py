@@ -15,10 +15,14 @@ SPOT_CHECKS = 8
 
 
 def challenge(node: Node, request: Request, transcript: Transcript) -> bytes:
-    """The chunks that the coordinator must show, 4 bytes each: all of a short vector, else eight of the node's own choice."""
-    drawn = node.ledger.challenge(transcript.hash)
+    """The chunks that the coordinator must show, 4 bytes each: all of a short vector, else eight of the node's own choice.
+
+    All of a pre-round too: what its total says decides which of this institution's experts are sent, so that a later look is too late.
+    """
+    drawn, chunks = node.ledger.challenge(transcript.hash), transcript.manifest.lanes.chunks
     if drawn is None:
-        drawn = Challenge(_draw(node, transcript.manifest.lanes.chunks), request.signed)
+        looks = chunks if transcript.manifest.sum == "parts" else min(chunks, SPOT_CHECKS)
+        drawn = Challenge(_draw(node, chunks, looks), request.signed)
         node.ledger.keep_challenge(transcript.hash, drawn)
     return drawn.chunks
 
@@ -75,8 +79,8 @@ def _is_wrong(transcript: Transcript, opened: OpenedSeeds, shown: ShownTotal) ->
     return False
 
 
-def _draw(node: Node, chunks: int) -> bytes:
-    drawn = set(range(chunks)) if chunks <= SPOT_CHECKS else set[int]()
-    while len(drawn) < min(chunks, SPOT_CHECKS):
+def _draw(node: Node, chunks: int, looks: int) -> bytes:
+    drawn = set(range(chunks)) if looks == chunks else set[int]()
+    while len(drawn) < looks:
         drawn.add(int.from_bytes(node.randomness(8), "little") % chunks)
     return b"".join(chunk.to_bytes(4, "little") for chunk in sorted(drawn))

@@ -18,7 +18,7 @@ from model.config import read_config
 from model.layout import Adaptation, AdapterConfig
 from model.memory import HeldBase, training_memory
 from protocols.plan import Plan, load_plan
-from protocols.schedule import planned_sums
+from protocols.schedule import has_pre_round, planned_sums
 from protocols.update import Terms
 
 FP32_BYTES = 4
@@ -80,4 +80,6 @@ def _reveals(plan: Plan) -> list[str]:
     ]
     if plan.trainable.experts.startswith("esft"):
         sentences.insert(3, "to everyone: the sum of how much each expert is used on training records")
+    if has_pre_round(plan):
+        sentences.insert(3, "to everyone: in each round, how many institutions trained each adapted expert")
     return sentences

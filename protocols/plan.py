@@ -98,9 +98,16 @@ class Aggregation(_Table):
 
     rule: Literal["alternating", "fedavg"] = Field("alternating", description="alternating shares one LoRA factor a round and is exact")
     weights: Literal["uniform", "tokens"] = Field("uniform", description="each institution counts the same, or by its target tokens")
+    rebalance_every: NonNegativeInt = Field(0, description="A-rounds of `alternating` between two re-balancings of the factors; 0: never")
     server_optimizer: Literal["none", "nesterov"] = Field("none", description="optimiser on the mean update")
     server_learning_rate: PositiveFloat = Field(1.0, description="step on the mean update")
     server_momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="momentum of the server optimiser")
+
+    @model_validator(mode="after")
+    def _rebalances_what_alternates(self) -> Self:
+        if self.rebalance_every and self.rule != "alternating":
+            raise ValueError('rebalance_every needs rule = "alternating"')
+        return self
 
 
 class Participation(_Table):

@@ -122,9 +122,17 @@ def test_institution_that_fails_before_its_upload_is_left_out(tmp_path: Path, st
     federation.close()
 
 
-@pytest.mark.parametrize("stage", ["query.survivors", "query.unmask", "query.transcript"])
+@pytest.mark.parametrize("stage", ["query.survivors", "query.unmask"])
 def test_institution_that_fails_after_its_upload_is_counted(tmp_path: Path, stage: str) -> None:
     federation = Federation(tmp_path, make_plan(), fails=lambda name, message_type: name == "bea" and message_type == stage)
+    result = federation.run()
+    assert_close(result.state, plain_run(federation, NAMES))
+    federation.close()
+
+
+def test_institution_that_misses_the_transcripts_of_updates_is_counted_in_them(tmp_path: Path) -> None:
+    federation = Federation(tmp_path, make_plan())
+    federation.fails = lambda name, kind: (name, kind) == ("bea", "query.transcript") and federation.of(SumFinished)[-1].kind == "update"
     result = federation.run()
     assert_close(result.state, plain_run(federation, NAMES))
     federation.close()
