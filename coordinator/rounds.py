@@ -14,8 +14,8 @@ from coordinator.errors import JobError
 from coordinator.events import Event, StageFinished, SumFinished
 from coordinator.link import Link, Reply, Subject
 from coordinator.publishing import publish, subject_of
-from coordinator.registry.records import ChainHead
 from coordinator.store import Published, RunStore
+from protocols.chain import ChainHead
 from protocols.encoding import LaneLayout, decode
 from protocols.errors import ProtocolError
 from protocols.pack import pack
