@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from client import heads
 from protocols.errors import ConsortiumError, Contradiction, Refusal
 from protocols.files import write_file
 
@@ -30,10 +31,10 @@ CREATE TABLE IF NOT EXISTS vectors (run TEXT, round INTEGER, sum TEXT, state_has
   PRIMARY KEY (run, round, sum)) STRICT;
 CREATE TABLE IF NOT EXISTS positions (run TEXT PRIMARY KEY, state_hash BLOB NOT NULL, transcript BLOB NOT NULL,
   finished INTEGER NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS chain (length INTEGER PRIMARY KEY, head BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS survivors (epoch_hash BLOB PRIMARY KEY, members TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS sums (run TEXT, round INTEGER, sum TEXT, transcript BLOB NOT NULL, state_hash BLOB NOT NULL,
   institutions INTEGER NOT NULL, at TEXT NOT NULL, PRIMARY KEY (run, round, sum)) STRICT;
+CREATE TABLE IF NOT EXISTS transcripts (hash BLOB PRIMARY KEY, transcript BLOB NOT NULL) STRICT;
 """
 
 
@@ -90,6 +91,7 @@ class Ledger:
         self._clock = clock
         self._depth = 0
         self._erasing = False
+        self.heads = heads.Heads(database, self._write)
         self._erase_rest()
 
     @classmethod
@@ -106,7 +108,7 @@ class Ledger:
             database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             for pragma in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON", "busy_timeout = 10000"):
                 database.execute(f"PRAGMA {pragma}")
-            database.executescript(_TABLES)
+            database.executescript(_TABLES + heads.TABLES)
         except (OSError, sqlite3.DatabaseError) as error:
             raise LedgerError(f"{path}: the ledger cannot be opened ({error}); check the disk, or restore the institution's home") from None
         return cls(home, database, _incarnation(database, home), clock)
@@ -218,17 +220,6 @@ class Ledger:
         row = self._database.execute("SELECT value FROM claims WHERE claim = ?", (claim,)).fetchone()
         return bytes(row[0]) if row else None
 
-    def follow_chain(self, length: int, head: bytes) -> None:
-        """Binds a length of the coordinator's event chain to its head.
-
-        Raises:
-            Contradiction: it is shorter than one that was bound before, or another of the same length.
-        """
-        row = self._database.execute("SELECT length, head FROM chain ORDER BY length DESC LIMIT 1").fetchone()
-        if row and (length < row[0] or (length == row[0] and head != row[1])):
-            raise Contradiction(f"an event chain of {length} events does not extend the one of {row[0]} that was shown before")
-        self._write("INSERT OR IGNORE INTO chain VALUES (?, ?)", length, head)
-
     def narrow_survivors(self, epoch_hash: bytes, members: Collection[str]) -> None:
         """Binds an epoch's later sets to lie within `members`.
 
@@ -285,6 +276,15 @@ class Ledger:
             self._write("DELETE FROM vectors WHERE run = ?", finished.run)
             prefix = f"{finished.run}/{finished.round}/{finished.sum}/"
             self._write("UPDATE replies SET arrays = x'' WHERE substr(key, 1, length(?)) = ?", prefix, prefix)
+
+    def keep_transcript(self, digest: bytes, transcript: bytes) -> None:
+        """The bytes of a transcript that a finished sum names by its hash."""
+        self._write("INSERT OR IGNORE INTO transcripts VALUES (?, ?)", digest, transcript)
+
+    def transcript(self, digest: bytes) -> bytes | None:
+        """None for a sum that was finished before transcripts were kept."""
+        row = self._database.execute("SELECT transcript FROM transcripts WHERE hash = ?", (digest,)).fetchone()
+        return bytes(row[0]) if row else None
 
     def finished_sums(self, run: str | None = None) -> list[FinishedSum]:
         """Every sum in the order in which it was finished, or those of one run."""

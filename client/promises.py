@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from client.ledger import Ledger
 from client.node import Node
+from protocols.chain import ChainHead
 from protocols.secagg import SumManifest, SurvivorProposal
 
 
-def promise_slot(node: Node, manifest: SumManifest) -> None:
-    """Raises Contradiction if another manifest used the slot, or if the coordinator's event chain was cut or forked."""
+def promise_slot(node: Node, manifest: SumManifest, digests: bytes) -> None:
+    """Binds the slot to the manifest, and the coordinator to the event chain that the manifest names.
+
+    Args:
+        digests: of the chain's last events, 32 bytes each; they must lead there from the head that this node saw last.
+
+    Raises:
+        Contradiction: another manifest used the slot, or the event chain was cut or forked.
+    """
     claim = f"slot/{manifest.run}/{manifest.epoch_hash.hex()}/{manifest.slot}"
     with node.ledger.transaction():
-        node.ledger.follow_chain(manifest.chain_length, manifest.chain_head)
+        node.ledger.heads.follow(_head(manifest), digests)
         node.ledger.claim(claim, manifest.hash, f"slot {manifest.slot} of this epoch was used by another manifest; take a new slot")
 
 
@@ -21,7 +30,12 @@ def promise_root(node: Node, manifest: SumManifest, root: bytes) -> None:
 
 def own_root(node: Node, manifest: SumManifest) -> bytes | None:
     """Root of what this node sent for a manifest."""
-    return node.ledger.claimed(f"root/{manifest.hash.hex()}")
+    return claimed_root(node.ledger, manifest)
+
+
+def claimed_root(ledger: Ledger, manifest: SumManifest) -> bytes | None:
+    """Root of what the ledger's institution sent for a manifest."""
+    return ledger.claimed(f"root/{manifest.hash.hex()}")
 
 
 def promise_set(node: Node, manifest: SumManifest, proposal: SurvivorProposal, inputs: bytes) -> None:
@@ -45,6 +59,15 @@ def promise_set(node: Node, manifest: SumManifest, proposal: SurvivorProposal, i
 def is_promised_set(node: Node, manifest: SumManifest, proposal: SurvivorProposal) -> bool:
     """Whether a set is not another one than this node signed or opened for the sum."""
     return node.ledger.claimed(_sum_claim(manifest)) in (None, _members(proposal))
+
+
+def countersign_head(node: Node, manifest: SumManifest) -> None:
+    """Notes which head of the event chain a survivor signature covers; Contradiction if this node does not follow it."""
+    node.ledger.heads.countersign(_head(manifest))
+
+
+def _head(manifest: SumManifest) -> ChainHead:
+    return ChainHead(manifest.chain_length, manifest.chain_head)
 
 
 def _sum_claim(manifest: SumManifest) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from client.contribution import contribute
 from client.manifests import check_manifest, check_subject
 from client.node import Node, Request, Result, Session, next_sum, open_session
-from client.promises import own_root, promise_root, promise_set, promise_slot
+from client.promises import countersign_head, own_root, promise_root, promise_set, promise_slot
 from protocols.encoding import LaneLayout, encode
 from protocols.epoch import EpochCertificate, EpochManifest, EpochState, verify_epoch
 from protocols.errors import Refusal
@@ -34,7 +34,7 @@ class _Asked:
 def send_masked_input(node: Node, request: Request) -> Result:
     """Trains or measures, unless that was done before, and masks the stored vector for this manifest alone."""
     asked = _asked(node, request)
-    promise_slot(node, asked.manifest)
+    promise_slot(node, asked.manifest, request.part("chain"))
     masked = mask_input(asked.epoch, asked.manifest, _vector(node, request, asked), node.identity)
     promise_root(node, asked.manifest, masked.root)
     return Result({"root": masked.root, "signature": masked.signature}, {"masked": masked.masked})
@@ -48,6 +48,7 @@ def sign_set(node: Node, request: Request) -> Result:
         raise Refusal(f"{node.name} sent nothing for this manifest")
     signature = sign_survivors(asked.epoch, asked.manifest, proposal, root, node.identity)
     promise_set(node, asked.manifest, proposal, inputs_hash(asked.session.state))
+    countersign_head(node, asked.manifest)
     return Result({"signature": signature})
 
 

@@ -21,6 +21,7 @@ from coordinator.registry.registry import Registry
 from coordinator.registry.states import RunState, WantedState
 from coordinator.rounds import FinishedSum, RoundEngine
 from coordinator.store import Journal, Part, RunStore
+from coordinator.transcripts import keep_transcript
 from protocols.errors import ConsortiumError
 from protocols.identity import Identity
 from protocols.plan import Plan
@@ -100,7 +101,7 @@ def run_plan(
     run = _find_or_create(plan, registry, operator)
     terms, store = Terms(plan, adaptation), RunStore(directory / run.run)
     link = Link(exchange, operator.identity, operator.roster, run.run, plan.participation.deadline_seconds)
-    engine = RoundEngine(terms, link, store, registry.head, on_event)
+    engine = RoundEngine(terms, link, store, registry, on_event)
     job = _Job(run.run, terms, registry, store, engine, operator, on_event)
     with driving(registry, run.run, LEASE_SECONDS):
         return _drive_or_record(job, run)
@@ -182,6 +183,7 @@ def _advance(job: _Job, planned: PlannedSum) -> None:
 def _journal(job: _Job, finished: FinishedSum, seconds: float) -> None:
     """The sum's outcome: files of its state and transcript first, then one replacement of the journal."""
     job.store.keep_published(finished.transcript, finished.total)
+    keep_transcript(job.store.directory, finished.transcript)
     digest, journal, kind = job.store.keep_state(finished.state), job.store.journal, finished.planned.kind
     figures, transcript = finished.figures, finished.transcript.hash.hex()
     known = {name: value for name, value in (("loss", figures.loss), ("metric", figures.metric)) if value is not None}

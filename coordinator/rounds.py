@@ -14,8 +14,9 @@ from coordinator.errors import JobError
 from coordinator.events import Event, StageFinished, SumFinished
 from coordinator.link import Link, Reply, Subject
 from coordinator.publishing import publish, subject_of
+from coordinator.registry.registry import Registry
 from coordinator.store import Published, RunStore
-from protocols.chain import ChainHead
+from protocols.chain import MOST_DIGESTS
 from protocols.encoding import LaneLayout, decode
 from protocols.errors import ProtocolError
 from protocols.pack import pack
@@ -63,10 +64,11 @@ class _Sum:
     epoch: Epoch
     manifest: SumManifest
     lanes: LaneLayout
+    chain: bytes  # digests of the registry's last events, up to the manifest's head
 
     @property
     def parts(self) -> dict[str, bytes]:
-        return {"manifest": self.manifest.to_bytes(), "epoch": self.epoch.certificate.to_bytes()}
+        return {"manifest": self.manifest.to_bytes(), "epoch": self.epoch.certificate.to_bytes(), "chain": self.chain}
 
 
 class RoundEngine:
@@ -77,13 +79,13 @@ class RoundEngine:
         terms: Terms,
         link: Link,
         store: RunStore,
-        chain_head: Callable[[], ChainHead],
+        registry: Registry,
         on_event: Callable[[Event], None],
     ) -> None:
         self.link = link
         self._terms = terms
         self._store = store
-        self._chain_head = chain_head
+        self._registry = registry
         self._on_event = on_event
         self._cohort = Cohort(terms, link, store, on_event)
         self._epoch: Epoch | None = None
@@ -123,14 +125,16 @@ class RoundEngine:
             self._epoch = self._cohort.begin_epoch(state, journal.survivors)
         lanes = self._terms.lanes(state, planned)
         manifest = self._manifest(planned, state, self._epoch, lanes)
-        one = _Sum(Subject(planned.round, planned.kind, journal.attempt, manifest.hash), self._epoch, manifest, lanes)
+        one = _Sum(
+            Subject(planned.round, planned.kind, journal.attempt, manifest.hash), self._epoch, manifest, lanes, self._chain(manifest)
+        )
         accumulator = self._collect(one, planned)
         certificate = self._certificate(one, accumulator)
         opened = self._open(one, certificate)
         return self._applied(one, planned, state, certificate, opened, remove_masks(accumulator, opened))
 
     def _manifest(self, planned: PlannedSum, state: State, epoch: Epoch, lanes: LaneLayout) -> SumManifest:
-        head, journal = self._chain_head(), self._store.journal
+        head, journal = self._registry.head(), self._store.journal
         return SumManifest(
             run=self.link.run,
             round=planned.round,
@@ -146,6 +150,12 @@ class RoundEngine:
             chain_head=head.hash,
             chain_length=head.length,
         )
+
+    def _chain(self, manifest: SumManifest) -> bytes:
+        """Digests of the events since the shortest chain that an institution saw last."""
+        end, seen = manifest.chain_length, self.link.seen_events
+        seen.update({name: end for name, length in seen.items() if not length})  # who saw none takes this head on trust
+        return self._registry.digests(max(min(seen.values(), default=end), end - MOST_DIGESTS), end)
 
     def _collect(self, one: _Sum, planned: PlannedSum) -> Accumulator:
         """Adds masked inputs as they arrive: one accumulator and one input in memory, however many institutions there are."""
