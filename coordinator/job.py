@@ -230,7 +230,9 @@ def _record_round(job: _Job, planned: tuple[PlannedSum, ...]) -> None:
     if last is None or not last.last_of_round or not journal.transcripts:
         return
     if last.round not in {finished.number for finished in job.registry.rounds(job.run)}:
-        row = job.registry.record_round(job.run, _round_row(last.round, journal, current_state(job.terms, job.store)))
+        kinds = [one.kind for one in planned if one.round == last.round and one.kind in journal.transcripts]
+        ordered = replace(journal, transcripts={kind: journal.transcripts[kind] for kind in kinds})  # JSON sorted them by name
+        row = job.registry.record_round(job.run, _round_row(last.round, ordered, current_state(job.terms, job.store)))
         figures = (row.loss, row.metric, row.seconds, row.bytes_up, row.bytes_down)
         job.on_event(RoundFinished(row.number, row.institutions, row.missing, *figures))
     job.store.update(transcripts={}, figures={}, parts={}, seconds=0.0)
