@@ -6,7 +6,6 @@ A repeated request gets the stored bytes. A different request under the same key
 from __future__ import annotations
 
 import hashlib
-import secrets
 import sqlite3
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -16,7 +15,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from client import heads
-from protocols.errors import ConsortiumError, Contradiction, Refusal
+from client.errors import LedgerError
+from client.ledger_file import begin_incarnation, checked_incarnation, look_at_database, open_database
+from protocols.errors import Contradiction, Refusal
 from protocols.files import write_file
 
 _TABLES = """
@@ -36,10 +37,6 @@ CREATE TABLE IF NOT EXISTS sums (run TEXT, round INTEGER, sum TEXT, transcript B
   institutions INTEGER NOT NULL, at TEXT NOT NULL, PRIMARY KEY (run, round, sum)) STRICT;
 CREATE TABLE IF NOT EXISTS transcripts (hash BLOB PRIMARY KEY, transcript BLOB NOT NULL) STRICT;
 """
-
-
-class LedgerError(ConsortiumError):
-    """The ledger is damaged, or not the one that this institution used last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +89,6 @@ class Ledger:
         self._depth = 0
         self._erasing = False
         self.heads = heads.Heads(database, self._write)
-        self._erase_rest()
 
     @classmethod
     def open(cls, home: Path, clock: Callable[[], datetime]) -> Ledger:
@@ -101,17 +97,21 @@ class Ledger:
         Raises:
             LedgerError: the database is damaged, or is not the one that the file `incarnation` beside it belongs to.
         """
-        home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path = home / "ledger.db"
-        try:
-            path.touch(mode=0o600)
-            database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            for pragma in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON", "busy_timeout = 10000"):
-                database.execute(f"PRAGMA {pragma}")
-            database.executescript(_TABLES + heads.TABLES)
-        except (OSError, sqlite3.DatabaseError) as error:
-            raise LedgerError(f"{path}: the ledger cannot be opened ({error}); check the disk, or restore the institution's home") from None
-        return cls(home, database, _incarnation(database, home), clock)
+        database = open_database(home, _TABLES + heads.TABLES)
+        begin_incarnation(database, home)
+        ledger = cls(home, database, checked_incarnation(database, home), clock)
+        ledger._erase_rest()
+        return ledger
+
+    @classmethod
+    def look(cls, home: Path, clock: Callable[[], datetime]) -> Ledger:
+        """A ledger to read from; nothing in `home` is made or changed, and a node may be at work on it.
+
+        Raises:
+            LedgerError: there is none, or as `open`.
+        """
+        database = look_at_database(home)
+        return cls(home, database, checked_incarnation(database, home), clock)
 
     def close(self) -> None:
         self._database.close()
@@ -164,6 +164,15 @@ class Ledger:
 
     def keep_reply(self, key: str, stored: StoredReply) -> None:
         self._write("INSERT INTO replies VALUES (?, ?, ?, ?)", key, stored.request, stored.reply, stored.arrays)
+
+    def answered(self, key: str) -> bytes | None:
+        """The request that was answered under `key`."""
+        row = self._database.execute("SELECT request FROM replies WHERE key = ?", (key,)).fetchone()
+        return bytes(row[0]) if row else None
+
+    def kept_arrays(self) -> list[str]:
+        """Keys of the answers whose arrays may still be asked for."""
+        return [row[0] for row in self._database.execute("SELECT key FROM replies WHERE length(arrays) > 0 ORDER BY key")]
 
     def keep_evidence(self, key: str, request: bytes) -> None:
         """Keeps a signed request that contradicts an earlier one."""
@@ -255,6 +264,10 @@ class Ledger:
             raise LedgerError(f"{path}: the stored vector is damaged; this institution cannot take part in the sum again")
         return vector
 
+    def kept_vectors(self) -> list[tuple[str, int, str]]:
+        """Run, round and sum of the vectors that may still be asked for."""
+        return list(self._database.execute("SELECT run, round, sum FROM vectors ORDER BY run, round, sum"))
+
     def keep_position(self, run: str, position: Position) -> None:
         """Where the run stands now; the state's file is `state_path`."""
         self._write("INSERT OR REPLACE INTO positions VALUES (?, ?, ?, ?)", run, *position)
@@ -300,16 +313,3 @@ class Ledger:
 
     def _now(self) -> str:
         return self._clock().isoformat(timespec="seconds")
-
-
-def _incarnation(database: sqlite3.Connection, home: Path) -> int:
-    """The ledger's incarnation, which a file outside the database must confirm: a copied or restored database is not taken for this one."""
-    outside = home / "incarnation"
-    rows = dict(database.execute("SELECT name, value FROM meta"))
-    if not rows and not outside.exists():
-        rows = {"identifier": secrets.token_hex(16), "incarnation": "1"}
-        write_file(outside, f"{rows['identifier']} {rows['incarnation']}\n".encode(), mode=0o600)
-        database.executemany("INSERT INTO meta VALUES (?, ?)", rows.items())
-    if not outside.exists() or outside.read_text().split() != [rows.get("identifier"), rows.get("incarnation")]:
-        raise LedgerError(f"{home}: ledger and incarnation file do not belong together; a restored ledger must not be used to answer")
-    return int(rows["incarnation"])

@@ -58,7 +58,12 @@ def promise_set(node: Node, manifest: SumManifest, proposal: SurvivorProposal, i
 
 def is_promised_set(node: Node, manifest: SumManifest, proposal: SurvivorProposal) -> bool:
     """Whether a set is not another one than this node signed or opened for the sum."""
-    return node.ledger.claimed(_sum_claim(manifest)) in (None, _members(proposal))
+    return is_claimed_set(node.ledger, manifest, proposal)
+
+
+def is_claimed_set(ledger: Ledger, manifest: SumManifest, proposal: SurvivorProposal) -> bool:
+    """Whether a set is not another one than the ledger's institution signed or opened for the sum."""
+    return ledger.claimed(_sum_claim(manifest)) in (None, _members(proposal))
 
 
 def countersign_head(node: Node, manifest: SumManifest) -> None:

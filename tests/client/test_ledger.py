@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from client.ledger import FinishedSum, Ledger, LedgerError, StoredReply
+from client.errors import LedgerError
+from client.ledger import FinishedSum, Ledger, StoredReply
 from protocols.errors import Refusal
 
 
