@@ -48,6 +48,8 @@ class Heads:
         Raises:
             Contradiction: the digests do not lead there from the last head, or are too many.
         """
+        if len(digests) > HASH_BYTES * MOST_DIGESTS:
+            raise Contradiction(f"an extension of the event chain by more than {MOST_DIGESTS} events is refused")
         start = self.last if self.last.length else head
         since = len(digests) - HASH_BYTES * max(0, head.length - start.length)
         between = digests[max(0, since) :]
@@ -55,8 +57,6 @@ class Heads:
             check_extension(start, between, head)
         except ChainError as error:
             raise Contradiction(str(error)) from None
-        if len(digests) > HASH_BYTES * MOST_DIGESTS:
-            raise Contradiction(f"an extension of the event chain by more than {MOST_DIGESTS} events is refused")
         if head.length:
             self._write("INSERT OR IGNORE INTO heads VALUES (?, ?, ?, 0)", head.length, head.hash, between)
 
