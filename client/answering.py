@@ -5,14 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
-import numpy as np
-from safetensors.numpy import load, save
-
 from client.epochs import announce_keys, confirm, share_secrets
 from client.ledger import StoredReply
 from client.node import Arrays, Node, Request, Result, logger
-from client.states import adopt_state, follow_transcript, hello
-from client.sums import open_set, send_masked_input, sign_set
+from client.states import adopt_state, commit_to, follow_total, hello
+from client.sums import masked_part, open_set, send_masked_input, send_part, sign_set
 from model.errors import ModelError
 from protocols.errors import (
     ConsortiumError,
@@ -43,7 +40,9 @@ ONCE: Mapping[str, Handler] = {
 # Harmless to repeat: they say or move to what the node computes itself.
 REPEATABLE: Mapping[str, Handler] = {
     "query.hello": hello,
-    "query.transcript": follow_transcript,
+    "query.upload": send_part,
+    "query.transcript": commit_to,
+    "query.total": follow_total,
     "query.state": adopt_state,
 }
 MESSAGE_TYPES = tuple(sorted({**ONCE, **REPEATABLE}))
@@ -67,7 +66,7 @@ def answer(node: Node, message_type: str, parcel: Parcel) -> Parcel:
     try:
         _check_run(envelope.run)
         request = _request(envelope, about, message_type, parcel)
-        return _answer_once(node, envelope, request, parcel) if message_type in ONCE else _fresh(node, envelope, request)
+        return _decided(node, envelope, request, parcel)
     except Exception as error:
         return _sealed(node, envelope, _refused(node, message_type, error))
 
@@ -92,22 +91,26 @@ def _refused(node: Node, message_type: str, error: Exception) -> Result:
 def _request(envelope: Envelope, about: str, message_type: str, parcel: Parcel) -> Request:
     parts = unpack(envelope.payload)
     return Request(
-        envelope.run, envelope.round, about, envelope.attempt, envelope.manifest_hash, message_type, parts, parcel.arrays
+        envelope.run, envelope.round, about, envelope.attempt, envelope.manifest_hash, message_type, parts, parcel.arrays,
+        parcel.envelope,
     )  # fmt: skip
 
 
-def _answer_once(node: Node, envelope: Envelope, request: Request, parcel: Parcel) -> Parcel:
+def _decided(node: Node, envelope: Envelope, request: Request, parcel: Parcel) -> Parcel:
     try:
-        return _stored_or_new(node, envelope, request, parcel)
-    except Contradiction:
-        node.ledger.keep_evidence(request.key, parcel.envelope)  # here, where the handler's own writes are rolled back already
+        if request.message_type in ONCE:
+            return _stored_or_new(node, envelope, request, parcel)
+        return _sealed(node, envelope, REPEATABLE[request.message_type](node, request))
+    except Contradiction as contradiction:
+        # Here, where the handler's own writes are rolled back already.
+        node.ledger.keep_evidence(request.key, parcel.envelope, contradiction.earlier)
         raise
 
 
 def _stored_or_new(node: Node, envelope: Envelope, request: Request, parcel: Parcel) -> Parcel:
     stored = node.ledger.reply(request.key, parcel.envelope)
     if stored is not None:
-        return Parcel(stored.reply, _arrays_from_bytes(stored.arrays))
+        return Parcel(stored.reply, _first_part(node, request))
     if request.message_type.endswith(".sum"):
         result = ONCE[request.message_type](node, request)  # commits its own steps: training may take hours
         return _kept(node, envelope, request, parcel, result)
@@ -117,12 +120,8 @@ def _stored_or_new(node: Node, envelope: Envelope, request: Request, parcel: Par
 
 def _kept(node: Node, envelope: Envelope, request: Request, parcel: Parcel, result: Result) -> Parcel:
     reply = _sealed(node, envelope, result)
-    node.ledger.keep_reply(request.key, StoredReply(parcel.envelope, reply.envelope, _arrays_to_bytes(result.arrays)))
+    node.ledger.keep_reply(request.key, StoredReply(parcel.envelope, reply.envelope))
     return reply
-
-
-def _fresh(node: Node, envelope: Envelope, request: Request) -> Parcel:
-    return _sealed(node, envelope, REPEATABLE[request.message_type](node, request))
 
 
 def _sealed(node: Node, request: Envelope, result: Result) -> Parcel:
@@ -140,9 +139,9 @@ def _sealed(node: Node, request: Envelope, result: Result) -> Parcel:
     return Parcel(seal_envelope(node.identity, reply), result.arrays)
 
 
-def _arrays_to_bytes(arrays: Arrays) -> bytes:
-    return save({name: np.ascontiguousarray(values) for name, values in arrays.items()}) if arrays else b""
-
-
-def _arrays_from_bytes(data: bytes) -> Arrays:
-    return load(data) if data else {}
+def _first_part(node: Node, request: Request) -> Arrays:
+    """What went out beside the stored answer; nothing once the sum is over."""
+    try:
+        return masked_part(node, request, 0) if request.message_type.endswith(".sum") else {}
+    except (Refusal, ProtocolError):
+        return {}

@@ -9,7 +9,7 @@ from protocols.epoch import (
     EpochState,
     KeysMessage,
     KeysState,
-    SharesMessage,
+    RelayedShares,
     SharesState,
     begin_epoch,
     confirm_epoch,
@@ -28,7 +28,9 @@ def announce_keys(node: Node, request: Request) -> Result:
     if node.ledger.epoch(request.run, request.attempt) is not None:
         raise Refusal(f"epoch {request.attempt} of run {request.run} was begun before at {node.name}; give the next one another number")
     check_cohort(node, manifest)
-    state, message = begin_epoch(manifest, node.identity, node.roster, node.randomness)
+    node.roster.check_valid(manifest.members, node.ledger.today())
+    means = (node.identity, node.roster, node.coordinator_key, node.randomness)
+    state, message = begin_epoch(manifest, *means, node.ledger.incarnation)
     _keep(node, request, manifest, "keys", state.to_bytes())
     return Result({"message": message.to_bytes()})
 
@@ -37,7 +39,7 @@ def share_secrets(node: Node, request: Request) -> Result:
     """Stage 2: secrets of all slots, shared and sealed."""
     stored = stored_epoch(node, request, "keys")
     keys = {name: KeysMessage.from_bytes(data) for name, data in unpack(request.part("messages")).items()}
-    state, message = deal_shares(KeysState.from_bytes(stored.state), keys, node.randomness, node.identity)
+    state, message = deal_shares(KeysState.from_bytes(stored.state), keys, node.randomness, node.identity, node.ledger.incarnation)
     _keep(node, request, EpochManifest.from_bytes(stored.manifest), "shares", state.to_bytes())
     return Result({"message": message.to_bytes()})
 
@@ -45,10 +47,10 @@ def share_secrets(node: Node, request: Request) -> Result:
 def confirm(node: Node, request: Request) -> Result:
     """Stage 3: all shares received and opened, channel keys erased, everything that was said signed."""
     stored = stored_epoch(node, request, "shares")
-    shares = {name: SharesMessage.from_bytes(data) for name, data in unpack(request.part("messages")).items()}
-    state, signature = confirm_epoch(SharesState.from_bytes(stored.state), shares, node.identity)
+    shares = {name: RelayedShares.from_bytes(data) for name, data in unpack(request.part("messages")).items()}
+    state, message = confirm_epoch(SharesState.from_bytes(stored.state), shares, node.identity, node.ledger.incarnation)
     _keep(node, request, EpochManifest.from_bytes(stored.manifest), "confirmed", state.to_bytes())
-    return Result({"signature": signature})
+    return Result({"message": message.to_bytes()})
 
 
 def stored_epoch(node: Node, request: Request, stage: str) -> StoredEpoch:
@@ -74,6 +76,11 @@ def check_cohort(node: Node, manifest: EpochManifest) -> None:
     colluding = max(node.policy.colluding, sums.colluding)
     if manifest.colluding < colluding:
         raise PolicyError(f"the cohort allows for {manifest.colluding} colluding members; plan and policy of {node.name} for {colluding}")
+    if manifest.suite != sums.suite or manifest.suite not in node.policy.suites:
+        allowed = " or ".join(node.policy.suites)
+        raise PolicyError(
+            f"the epoch's suite is {manifest.suite}; the plan's is {sums.suite} and the policy of {node.name} allows {allowed}"
+        )
 
 
 def erase_used(node: Node, transcript: Transcript, over: bool) -> None:

@@ -1,42 +1,28 @@
-"""What the requests prove that contradicted what this institution had answered, promised or been shown before."""
+"""What this institution keeps against a coordinator, and what of it convinces whoever has the coordinator's key."""
 
 from __future__ import annotations
 
-import hashlib
-
+from client.institution import Membership
 from client.ledger import Ledger
-from protocols.errors import ConsortiumError
-from protocols.identity import open_envelope_of
-
-_AGAINST = {
-    "query.survivors": "proposes another set than this institution is bound to",
-    "query.unmask": "certifies another set than this institution is bound to",
-}
-_SUM = "uses a slot for a second manifest or vector, or names an event chain that is not shown to extend the one before"
+from protocols.errors import NoProof, ProtocolError
+from protocols.proofs import ContradictionProof, WrongTotalProof
 
 
-def read_evidence(ledger: Ledger, coordinator_key: bytes) -> list[str]:
-    """One sentence for each request that was kept, in the order in which they came."""
-    return [_proof(ledger, coordinator_key, key, request) for key, request in ledger.evidence()]
+def read_evidence(ledger: Ledger, membership: Membership) -> list[str]:
+    """One sentence for each request that contradicts an earlier one, then for each total that was shown to be wrong."""
+    contradictions = [_contradiction(one.key, one.earlier, one.request, membership.coordinator_key) for one in ledger.evidence()]
+    return contradictions + [_wrong_total(run, proof, membership) for run, proof in ledger.proofs()]
 
 
-def _proof(ledger: Ledger, coordinator_key: bytes, key: str, request: bytes) -> str:
-    answered = ledger.answered(key)
-    if not _is_signed(request, coordinator_key):
-        return f"{key}: a request without the coordinator's signature, which proves nothing ({_short(request)})."
-    if answered is not None and answered != request and _is_signed(answered, coordinator_key):
-        return f"{key}: the coordinator signed two different requests under one key ({_short(answered)}, {_short(request)})."
-    against = _AGAINST.get(key.rsplit("/", 1)[-1], _SUM)
-    return f"{key}: the coordinator signed a request that {against} ({_short(request)})."
-
-
-def _is_signed(request: bytes, coordinator_key: bytes) -> bool:
+def _contradiction(key: str, earlier: bytes, request: bytes, coordinator_key: bytes) -> str:
     try:
-        open_envelope_of(request, coordinator_key)
-    except ConsortiumError:
-        return False
-    return True
+        return f"{key}: proved, {ContradictionProof(earlier, request).accuse(coordinator_key)}."
+    except (NoProof, ProtocolError) as error:
+        return f"{key}: a request was refused that contradicts what is in this ledger, which is no proof to others: {error}."
 
 
-def _short(request: bytes) -> str:
-    return f"SHA-256 {hashlib.sha256(request).hexdigest()[:16]}…"
+def _wrong_total(run: str, proof: bytes, membership: Membership) -> str:
+    try:
+        return f"{run}: proved, {WrongTotalProof.from_bytes(proof).accuse(membership.roster, membership.coordinator_key)}."
+    except (NoProof, ProtocolError) as error:
+        return f"{run}: a total was refused, which is no proof to others: {error}."

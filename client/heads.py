@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from protocols.chain import GENESIS, HASH_BYTES, MOST_DIGESTS, ChainHead, check_extension
-from protocols.errors import ChainError, Contradiction
+from protocols.errors import ChainError, Contradiction, Refusal
 
 # `chain` held heads of a former kind of link, which no digests lead on from.
 TABLES = """
 CREATE TABLE IF NOT EXISTS heads (length INTEGER PRIMARY KEY, head BLOB NOT NULL, digests BLOB NOT NULL,
-  countersigned INTEGER NOT NULL) STRICT;
+  request BLOB NOT NULL, countersigned INTEGER NOT NULL) STRICT;
 DROP TABLE IF EXISTS chain;
 """
 
@@ -39,26 +39,31 @@ class Heads:
         row = self._database.execute("SELECT length, head FROM heads ORDER BY length DESC LIMIT 1").fetchone()
         return ChainHead(*row) if row else ChainHead(0, GENESIS)
 
-    def follow(self, head: ChainHead, digests: bytes) -> None:
+    def follow(self, head: ChainHead, digests: bytes, request: bytes) -> None:
         """Goes on to a head that extends the last one; without a last one the head is taken on trust.
 
         Args:
             digests: of the events up to `head`, 32 bytes each, beginning at or before the end of the last chain.
+            request: the signed request that shows them.
 
         Raises:
-            Contradiction: the digests do not lead there from the last head, or are too many.
+            Refusal: too many digests. Contradiction: with the request that showed the last head; the digests do not lead on from there.
         """
         if len(digests) > HASH_BYTES * MOST_DIGESTS:
-            raise Contradiction(f"an extension of the event chain by more than {MOST_DIGESTS} events is refused")
+            raise Refusal(f"an extension of the event chain by more than {MOST_DIGESTS} events is refused")
         start = self.last if self.last.length else head
         since = len(digests) - HASH_BYTES * max(0, head.length - start.length)
         between = digests[max(0, since) :]
         try:
             check_extension(start, between, head)
         except ChainError as error:
-            raise Contradiction(str(error)) from None
+            raise Contradiction(str(error), self._last_request()) from None
         if head.length:
-            self._write("INSERT OR IGNORE INTO heads VALUES (?, ?, ?, 0)", head.length, head.hash, between)
+            self._write("INSERT OR IGNORE INTO heads VALUES (?, ?, ?, ?, 0)", head.length, head.hash, between, request)
+
+    def _last_request(self) -> bytes:
+        row = self._database.execute("SELECT request FROM heads ORDER BY length DESC LIMIT 1").fetchone()
+        return bytes(row[0]) if row else b""
 
     def countersign(self, head: ChainHead) -> None:
         """Notes that a survivor signature of this node covers the head.

@@ -17,9 +17,10 @@ from client.settings import load_settings
 from client.work import Work
 from protocols.files import write_file
 from protocols.identity import Identity
+from protocols.parties import Parties, parties_of, parties_toml
 from protocols.plan import Plan
 from protocols.policy import load_policy
-from protocols.roster import Roster, RosterEntry
+from protocols.roster import Roster
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +34,8 @@ class Membership:
 
 def write_membership(folder: Path, membership: Membership) -> None:
     """Writes `roster.toml`."""
-    lines = [f"name = {json.dumps(membership.name)}", f'coordinator = "{membership.coordinator_key.hex()}"']
-    for entry in membership.roster.entries:
-        lines += ["", "[[institutions]]", f"name = {json.dumps(entry.name)}", f'public_key = "{entry.public_key.hex()}"']
-    write_file(folder / "roster.toml", "\n".join([*lines, ""]).encode())
+    parties = parties_toml(Parties(membership.roster, membership.coordinator_key))
+    write_file(folder / "roster.toml", f"name = {json.dumps(membership.name)}\n{parties}".encode())
 
 
 def read_membership(folder: Path) -> Membership:
@@ -48,8 +47,8 @@ def read_membership(folder: Path) -> Membership:
     path = folder / "roster.toml"
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-        entries = [RosterEntry(entry["name"], bytes.fromhex(entry["public_key"])) for entry in content["institutions"]]
-        return Membership(content["name"], Roster(tuple(entries)), bytes.fromhex(content["coordinator"]))
+        parties = parties_of(content)
+        return Membership(content["name"], parties.roster, parties.coordinator_key)
     except OSError:
         raise SettingsError(f"{path} cannot be read; it lists the institutions that this one takes part with") from None
     except (ValueError, KeyError, TypeError):

@@ -10,9 +10,12 @@ import sqlite3
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from client import heads
 from client.errors import LedgerError
@@ -23,11 +26,14 @@ from protocols.files import write_file
 _TABLES = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS runs (run TEXT PRIMARY KEY, plan BLOB NOT NULL, accepted_at TEXT NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, request BLOB NOT NULL, reply BLOB NOT NULL, arrays BLOB NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS evidence (id INTEGER PRIMARY KEY, key TEXT NOT NULL, request BLOB NOT NULL, at TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, request BLOB NOT NULL, reply BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS evidence (id INTEGER PRIMARY KEY, key TEXT NOT NULL, request BLOB NOT NULL, earlier BLOB NOT NULL,
+  at TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS challenges (transcript BLOB PRIMARY KEY, chunks BLOB NOT NULL, committed BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS proofs (id INTEGER PRIMARY KEY, run TEXT NOT NULL, proof BLOB NOT NULL, at TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS epochs (run TEXT, epoch INTEGER, manifest BLOB NOT NULL, stage TEXT NOT NULL, state BLOB NOT NULL,
   PRIMARY KEY (run, epoch)) STRICT;
-CREATE TABLE IF NOT EXISTS claims (claim TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS claims (claim TEXT PRIMARY KEY, value BLOB NOT NULL, request BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS vectors (run TEXT, round INTEGER, sum TEXT, state_hash BLOB NOT NULL, sha256 BLOB NOT NULL,
   PRIMARY KEY (run, round, sum)) STRICT;
 CREATE TABLE IF NOT EXISTS positions (run TEXT PRIMARY KEY, state_hash BLOB NOT NULL, transcript BLOB NOT NULL,
@@ -41,11 +47,10 @@ CREATE TABLE IF NOT EXISTS transcripts (hash BLOB PRIMARY KEY, transcript BLOB N
 
 @dataclass(frozen=True, slots=True)
 class StoredReply:
-    """An answer as it left: the signed envelope and, until the transcript is seen, its arrays."""
+    """A signed answer as it left; what travelled beside it follows from what else is on disk."""
 
     request: bytes
     reply: bytes
-    arrays: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,21 @@ class FinishedSum:
     state_hash: bytes  # after the sum
     institutions: int
     at: str
+
+
+class Evidence(NamedTuple):
+    """A refused request and the earlier one that it contradicts, both as they were signed."""
+
+    key: str
+    request: bytes
+    earlier: bytes
+
+
+class Challenge(NamedTuple):
+    """Chunks that this institution drew to look at, and the signed message that bound the coordinator before."""
+
+    chunks: bytes  # 4 bytes each, little-endian
+    committed: bytes
 
 
 class Position(NamedTuple):
@@ -146,6 +166,10 @@ class Ledger:
                     path.unlink()
         self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
+    def today(self) -> date:
+        """The date on this institution's own clock."""
+        return self._clock().date()
+
     # Requests and answers.
 
     def reply(self, key: str, request: bytes) -> StoredReply | None:
@@ -154,33 +178,36 @@ class Ledger:
         Raises:
             Refusal: another request was answered under this key; this one is kept beside it.
         """
-        row = self._database.execute("SELECT request, reply, arrays FROM replies WHERE key = ?", (key,)).fetchone()
+        row = self._database.execute("SELECT request, reply FROM replies WHERE key = ?", (key,)).fetchone()
         if row is None:
             return None
         if row[0] != request:
-            self.keep_evidence(key, request)
+            self.keep_evidence(key, request, row[0])
             raise Refusal(f"another request was already answered as {key}; both are kept as evidence")
         return StoredReply(*row)
 
     def keep_reply(self, key: str, stored: StoredReply) -> None:
-        self._write("INSERT INTO replies VALUES (?, ?, ?, ?)", key, stored.request, stored.reply, stored.arrays)
+        self._write("INSERT INTO replies VALUES (?, ?, ?)", key, stored.request, stored.reply)
 
-    def answered(self, key: str) -> bytes | None:
-        """The request that was answered under `key`."""
-        row = self._database.execute("SELECT request FROM replies WHERE key = ?", (key,)).fetchone()
-        return bytes(row[0]) if row else None
+    def keep_evidence(self, key: str, request: bytes, earlier: bytes) -> None:
+        """Keeps a signed request with the earlier one that it contradicts."""
+        self._write("INSERT INTO evidence (key, request, earlier, at) VALUES (?, ?, ?, ?)", key, request, earlier, self._now())
 
-    def kept_arrays(self) -> list[str]:
-        """Keys of the answers whose arrays may still be asked for."""
-        return [row[0] for row in self._database.execute("SELECT key FROM replies WHERE length(arrays) > 0 ORDER BY key")]
-
-    def keep_evidence(self, key: str, request: bytes) -> None:
-        """Keeps a signed request that contradicts an earlier one."""
-        self._write("INSERT INTO evidence (key, request, at) VALUES (?, ?, ?)", key, request, self._now())
-
-    def evidence(self) -> list[tuple[str, bytes]]:
+    def evidence(self) -> list[Evidence]:
         """Requests that were refused because of what had been answered before."""
-        return list(self._database.execute("SELECT key, request FROM evidence ORDER BY id"))
+        return [Evidence(*row) for row in self._database.execute("SELECT key, request, earlier FROM evidence ORDER BY id")]
+
+    def keep_proof(self, run: str, proof: bytes) -> None:
+        """Keeps proof that a run's coordinator published what is wrong; the institution takes no further part in the run."""
+        self._write("INSERT INTO proofs (run, proof, at) VALUES (?, ?, ?)", run, proof, self._now())
+
+    def proofs(self) -> list[tuple[str, bytes]]:
+        """Run and proof of every fault that was found."""
+        return list(self._database.execute("SELECT run, proof FROM proofs ORDER BY id"))
+
+    def is_stopped(self, run: str) -> bool:
+        """Whether there is a proof against the run."""
+        return any(name == run for name, _ in self.proofs())
 
     # Runs and epochs.
 
@@ -212,17 +239,17 @@ class Ledger:
 
     # Promises that are made once.
 
-    def claim(self, claim: str, value: bytes, sentence: str) -> None:
-        """Binds `claim` to `value` for ever: slot to manifest, state and kind of sum to the set that was signed.
+    def claim(self, claim: str, value: bytes, sentence: str, request: bytes = b"") -> None:
+        """Binds `claim` to `value` for ever, as the signed `request` asked: slot to manifest, state and kind of sum to the set.
 
         Raises:
             Contradiction: with `sentence`, when it is bound to another value.
         """
-        bound = self.claimed(claim)
-        if bound is None:
-            self._write("INSERT INTO claims VALUES (?, ?)", claim, value)
-        elif bound != value:
-            raise Contradiction(sentence)
+        row = self._database.execute("SELECT value, request FROM claims WHERE claim = ?", (claim,)).fetchone()
+        if row is None:
+            self._write("INSERT INTO claims VALUES (?, ?, ?)", claim, value, request)
+        elif row[0] != value:
+            raise Contradiction(sentence, row[1])
 
     def claimed(self, claim: str) -> bytes | None:
         """What `claim` is bound to."""
@@ -241,17 +268,31 @@ class Ledger:
             raise Contradiction(f"{', '.join(back)} was left out by an earlier set of this epoch and returns at the next one")
         self._write("INSERT OR REPLACE INTO survivors VALUES (?, ?)", epoch_hash, "\n".join(sorted(members)))
 
+    def challenge(self, transcript: bytes) -> Challenge | None:
+        """What was drawn for the transcript with this hash."""
+        row = self._database.execute("SELECT chunks, committed FROM challenges WHERE transcript = ?", (transcript,)).fetchone()
+        return Challenge(*row) if row else None
+
+    def keep_challenge(self, transcript: bytes, drawn: Challenge) -> None:
+        """Drawn once: who could ask for another draw would ask until it is shown what is right."""
+        self._write("INSERT INTO challenges VALUES (?, ?, ?)", transcript, *drawn)
+
     # Vectors and states: files, named by their rows.
 
-    def keep_vector(self, run: str, round_number: int, kind: str, state_hash: bytes, vector: bytes) -> None:
-        """The final vector of a sum, uint32 little-endian; a sum that is asked again sends this one."""
-        row = (run, round_number, kind, state_hash, hashlib.sha256(vector).digest())
+    def keep_vector(self, run: str, round_number: int, kind: str, state_hash: bytes, vector: NDArray[np.uint32]) -> None:
+        """The final vector of a sum, uint32 [size]; a sum that is asked again sends this one."""
+        content = np.ascontiguousarray(vector, "<u4").data
+        row = (run, round_number, kind, state_hash, hashlib.sha256(content).digest())
         with self.transaction():
-            write_file(self._vector_path(run, round_number, kind), vector, mode=0o600)
+            write_file(self._vector_path(run, round_number, kind), content, mode=0o600)
             self._write("INSERT INTO vectors VALUES (?, ?, ?, ?, ?)", *row)
 
-    def vector(self, run: str, round_number: int, kind: str, state_hash: bytes) -> bytes | None:
-        """Raises Refusal if the sum's vector was made from another state, LedgerError if its file is damaged."""
+    def vector(self, run: str, round_number: int, kind: str, state_hash: bytes) -> NDArray[np.uint32] | None:
+        """The stored vector, uint32 [size], read from its file as it is used.
+
+        Raises:
+            Refusal: it was made from another state. LedgerError: its file is damaged.
+        """
         query = "SELECT state_hash, sha256 FROM vectors WHERE run = ? AND round = ? AND sum = ?"
         row = self._database.execute(query, (run, round_number, kind)).fetchone()
         if row is None:
@@ -259,10 +300,10 @@ class Ledger:
         if row[0] != state_hash:
             raise Refusal(f"the {kind} sum of round {round_number} was already computed from another state")
         path = self._vector_path(run, round_number, kind)
-        vector = path.read_bytes() if path.exists() else b""
-        if hashlib.sha256(vector).digest() != row[1]:
+        content = np.memmap(path, np.uint8, "r") if path.exists() and path.stat().st_size else np.empty(0, np.uint8)
+        if hashlib.sha256(content.data).digest() != row[1]:
             raise LedgerError(f"{path}: the stored vector is damaged; this institution cannot take part in the sum again")
-        return vector
+        return content.view("<u4")
 
     def kept_vectors(self) -> list[tuple[str, int, str]]:
         """Run, round and sum of the vectors that may still be asked for."""
@@ -281,14 +322,13 @@ class Ledger:
         return self.home / "states" / run / f"{state_hash.hex()}.safetensors"
 
     def finish_sum(self, finished: FinishedSum) -> None:
-        """Records a sum and erases what only it, and those before it, needed: vectors, arrays of answers; all in one transaction."""
+        """Records a sum and erases what only it, and those before it, needed, in one transaction: vectors, and what was drawn."""
         with self.transaction():
             self._erasing = True
             fields = (finished.run, finished.round, finished.sum, finished.transcript, finished.state_hash, finished.institutions)
             self._write("INSERT OR REPLACE INTO sums VALUES (?, ?, ?, ?, ?, ?, ?)", *fields, self._now())
             self._write("DELETE FROM vectors WHERE run = ?", finished.run)
-            prefix = f"{finished.run}/{finished.round}/{finished.sum}/"
-            self._write("UPDATE replies SET arrays = x'' WHERE substr(key, 1, length(?)) = ?", prefix, prefix)
+            self._write("DELETE FROM challenges WHERE transcript = ?", finished.transcript)
 
     def keep_transcript(self, digest: bytes, transcript: bytes) -> None:
         """The bytes of a transcript that a finished sum names by its hash."""

@@ -22,7 +22,7 @@ def check_manifest(session: Session, manifest: SumManifest, lanes: LaneLayout) -
         raise Refusal("the manifest is for another plan than the one that was accepted")
     if manifest.state_hash != session.state_hash:
         raise Refusal("this institution computes another state hash than the manifest's; send it the transcripts that it has missed")
-    if manifest.layout_hash != lanes.hash:
+    if manifest.layout_hash != lanes.hash or manifest.lanes != lanes.format:
         raise Refusal("the manifest's lanes are not those that follow from plan and state; both sides must run the same version")
     if manifest.previous_transcript != session.transcript:
         raise Refusal("the manifest does not follow the last transcript that this institution has seen")

@@ -36,6 +36,7 @@ class Request:
     message_type: str
     parts: Mapping[str, bytes]
     arrays: Arrays
+    signed: bytes = b""  # the envelope as it came: evidence, if it contradicts another
 
     @property
     def key(self) -> str:
@@ -113,6 +114,8 @@ def open_session(node: Node, run: str) -> Session:
     canonical = node.ledger.plan(run)
     if canonical is None:
         raise Refusal(f"run {run} was never announced to {node.name}; greet it with the plan first")
+    if node.ledger.is_stopped(run):
+        raise Refusal(f"{node.name} takes no part in run {run} any more: it has proof that a published total is wrong")
     plan = plan_from_canonical(canonical)
     work = node.open_work(plan)
     if work.base_sha256 != plan.base.sha256:

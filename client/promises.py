@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from client.ledger import Ledger
-from client.node import Node
+from client.node import Node, Request
 from protocols.chain import ChainHead
 from protocols.secagg import SumManifest, SurvivorProposal
+from protocols.transcript import Transcript
 
 
-def promise_slot(node: Node, manifest: SumManifest, digests: bytes) -> None:
+def promise_slot(node: Node, request: Request, manifest: SumManifest) -> None:
     """Binds the slot to the manifest, and the coordinator to the event chain that the manifest names.
 
-    Args:
-        digests: of the chain's last events, 32 bytes each; they must lead there from the head that this node saw last.
+    The request's `chain` holds the digests of its last events; they must lead there from the head that this node saw last.
 
     Raises:
         Contradiction: another manifest used the slot, or the event chain was cut or forked.
     """
     claim = f"slot/{manifest.run}/{manifest.epoch_hash.hex()}/{manifest.slot}"
     with node.ledger.transaction():
-        node.ledger.heads.follow(_head(manifest), digests)
-        node.ledger.claim(claim, manifest.hash, f"slot {manifest.slot} of this epoch was used by another manifest; take a new slot")
+        node.ledger.heads.follow(_head(manifest), request.part("chain"), request.signed)
+        sentence = f"slot {manifest.slot} of this epoch was used by another manifest; take a new slot"
+        node.ledger.claim(claim, manifest.hash, sentence, request.signed)
 
 
 def promise_root(node: Node, manifest: SumManifest, root: bytes) -> None:
@@ -38,7 +39,7 @@ def claimed_root(ledger: Ledger, manifest: SumManifest) -> bytes | None:
     return ledger.claimed(f"root/{manifest.hash.hex()}")
 
 
-def promise_set(node: Node, manifest: SumManifest, proposal: SurvivorProposal, inputs: bytes) -> None:
+def promise_set(node: Node, request: Request, manifest: SumManifest, proposal: SurvivorProposal, inputs: bytes) -> None:
     """Opening binds as signing does: a member that was never asked to sign must not open two sets either.
 
     Args:
@@ -50,10 +51,17 @@ def promise_set(node: Node, manifest: SumManifest, proposal: SurvivorProposal, i
     """
     ledger, members, signed = node.ledger, _members(proposal), f"{node.name} has already signed another set for this"
     with ledger.transaction():
-        ledger.claim(f"set/{manifest.hash.hex()}", proposal.to_bytes(), f"{signed} slot")
-        ledger.claim(_sum_claim(manifest), members, f"{signed} sum")
-        ledger.claim(f"set/{inputs.hex()}/{manifest.sum}", members, f"{signed} state and kind of sum")
+        ledger.claim(f"set/{manifest.hash.hex()}", proposal.to_bytes(), f"{signed} slot", request.signed)
+        ledger.claim(_sum_claim(manifest), members, f"{signed} sum", request.signed)
+        ledger.claim(f"set/{inputs.hex()}/{manifest.sum}", members, f"{signed} state and kind of sum", request.signed)
         ledger.narrow_survivors(manifest.epoch_hash, proposal.members)
+
+
+def promise_transcript(node: Node, request: Request, transcript: Transcript) -> None:
+    """Raises Contradiction if the coordinator was bound to another transcript of the sum: it may not try what will not be looked at."""
+    manifest = transcript.manifest
+    claim, sentence = f"transcript/{manifest.run}/{manifest.round}/{manifest.sum}", "another transcript of this sum was announced before"
+    node.ledger.claim(claim, transcript.hash, sentence, request.signed)
 
 
 def is_promised_set(node: Node, manifest: SumManifest, proposal: SurvivorProposal) -> bool:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 
+from client.audits import challenge, check_spots
 from client.epochs import erase_used
 from client.ledger import FinishedSum, Position
 from client.manifests import check_manifest
 from client.node import Node, Request, Result, Session, accept_plan, next_sum, open_session
+from client.promises import promise_transcript
 from client.transcripts import checked_transcript
 from protocols.encoding import decode
 from protocols.errors import Refusal
 from protocols.pack import unpack
 from protocols.policy import check_update
 from protocols.schedule import PlannedSum, planned_sums
+from protocols.secagg import read_total, total_root
 from protocols.state import State, save_state, state_from_arrays, state_hash
 from protocols.transcript import Transcript, confirmation, verify_confirmations
 
@@ -27,12 +28,25 @@ def hello(node: Node, request: Request) -> Result:
     return Result({"state": session.state_hash, "transcript": session.transcript, "chain": b"%d" % node.ledger.heads.last.length})
 
 
-def follow_transcript(node: Node, request: Request) -> Result:
-    """Applies the next sum's total by itself and keeps the outcome only if it is the announced one."""
+def commit_to(node: Node, request: Request) -> Result:
+    """Takes note of the next sum's transcript, which binds the coordinator, and answers with the chunks that it must then show."""
+    session = open_session(node, request.run)
+    transcript = checked_transcript(node, session, request)
+    if session.transcript == transcript.hash:
+        return Result({"challenge": b""})
+    check_manifest(session, transcript.manifest, session.terms.lanes(session.state, next_sum(session, request)))
+    promise_transcript(node, request, transcript)
+    return Result({"challenge": challenge(node, request, transcript)})
+
+
+def follow_total(node: Node, request: Request) -> Result:
+    """Checks the chunks that were drawn, applies the total by itself, and keeps the outcome only if it is the announced one."""
     session = open_session(node, request.run)
     transcript = checked_transcript(node, session, request)
     if session.transcript != transcript.hash:
         planned = next_sum(session, request)
+        check_manifest(session, transcript.manifest, session.terms.lanes(session.state, planned))
+        check_spots(node, request, transcript)
         after = _applied(node, session, planned, transcript, request)
         _keep(node, session, transcript, after, session.finished + 1)
     return Result(confirmation(transcript))
@@ -55,10 +69,11 @@ def adopt_state(node: Node, request: Request) -> Result:
 
 
 def _applied(node: Node, session: Session, planned: PlannedSum, transcript: Transcript, request: Request) -> State:
-    lanes, total = session.terms.lanes(session.state, planned), request.arrays.get("total")
-    check_manifest(session, transcript.manifest, lanes)
-    if total is None or total.dtype != np.uint32 or hashlib.sha256(total.tobytes()).digest() != transcript.total:
+    lanes, format_ = session.terms.lanes(session.state, planned), transcript.manifest.lanes
+    written = request.arrays.get("total", np.empty(0, np.uint8))
+    if written.dtype != np.uint8 or total_root(format_, written.data) != transcript.total:
         raise Refusal("the total is not the one that the transcript names")
+    total = read_total(format_, written.data)
     after, _ = session.terms.apply(session.state, planned, decode(total, lanes, len(node.roster.entries)))
     if state_hash(after) != transcript.after:
         raise Refusal(f"the total of round {planned.round} does not lead to the announced state; the coordinator must show its transcript")

@@ -10,13 +10,24 @@ from numpy.typing import NDArray
 
 from client.contribution import contribute
 from client.manifests import check_manifest, check_subject
-from client.node import Node, Request, Result, Session, next_sum, open_session
+from client.node import Arrays, Node, Request, Result, Session, next_sum, open_session
 from client.promises import countersign_head, own_root, promise_root, promise_set, promise_slot
 from protocols.encoding import LaneLayout, encode
 from protocols.epoch import EpochCertificate, EpochManifest, EpochState, verify_epoch
 from protocols.errors import Refusal
+from protocols.merkle import leaf_hash
 from protocols.schedule import PlannedSum
-from protocols.secagg import SumManifest, SurvivorCertificate, SurvivorProposal, mask_input, sign_survivors, unmask
+from protocols.secagg import (
+    PART_CHUNKS,
+    SumManifest,
+    SurvivorCertificate,
+    SurvivorProposal,
+    mask_chunks,
+    parts_of,
+    sign_root,
+    sign_survivors,
+    unmask,
+)
 from protocols.state import inputs_hash
 
 
@@ -32,12 +43,40 @@ class _Asked:
 
 
 def send_masked_input(node: Node, request: Request) -> Result:
-    """Trains or measures, unless that was done before, and masks the stored vector for this manifest alone."""
+    """Trains or measures, unless that was done before, masks the stored vector for this manifest alone, and signs its root.
+
+    The first part goes out with the root. Nothing masked is stored: every part follows from vector and manifest, which are.
+    """
     asked = _asked(node, request)
-    promise_slot(node, asked.manifest, request.part("chain"))
-    masked = mask_input(asked.epoch, asked.manifest, _vector(node, request, asked), node.identity)
-    promise_root(node, asked.manifest, masked.root)
-    return Result({"root": masked.root, "signature": masked.signature}, {"masked": masked.masked})
+    promise_slot(node, request, asked.manifest)
+    leaves, first = [], bytearray()
+    for number, chunk in enumerate(mask_chunks(asked.epoch, asked.manifest, _vector(node, request, asked))):
+        leaves.append(leaf_hash(chunk))
+        if number < PART_CHUNKS:
+            first += chunk
+    root = sign_root(asked.manifest, leaves, node.identity)
+    promise_root(node, asked.manifest, root.root)
+    return Result({"root": root.to_bytes()}, {"chunks": np.frombuffer(bytes(first), np.uint8)})
+
+
+def send_part(node: Node, request: Request) -> Result:
+    """A part of the input whose root was signed for this manifest, the same bytes whenever it is asked."""
+    part = int.from_bytes(request.part("part"), "little")
+    return Result({}, masked_part(node, request, part))
+
+
+def masked_part(node: Node, request: Request, part: int) -> Arrays:
+    """The chunks of one message of an upload, uint8, as they went out or will.
+
+    Raises:
+        Refusal: no such part was signed, or the sum is over.
+    """
+    asked = _asked(node, request)
+    vector = node.ledger.vector(request.run, asked.planned.round, asked.planned.kind, asked.session.state_hash)
+    if vector is None or own_root(node, asked.manifest) is None or part >= parts_of(asked.manifest.lanes):
+        raise Refusal(f"{node.name} has no part {part} of an input for this manifest")
+    written = b"".join(mask_chunks(asked.epoch, asked.manifest, vector, part))
+    return {"chunks": np.frombuffer(written, np.uint8)}
 
 
 def sign_set(node: Node, request: Request) -> Result:
@@ -47,7 +86,7 @@ def sign_set(node: Node, request: Request) -> Result:
     if root is None:
         raise Refusal(f"{node.name} sent nothing for this manifest")
     signature = sign_survivors(asked.epoch, asked.manifest, proposal, root, node.identity)
-    promise_set(node, asked.manifest, proposal, inputs_hash(asked.session.state))
+    promise_set(node, request, asked.manifest, proposal, inputs_hash(asked.session.state))
     countersign_head(node, asked.manifest)
     return Result({"signature": signature})
 
@@ -59,7 +98,7 @@ def open_set(node: Node, request: Request) -> Result:
     answer = unmask(asked.epoch, asked.manifest, certificate, node.roster, node.identity)
     if certificate.proposal.roots[node.name] != own_root(node, asked.manifest):
         raise Refusal(f"{node.name} is not in the certified set with what it sent")
-    promise_set(node, asked.manifest, certificate.proposal, inputs_hash(asked.session.state))
+    promise_set(node, request, asked.manifest, certificate.proposal, inputs_hash(asked.session.state))
     return Result({"answer": answer.to_bytes()})
 
 
@@ -71,6 +110,7 @@ def _asked(node: Node, request: Request) -> _Asked:
     planned = next_sum(session, request)
     lanes = session.terms.lanes(session.state, planned)
     epoch = _epoch(node, request, manifest)
+    manifest.check(epoch.manifest, node.coordinator_key)
     check_manifest(session, manifest, lanes)
     return _Asked(session, planned, manifest, lanes, epoch)
 
@@ -85,7 +125,7 @@ def _epoch(node: Node, request: Request, manifest: SumManifest) -> EpochState:
         raise Refusal("the manifest belongs to another epoch than its certificate")
     if certificate.setup_hash != state.setup_hash:
         raise Refusal(f"the certificate is of another setup of epoch {certificate.epoch} than {node.name} signed; begin a new epoch")
-    verify_epoch(certificate, epoch_manifest, node.roster)
+    verify_epoch(certificate, epoch_manifest, node.roster, node.coordinator_key)
     return state
 
 
@@ -94,10 +134,9 @@ def _vector(node: Node, request: Request, asked: _Asked) -> NDArray[np.uint32]:
     stored = node.ledger.vector(request.run, planned.round, planned.kind, session.state_hash)
     if stored is None:
         values = contribute(session.work, session.terms, session.state, planned)
-        vector = encode(values, asked.lanes, len(node.roster.entries), _rounding(node, planned))
-        stored = vector.astype("<u4").tobytes()
+        stored = encode(values, asked.lanes, len(node.roster.entries), _rounding(node, planned))
         node.ledger.keep_vector(request.run, planned.round, planned.kind, session.state_hash, stored)
-    return np.frombuffer(stored, "<u4")
+    return stored
 
 
 def _rounding(node: Node, planned: PlannedSum) -> np.random.Generator:

@@ -98,7 +98,7 @@ def _transcript(ledger: Ledger, finished: FinishedSum) -> Transcript | None:
 
 def _check(membership: Membership, one: Transcript, former: Transcript | None, first: bool) -> None:
     try:
-        verify_transcript(one, membership.roster)
+        verify_transcript(one, membership.roster, membership.coordinator_key)
         if former is not None:
             check_follows(one, former)
     except ProtocolError as error:
@@ -127,10 +127,8 @@ def _state(ledger: Ledger, run: str) -> str:
 
 def _erased(ledger: Ledger, run: str) -> str:
     finished = ledger.finished_sums(run)
-    prefixes = tuple(f"{run}/{one.round}/{one.sum}/" for one in finished)
     done = {(run, one.round, one.sum) for one in finished}
     left = [f"the vector of round {number}, {kind}" for name, number, kind in ledger.kept_vectors() if (name, number, kind) in done]
-    left += [f"the arrays of {key}" for key in ledger.kept_arrays() if key.startswith(prefixes)]
     left += _secrets(ledger, run, finished[-1])
     if left:
         raise LedgerError(f"run {run}: {', '.join(left)} should have been erased when the sum was over; report this as a fault")

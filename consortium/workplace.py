@@ -114,7 +114,7 @@ def _make(place: Workplace, prepared: Preparation) -> None:
     """Everything that this simulation needs, and stock Flower's (`flwr run`) too; the marker comes first and the plan last."""
     write_file(place.out / MARKER, json.dumps({"schema": 1, "records_sha256": prepared.records_sha256}).encode())
     sums = place.plan.secure_aggregation
-    policy = Policy(min_institutions=sums.min_institutions, colluding=sums.colluding)
+    policy = Policy(min_institutions=sums.min_institutions, colluding=sums.colluding, suites=(sums.suite,))
     for name, copy in prepared.copies.items():
         folder = place.institutions / name
         folder.mkdir(parents=True)

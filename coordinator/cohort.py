@@ -3,32 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import TypeVar
 
+from coordinator.epoch_record import keep_epoch, load_epoch
 from coordinator.errors import JobError
 from coordinator.events import EpochCertified, Event
-from coordinator.link import Link, Reply, Subject
+from coordinator.link import Link
 from coordinator.publishing import bring_up_to_date
+from coordinator.setup import Setup
 from coordinator.store import RunStore
-from protocols.epoch import (
-    EpochCertificate,
-    EpochManifest,
-    KeysMessage,
-    SharesMessage,
-    certify_epoch,
-    read_confirmation,
-    read_keys,
-    read_shares,
-    setup_hash,
-    threshold,
-)
+from protocols.epoch import EpochCertificate, EpochManifest, certify_epoch, disputed_pairs, threshold
 from protocols.pack import pack
 from protocols.state import State, state_hash
 from protocols.update import Terms
 
-T = TypeVar("T")
 SLOTS = 16
 
 
@@ -79,6 +68,17 @@ class Cohort:
                 self.on_event(EpochCertified(epoch.manifest.epoch, epoch.members, epoch.manifest.threshold, epoch.manifest.colluding))
                 return epoch
 
+    def resume_epoch(self, state: State, epoch_hash: bytes) -> Epoch | None:
+        """The run's last epoch, with those members that no set has left out; None if it is another one, or was never certified."""
+        stored = load_epoch(self.store.epoch_path(self.store.journal.epoch), self.link.roster)
+        if stored is None or stored[0].hash != epoch_hash:
+            return None
+        self._present(state, ())
+        records = [record for record in self.store.records if record.manifest.epoch_hash == epoch_hash]
+        proposed = [set(record.proposal.members) for record in records if record.proposal is not None]
+        members = tuple(name for name in stored[0].members if all(name in members for members in proposed))
+        return Epoch(*stored, members, next_slot=1 + max((record.manifest.slot for record in records), default=-1))
+
     def _present(self, state: State, only: tuple[str, ...]) -> tuple[str, ...]:
         greetings = self.link.greet(pack({"plan": self.terms.plan.canonical()}))
         wanted = {name: reply.parts for name, reply in greetings.items() if not only or name in only}
@@ -100,41 +100,29 @@ class Cohort:
     def _set_up(self, members: tuple[str, ...]) -> tuple[Epoch | None, tuple[str, ...]]:
         """An epoch of these members, or those with whom to begin again."""
         manifest = self._next_manifest(members)
-        subject, roster = Subject(0, "epoch", manifest.epoch, manifest.hash), self.link.roster
-
-        def keys_of(reply: Reply) -> KeysMessage:
-            return read_keys(manifest, roster, reply.institution, reply.part("message"))
-
-        def shares_of(reply: Reply) -> SharesMessage:
-            return read_shares(manifest, roster, keys, reply.institution, reply.part("message"))
-
-        def confirmation_of(reply: Reply) -> bytes:
-            read_confirmation(manifest, roster, setup, reply.institution, reply.part("signature"))
-            return reply.part("signature")
-
-        keys = self._stage(subject, "query.epoch_keys", members, {"manifest": manifest.to_bytes()}, keys_of)
+        setup = Setup(manifest, self.link)
+        keys = setup.keys()
         if len(keys) < len(members):
             return None, self._left(members, keys)
-        shares = self._stage(subject, "query.epoch_shares", members, {"messages": _packed(keys)}, shares_of)
+        shares = setup.shares(keys)
         if len(shares) < len(members):
             return None, self._left(members, shares)
-        setup = setup_hash(manifest, keys, shares)
-        signatures = self._stage(subject, "query.epoch_confirm", members, {"messages": _packed(shares)}, confirmation_of)
-        if len(signatures) < len(members):
-            return None, self._left(members, signatures)
-        return Epoch(manifest, certify_epoch(manifest, roster, keys, shares, signatures), members), members
+        confirmations = setup.confirmations(keys, shares)
+        if len(confirmations) < len(members):
+            return None, self._left(members, confirmations)
+        if disputed := disputed_pairs(manifest, confirmations):
+            return None, self._undisputed(members, disputed)
+        certificate = certify_epoch(manifest, keys, shares, confirmations)
+        keep_epoch(self.store.epoch_path(manifest.epoch), manifest, keys, shares, confirmations)
+        return Epoch(manifest, certificate, members), members
 
     def _next_manifest(self, members: tuple[str, ...]) -> EpochManifest:
-        number, colluding = self.store.journal.epoch + 1, self.terms.plan.secure_aggregation.colluding
-        needed = threshold(len(members), colluding)
+        number, sums = self.store.journal.epoch + 1, self.terms.plan.secure_aggregation
+        needed = threshold(len(members), sums.colluding)
         self.store.update(epoch=number, threshold=needed)
-        roster_hash = self.link.roster.roster_hash
-        return EpochManifest(self.link.run, number, roster_hash, members, len(members), colluding, needed, "SA-1", SLOTS)
-
-    def _stage(
-        self, subject: Subject, message_type: str, members: tuple[str, ...], parts: Mapping[str, bytes], read: Callable[[Reply], T]
-    ) -> dict[str, T]:
-        return self.link.collect(subject, message_type, dict.fromkeys(members, pack(parts)), read)
+        roster = self.link.roster.roster_hash
+        terms = EpochManifest(self.link.run, number, roster, members, len(members), sums.colluding, needed, sums.suite, SLOTS, b"")
+        return terms.signed_by(self.link.identity.sign)
 
     def _left(self, members: tuple[str, ...], answered: Collection[str]) -> tuple[str, ...]:
         """Who begins again: not who is silent, and not who is blamed for another's refusal.
@@ -146,6 +134,15 @@ class Cohort:
         stay = {name for name in members if name in answered or blamed.get(name) in proved} - set(blamed.values())
         return tuple(sorted(stay))
 
+    def _undisputed(self, members: tuple[str, ...], disputed: list[tuple[str, str]]) -> tuple[str, ...]:
+        """Who begins again when pairs committed to different pair seeds.
 
-def _packed(messages: Mapping[str, KeysMessage] | Mapping[str, SharesMessage]) -> bytes:
-    return pack({name: message.to_bytes() for name, message in messages.items()})
+        Who differs from more members than may collude differs from an honest one; otherwise one side lies, nobody knows which, and both go.
+        """
+        counts, most = Counter(name for pair in disputed for name in pair), self.terms.plan.secure_aggregation.colluding
+        proved = {name for name, count in counts.items() if count > most}
+        left_out = proved | {name for pair in disputed if not proved & set(pair) for name in pair}
+        for name in sorted(left_out):
+            others = ", ".join(sorted(set().union(*(pair for pair in disputed if name in pair)) - {name}))
+            self.link.exclude(name, "query.epoch_confirm", f"it and {others} committed to different pair seeds")
+        return tuple(name for name in members if name not in left_out)

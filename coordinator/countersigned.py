@@ -8,10 +8,10 @@ from pathlib import Path
 
 from coordinator.errors import ChainBroken
 from coordinator.registry.records import Event, Participant, Round
-from coordinator.transcripts import kept_transcripts
+from coordinator.transcripts import kept_parties, kept_transcripts
 from protocols.audit import Audit
 from protocols.errors import ConsortiumError, ProtocolError
-from protocols.roster import Roster
+from protocols.parties import Parties
 from protocols.transcript import Transcript, check_follows, verify_transcript
 
 Kept = Mapping[tuple[int, str], Transcript]  # by round and sum
@@ -25,25 +25,21 @@ class SignedRun:
     run: str
     rounds: Sequence[Round]
     participants: Sequence[Participant]
-    roster: Roster | None  # an institution's own; None for the registry's keys
+    given: Parties | None  # those of an institution; None for those that the coordinator kept
 
-    @property
-    def keys(self) -> Roster:
-        """The keys that signatures are checked with: those of all institutions of the run's rounds.
+    def parties(self, directory: Path) -> Parties:
+        """The keys that signatures are checked with.
 
         Raises:
-            ChainBroken: the registry holds none of them, or other keys than the roster that was given.
+            ChainBroken: the registry has other ones. RosterError: the coordinator kept none.
         """
-        names = {part.institution for one in self.rounds for part in one.contributions} or {one.name for one in self.participants}
-        try:
-            own = Roster.from_keys((one.name, one.public_key) for one in self.participants if one.name in names)
-        except ValueError:
-            raise ChainBroken("a participant's key is no key; the registry was changed, restore a backup") from None
-        if self.roster not in (None, own):
-            raise ChainBroken(
-                f"the institutions of run {self.run}, or their keys, are not those of the roster that was given; compare both"
-            )
-        return own
+        parties = self.given or kept_parties(directory)
+        registered = {one.name: one.public_key for one in self.participants}
+        wrong = [entry.name for entry in parties.roster.entries if registered.get(entry.name) != entry.public_key.hex()]
+        if wrong:
+            source = "the roster that was given" if self.given else f"the one of run {self.run}"
+            raise ChainBroken(f"the registry has another key of {', '.join(wrong)} than {source}; compare both with the institutions")
+        return parties
 
 
 def verify_signed(audit: Audit, signed: SignedRun, directory: Path, events: Sequence[Event]) -> int:
@@ -59,32 +55,32 @@ def verify_signed(audit: Audit, signed: SignedRun, directory: Path, events: Sequ
         return 0
     absent = [f"{one.number}-{name}" for one in signed.rounds for name in one.transcripts if (one.number, name) not in kept]
     if absent:
-        audit.unproved.append(f"Transcripts of run {signed.run} that are not in {directory / 'transcripts'}: {', '.join(absent)}.")
+        audit.unproved.append(f"Transcripts of run {signed.run} that are not in {directory / 'sums'}: {', '.join(absent)}.")
     if not kept:
         audit.unproved.append(f"Run {signed.run}: no transcript is kept, so that nothing here bears an institution's signature.")
         return 0
     before = len(audit.failed)
-    audit.attempt(_transcripts, signed, kept)
+    audit.attempt(_transcripts, signed, kept, directory)
     if len(audit.failed) > before:  # signatures that do not hold vouch for nothing
         return 0
     audit.attempt(_heads, signed.run, kept, events)
     return 0 if len(audit.failed) > before else max(one.manifest.chain_length for one in kept.values())
 
 
-def _transcripts(signed: SignedRun, kept: Kept) -> str:
-    roster, former = signed.keys, None
+def _transcripts(signed: SignedRun, kept: Kept, directory: Path) -> str:
+    parties, former = signed.parties(directory), None
     for number, (place, digest) in enumerate(_recorded(signed) + _unrecorded(signed, kept)):
         one = kept.get(place)
         if one is not None:
-            _check_transcript(signed, one, digest, roster)
+            _check_transcript(signed, one, digest, parties)
             _check_order(signed.run, one, former, first=number == 0)
         former = one
     for row in signed.rounds:
         _check_row(signed.run, row, kept)
-    origin = "the roster given" if signed.roster else "this registry"
+    origin = "the roster that was given" if signed.given else "this registry"
     return (
         f"{len(kept)} transcripts of run {signed.run} are those of its rounds, follow each other, and each bears the signatures of enough "
-        f"of its {len(roster.entries)} institutions, by the keys of {origin}."
+        f"of its {len(parties.roster.entries)} institutions, by the keys of {origin}."
     )
 
 
@@ -112,11 +108,11 @@ def _unrecorded(signed: SignedRun, kept: Kept) -> list[tuple[tuple[int, str], by
     return ordered + list(rest.values())
 
 
-def _check_transcript(signed: SignedRun, one: Transcript, digest: bytes, roster: Roster) -> None:
+def _check_transcript(signed: SignedRun, one: Transcript, digest: bytes, parties: Parties) -> None:
     if one.hash != digest or one.manifest.run != signed.run:
         raise ChainBroken(f"{_where(one)}: the transcript is another one than the registry names; {REPLACED}")
     try:
-        verify_transcript(one, roster)
+        verify_transcript(one, parties.roster, parties.coordinator_key)
     except ProtocolError as error:
         raise ChainBroken(f"{_where(one)}: {error}") from None
 

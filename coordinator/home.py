@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +31,7 @@ class Home:
 def write_home(folder: Path, plan: Plan, config: ModelConfig, roster: Roster) -> None:
     """Writes everything but the key: `config.json`, `roster.json`, and last `plan.json`, which says that the folder is complete."""
     write_file(folder / "config.json", json.dumps(config.to_dict(), indent=1, sort_keys=True).encode())
-    entries = {entry.name: entry.public_key.hex() for entry in roster.entries}
+    entries = {entry.name: {"public_key": entry.public_key.hex(), **_validity(entry)} for entry in roster.entries}
     write_file(folder / "roster.json", json.dumps(entries, indent=1, sort_keys=True).encode())
     write_file(folder / "plan.json", plan.canonical())
 
@@ -53,7 +53,15 @@ def open_home(folder: Path) -> Home:
     """
     try:
         plan, entries = (folder / "plan.json").read_bytes(), json.loads((folder / "roster.json").read_text())
-        roster = Roster(tuple(RosterEntry(name, bytes.fromhex(key)) for name, key in sorted(entries.items())))
-    except (OSError, ValueError, AttributeError):
+        roster = Roster(tuple(_read_entry(name, entry) for name, entry in sorted(entries.items())))
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
         raise SettingsError(f"{folder} holds no prepared plan; `consortium simulate` prepares one") from None
     return Home(folder, plan_from_canonical(plan), read_config(folder), Identity.load(OPERATOR, folder / "identity.key"), roster)
+
+
+def _validity(entry: RosterEntry) -> dict[str, str]:
+    return {"valid_from": entry.valid_from, "valid_until": entry.valid_until}
+
+
+def _read_entry(name: str, entry: Mapping[str, str]) -> RosterEntry:
+    return RosterEntry(name, bytes.fromhex(entry["public_key"]), entry["valid_from"], entry["valid_until"])

@@ -21,9 +21,10 @@ from coordinator.registry.registry import Registry
 from coordinator.registry.states import RunState, WantedState
 from coordinator.rounds import FinishedSum, RoundEngine
 from coordinator.store import Journal, Part, RunStore
-from coordinator.transcripts import keep_transcript
+from coordinator.transcripts import keep_parties
 from protocols.errors import ConsortiumError
 from protocols.identity import Identity
+from protocols.parties import Parties
 from protocols.plan import Plan
 from protocols.roster import Roster
 from protocols.schedule import PlannedSum, planned_sums
@@ -100,8 +101,9 @@ def run_plan(
         raise JobError("base.sha256 of the plan is empty; fill in the checkpoint's hash, so that every institution trains the same base")
     run = _find_or_create(plan, registry, operator)
     terms, store = Terms(plan, adaptation), RunStore(directory / run.run)
-    link = Link(exchange, operator.identity, operator.roster, run.run, plan.participation.deadline_seconds)
+    link = Link(exchange, operator.identity, operator.roster, run.run, plan.participation.deadline_seconds, store.outbox)
     engine = RoundEngine(terms, link, store, registry, on_event)
+    keep_parties(store.directory, Parties(operator.roster, operator.identity.public_key))
     job = _Job(run.run, terms, registry, store, engine, operator, on_event)
     with driving(registry, run.run, LEASE_SECONDS):
         return _drive_or_record(job, run)
@@ -182,8 +184,6 @@ def _advance(job: _Job, planned: PlannedSum) -> None:
 
 def _journal(job: _Job, finished: FinishedSum, seconds: float) -> None:
     """The sum's outcome: files of its state and transcript first, then one replacement of the journal."""
-    job.store.keep_published(finished.transcript, finished.total)
-    keep_transcript(job.store.directory, finished.transcript)
     digest, journal, kind = job.store.keep_state(finished.state), job.store.journal, finished.planned.kind
     figures, transcript = finished.figures, finished.transcript.hash.hex()
     known = {name: value for name, value in (("loss", figures.loss), ("metric", figures.metric)) if value is not None}
@@ -193,7 +193,9 @@ def _journal(job: _Job, finished: FinishedSum, seconds: float) -> None:
             done=journal.done + 1,
             state_sha256=digest,
             transcript=transcript,
+            last_sum=finished.record.folder.name,
             attempt=0,
+            given_up=True,
             survivors=(),
             transcripts=journal.transcripts | {kind: transcript},
             figures=journal.figures | known,
@@ -201,7 +203,6 @@ def _journal(job: _Job, finished: FinishedSum, seconds: float) -> None:
             seconds=journal.seconds + seconds,
         )
     )
-    job.store.drop_published()
 
 
 def current_state(terms: Terms, store: RunStore) -> State:
@@ -236,6 +237,7 @@ def _record_round(job: _Job, planned: tuple[PlannedSum, ...]) -> None:
         figures = (row.loss, row.metric, row.seconds, row.bytes_up, row.bytes_down)
         job.on_event(RoundFinished(row.number, row.institutions, row.missing, *figures))
     job.store.update(transcripts={}, figures={}, parts={}, seconds=0.0)
+    job.store.drop_uploads(before=last.round + 1 - job.plan.secure_aggregation.audit_rounds)
 
 
 def _round_row(number: int, journal: Journal, state: State) -> Round:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import numpy as np
 from numpy.typing import NDArray
 
 from coordinator.exchange import Answer, Exchange
+from coordinator.outbox import Outbox
 from coordinator.store import Part
 from protocols.errors import ConsortiumError
 from protocols.identity import Envelope, Identity, open_envelope, seal_envelope
@@ -50,11 +53,13 @@ class Reply:
             raise ConsortiumError(f"its answer has no {name}; both sides must run the same version")
         return self.parts[name]
 
-    def array(self, name: str) -> NDArray[Any]:
-        """Raises ConsortiumError if the answer lacks it."""
-        if name not in self.arrays:
-            raise ConsortiumError(f"its answer has no array {name}; both sides must run the same version")
-        return self.arrays[name]
+    @property
+    def chunks(self) -> memoryview:
+        """The written chunks of an upload. Raises ConsortiumError if the answer has none."""
+        chunks = self.arrays.get("chunks")
+        if chunks is None or chunks.dtype != np.uint8 or chunks.ndim != 1:
+            raise ConsortiumError("its answer has no chunks of an upload; both sides must run the same version")
+        return chunks.data
 
 
 @dataclass(slots=True)
@@ -73,7 +78,7 @@ class _Traffic:
 class Link:
     """Asks institutions by name. Names are found by greeting every node; only signatures decide who someone is."""
 
-    def __init__(self, exchange: Exchange, identity: Identity, roster: Roster, run: str, deadline: float) -> None:
+    def __init__(self, exchange: Exchange, identity: Identity, roster: Roster, run: str, deadline: float, outbox: Outbox) -> None:
         self.identity = identity
         self.roster = roster
         self.run = run
@@ -82,6 +87,7 @@ class Link:
         self.seen_events: dict[str, int] = {}  # institution -> length of the event chain that it said to have seen, 0 of none
         self._exchange = exchange
         self._deadline = deadline
+        self._outbox = outbox
         self._nodes: dict[str, int] = {}
         self._incarnations: dict[str, int] = {}
         self._traffic = _Traffic()
@@ -122,10 +128,30 @@ class Link:
         for name in sorted(silent):
             self._miss(name, message_type, "it did not answer in time")
 
-    def collect(self, subject: Subject, message_type: str, payloads: Mapping[str, bytes], read: Callable[[Reply], T]) -> dict[str, T]:
+    def decide(self, subject: Subject, message_type: str, payloads: Mapping[str, bytes], read: Callable[[Reply], T]) -> dict[str, T]:
+        """`collect` for what an institution answers once: the requests are on disk before the first one leaves."""
+        # Hashes, one after the other: what a setup relays to all members may be more than fits into memory at once.
+        asked = ((name, self._sealed(subject, message_type, name, payload, {}).envelope) for name, payload in payloads.items())
+        requests = {name: hashlib.sha256(request).hexdigest() for name, request in asked}
+        question = f"{self.run}/{subject.round}/{subject.stage(message_type)}/{subject.attempt}"
+        self._outbox.keep(question, subject.attempt, self._deadline, requests)
+        return self.collect(subject, message_type, payloads, read)
+
+    def follow_up(
+        self, subject: Subject, message_type: str, payloads: Mapping[str, bytes], read: Callable[[Reply], T], arrays: Arrays | None = None
+    ) -> dict[str, T]:
+        """`collect` for the second half of a stage: who was missing from the first stays missing."""
+        missing, accused = self.missing, self.accused
+        answers = self.collect(subject, message_type, payloads, read, arrays)
+        self.missing, self.accused = missing | self.missing, accused | self.accused
+        return answers
+
+    def collect(
+        self, subject: Subject, message_type: str, payloads: Mapping[str, bytes], read: Callable[[Reply], T], arrays: Arrays | None = None
+    ) -> dict[str, T]:
         """What `read` makes of each answer as it arrives; whose answer it refuses with a ConsortiumError is missing, and nobody else."""
         answers: dict[str, T] = {}
-        for reply in self.ask(subject, message_type, payloads):
+        for reply in self.ask(subject, message_type, payloads, arrays):
             try:
                 answers[reply.institution] = read(reply)
             except ConsortiumError as error:

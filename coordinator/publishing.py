@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from coordinator.link import Link, Reply, Subject
-from coordinator.store import Published, RunStore
-from protocols.pack import pack
-from protocols.state import State, state_arrays, state_header
-from protocols.transcript import CONFIRMING, Transcript, confirmation
+import numpy as np
 
+from coordinator.errors import JobError
+from coordinator.link import Link, Reply, Subject
+from coordinator.store import RunStore
+from coordinator.sum_record import SumRecord
+from protocols.errors import ProtocolError
+from protocols.pack import pack
+from protocols.secagg import OpenedSeeds
+from protocols.state import State, state_arrays, state_header
+from protocols.transcript import COMMITTING, CONFIRMING, Transcript, confirmation
+
+MOST_SHOWN = 64  # chunks that one institution may ask to see
 Place = tuple[bytes, bytes]  # hashes of state and last transcript
 
 
@@ -19,14 +26,32 @@ def subject_of(transcript: Transcript) -> Subject:
     return Subject(manifest.round, manifest.sum, 0, manifest.hash)
 
 
-def publish(link: Link, store: RunStore, published: Published, names: Collection[str]) -> set[str]:
-    """Sends a sum's transcript and total; keeps the signed answers of those who came to its state, and returns their names."""
-    transcript = published.transcript
-    payload = pack({"transcript": transcript.to_bytes()})
-    replies = link.ask(subject_of(transcript), CONFIRMING, dict.fromkeys(names, payload), {"total": published.total})
-    confirmations = {reply.institution: reply.envelope for reply in replies if _confirms(link, reply, CONFIRMING, transcript)}
-    store.keep_confirmations(transcript, confirmations)
+def publish(link: Link, record: SumRecord, names: Collection[str]) -> set[str]:
+    """Binds itself to a sum's transcript, shows what each institution then draws, and sends the total.
+
+    Keeps the signed answers of those who came to the transcript's state, and returns their names.
+    """
+    transcript, opened = _outcome(record)
+    subject, committed = subject_of(transcript), {"transcript": transcript.to_bytes()}
+    drawn = link.collect(subject, COMMITTING, dict.fromkeys(names, pack(committed)), lambda reply: reply.part("challenge"))
+    shown = {name: _shown(link, record, challenge) for name, challenge in drawn.items()}
+    payloads = {name: pack(committed | {"opened": opened.to_bytes(), "shown": shown[name]}) for name in drawn}
+    total = {"total": np.frombuffer(record.total, np.uint8)}
+    confirmations = link.follow_up(subject, CONFIRMING, payloads, lambda reply: _confirmation(reply, transcript), total)
+    record.keep_confirmations(confirmations)
     return set(confirmations)
+
+
+def _shown(link: Link, record: SumRecord, challenge: bytes) -> bytes:
+    drawn = [int.from_bytes(challenge[start : start + 4], "little") for start in range(0, len(challenge), 4)]
+    return pack(record.show(link.roster, drawn[:MOST_SHOWN]))
+
+
+def _outcome(record: SumRecord) -> tuple[Transcript, OpenedSeeds]:
+    transcript, opened = record.transcript, record.opened
+    if transcript is None or opened is None:
+        raise JobError(f"{record.folder}: the sum's files are damaged; start the plan again in a new directory")
+    return transcript, opened
 
 
 def bring_up_to_date(link: Link, store: RunStore, state: State, places: Mapping[str, Place], start: Place) -> set[str]:
@@ -37,13 +62,14 @@ def bring_up_to_date(link: Link, store: RunStore, state: State, places: Mapping[
     published = store.published
     if published is None:
         return {name for name, place in places.items() if place == start}
-    manifest, transcript = published.transcript.manifest, published.transcript
+    transcript, _ = _outcome(published)
+    manifest = transcript.manifest
     there = {name for name, place in places.items() if place == (transcript.after, transcript.hash)}
     behind = {name for name, place in places.items() if place == (manifest.state_hash, manifest.previous_transcript)}
     far = places.keys() - there - behind
     # Who is there may have confirmed to a process that died before it could keep the answer.
     unconfirmed = there - published.confirmations.keys() if far else set()
-    told = publish(link, store, published, behind | unconfirmed) if behind | unconfirmed else set()
+    told = publish(link, published, behind | unconfirmed) if behind | unconfirmed else set()
     return there | told | (_hand_over(link, store, state, far) if far else set())
 
 
@@ -51,7 +77,8 @@ def _hand_over(link: Link, store: RunStore, state: State, names: Collection[str]
     published = store.published
     if published is None:
         return set()
-    transcript, epoch = published.transcript, published.transcript.epoch
+    transcript, _ = _outcome(published)
+    epoch = transcript.epoch
     confirmations = {name: signed for name, signed in published.confirmations.items() if name in epoch.members}
     if len(confirmations) < epoch.threshold:
         for name in names:
@@ -60,12 +87,12 @@ def _hand_over(link: Link, store: RunStore, state: State, names: Collection[str]
             )
         return set()
     parts = {"header": state_header(state), "transcript": transcript.to_bytes(), "confirmations": pack(confirmations)}
-    replies = link.ask(subject_of(transcript), "query.state", dict.fromkeys(names, pack(parts)), state_arrays(state))
-    return {reply.institution for reply in replies if _confirms(link, reply, "query.state", transcript)}
+    payloads = dict.fromkeys(names, pack(parts))
+    return set(link.collect(subject_of(transcript), "query.state", payloads, lambda r: _confirmation(r, transcript), state_arrays(state)))
 
 
-def _confirms(link: Link, reply: Reply, message_type: str, transcript: Transcript) -> bool:
-    confirms = dict(reply.parts) == confirmation(transcript)
-    if not confirms:
-        link.exclude(reply.institution, message_type, "it answered without confirming the state; both sides must run the same version")
-    return confirms
+def _confirmation(reply: Reply, transcript: Transcript) -> bytes:
+    """The signed answer, if it says that its institution came to the transcript's state."""
+    if dict(reply.parts) != confirmation(transcript):
+        raise ProtocolError("it answered without confirming the state; both sides must run the same version")
+    return reply.envelope

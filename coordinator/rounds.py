@@ -1,32 +1,33 @@
-"""One secure sum after PROTOCOL: manifest, masked inputs added as they arrive, one set, one opening, and the transcript."""
+"""One secure sum after PROTOCOL: manifest, uploads, one set, one opening, and the transcript; each on disk before the next follows.
+
+A sum that was under way when its process died goes on from its record: what was asked is asked again with the same bytes.
+"""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from coordinator.cohort import Cohort, Epoch
+from coordinator.collecting import ask_uploads, stored_uploads
 from coordinator.errors import JobError
 from coordinator.events import Event, StageFinished, SumFinished
 from coordinator.link import Link, Reply, Subject
 from coordinator.publishing import publish, subject_of
 from coordinator.registry.registry import Registry
-from coordinator.store import Published, RunStore
+from coordinator.store import RunStore
+from coordinator.sum_record import SumRecord
 from protocols.chain import MOST_DIGESTS
 from protocols.encoding import LaneLayout, decode
-from protocols.errors import ProtocolError
+from protocols.errors import ConsortiumError, ProtocolError
 from protocols.pack import pack
 from protocols.schedule import PlannedSum
 from protocols.secagg import (
     Accumulator,
-    MaskedInput,
     OpenedSeeds,
     SumManifest,
     SurvivorCertificate,
+    SurvivorProposal,
     UnmaskAnswer,
     certify,
     check_answer,
@@ -34,6 +35,8 @@ from protocols.secagg import (
     open_seeds,
     propose_survivors,
     remove_masks,
+    total_root,
+    write_total,
 )
 from protocols.state import State, state_hash
 from protocols.transcript import Transcript
@@ -41,7 +44,7 @@ from protocols.update import Figures, Terms
 
 
 class AttemptFailed(JobError):
-    """Too few institutions answered a stage; another attempt may succeed."""
+    """Too few institutions answered a stage; asking again may succeed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +54,12 @@ class FinishedSum:
     planned: PlannedSum
     state: State  # after the sum
     figures: Figures
-    survivors: tuple[str, ...]
+    record: SumRecord
     transcript: Transcript
-    total: NDArray[np.uint32]
+
+    @property
+    def survivors(self) -> tuple[str, ...]:
+        return self.transcript.certificate.proposal.members
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +70,11 @@ class _Sum:
     epoch: Epoch
     manifest: SumManifest
     lanes: LaneLayout
-    chain: bytes  # digests of the registry's last events, up to the manifest's head
+    record: SumRecord
 
     @property
     def parts(self) -> dict[str, bytes]:
-        return {"manifest": self.manifest.to_bytes(), "epoch": self.epoch.certificate.to_bytes(), "chain": self.chain}
+        return {"manifest": self.manifest.to_bytes(), "epoch": self.epoch.certificate.to_bytes(), "chain": self.record.chain}
 
 
 class RoundEngine:
@@ -101,7 +107,7 @@ class RoundEngine:
             try:
                 return self._attempt(planned, state)
             except (JobError, ProtocolError) as failure:
-                self._epoch = None
+                self._give_up(planned, failure)
                 if left == 0:
                     raise JobError(f"round {planned.round}, {planned.kind}: {failure} (after {attempts} attempts)") from None
         raise AssertionError("unreachable")
@@ -110,8 +116,8 @@ class RoundEngine:
         """Tells every member of the epoch the total; each applies it by itself and must reach the announced state."""
         if self._epoch is None:
             return
-        subject, published = subject_of(finished.transcript), Published(finished.transcript, finished.total)
-        agreed = publish(self.link, self._store, published, self._epoch.manifest.members)
+        subject = subject_of(finished.transcript)
+        agreed = publish(self.link, finished.record, self._epoch.manifest.members)
         self._report(subject, "query.transcript", agreed)
         dropped = set(self._epoch.manifest.members) - set(self._epoch.members) or set(self._epoch.members) - agreed
         absent = len(self._epoch.members) < len(self.link.roster.entries)
@@ -119,37 +125,65 @@ class RoundEngine:
             self._epoch = None  # who is back takes part from the next epoch on
 
     def _attempt(self, planned: PlannedSum, state: State) -> FinishedSum:
-        journal = self._store.journal
-        journal = self._store.update(attempt=journal.attempt + 1)
-        if self._epoch is None or self._epoch.used_up or (journal.survivors and journal.survivors != self._epoch.members):
-            self._epoch = self._cohort.begin_epoch(state, journal.survivors)
-        lanes = self._terms.lanes(state, planned)
-        manifest = self._manifest(planned, state, self._epoch, lanes)
-        one = _Sum(
-            Subject(planned.round, planned.kind, journal.attempt, manifest.hash), self._epoch, manifest, lanes, self._chain(manifest)
-        )
+        one = self._resumed(planned, state) or self._begun(planned, state)
         accumulator = self._collect(one, planned)
         certificate = self._certificate(one, accumulator)
         opened = self._open(one, certificate)
-        return self._applied(one, planned, state, certificate, opened, remove_masks(accumulator, opened))
+        return self._applied(one, planned, state, certificate, opened, accumulator)
 
-    def _manifest(self, planned: PlannedSum, state: State, epoch: Epoch, lanes: LaneLayout) -> SumManifest:
+    def _begun(self, planned: PlannedSum, state: State) -> _Sum:
+        """A new attempt, in a new epoch if the former one is used up or its members are not the set that was proposed."""
+        journal = self._store.journal
+        if self._epoch is None or self._epoch.used_up or (journal.survivors and journal.survivors != self._epoch.members):
+            self._epoch = self._cohort.begin_epoch(state, journal.survivors)
+        lanes, attempt = self._terms.lanes(state, planned), journal.attempt + 1
+        manifest = self._manifest(planned, state, self._epoch, lanes, attempt)
+        record = SumRecord.begin(self._store.record_path(planned, attempt), manifest, self._chain(manifest))
+        self._store.update(attempt=attempt, given_up=False)
+        return self._sum(planned, self._epoch, record, manifest, lanes)
+
+    def _resumed(self, planned: PlannedSum, state: State) -> _Sum | None:
+        """The attempt that is under way, in this process or since one before, if its epoch is known."""
+        journal = self._store.journal
+        if journal.given_up:
+            return None
+        record = SumRecord(self._store.record_path(planned, journal.attempt))
+        manifest = record.manifest
+        # Whoever was away has come to other ends of connections; the epoch itself goes on.
+        self._epoch = self._cohort.resume_epoch(state, manifest.epoch_hash)
+        if self._epoch is None:
+            return None
+        return self._sum(planned, self._epoch, record, manifest, self._terms.lanes(state, planned))
+
+    def _sum(self, planned: PlannedSum, epoch: Epoch, record: SumRecord, manifest: SumManifest, lanes: LaneLayout) -> _Sum:
+        return _Sum(Subject(planned.round, planned.kind, manifest.attempt, manifest.hash), epoch, manifest, lanes, record)
+
+    def _give_up(self, planned: PlannedSum, failure: ConsortiumError) -> None:
+        """What was never proposed is begun anew; a proposed set that only lacks answers is asked again."""
+        journal = self._store.journal
+        record = SumRecord(self._store.record_path(planned, journal.attempt))
+        if not journal.given_up and isinstance(failure, AttemptFailed) and record.proposal is not None:
+            return
+        self._store.update(given_up=True)
+        self._epoch = None
+
+    def _manifest(self, planned: PlannedSum, state: State, epoch: Epoch, lanes: LaneLayout, attempt: int) -> SumManifest:
         head, journal = self._registry.head(), self._store.journal
         return SumManifest(
             run=self.link.run,
             round=planned.round,
             sum=planned.kind,
-            attempt=journal.attempt,
+            attempt=attempt,
             slot=epoch.take_slot(),
             plan_hash=bytes.fromhex(self._terms.plan.sha256),
             epoch_hash=epoch.manifest.hash,
             state_hash=state_hash(state),
             layout_hash=lanes.hash,
-            size=lanes.size,
+            lanes=lanes.format,
             previous_transcript=bytes.fromhex(journal.transcript) or bytes(32),
             chain_head=head.hash,
             chain_length=head.length,
-        )
+        ).signed_by(self.link.identity.sign)
 
     def _chain(self, manifest: SumManifest) -> bytes:
         """Digests of the events since the shortest chain that an institution saw last."""
@@ -158,48 +192,73 @@ class RoundEngine:
         return self._registry.digests(max(min(seen.values(), default=end), end - MOST_DIGESTS), end)
 
     def _collect(self, one: _Sum, planned: PlannedSum) -> Accumulator:
-        """Adds masked inputs as they arrive: one accumulator and one input in memory, however many institutions there are."""
-        accumulator = Accumulator(one.manifest, self.link.roster)
-        message_type = "evaluate.sum" if planned.kind == "evaluate" else "train.sum"
-
-        def add(reply: Reply) -> None:
-            accumulator.add(MaskedInput(reply.institution, reply.array("masked"), reply.part("root"), reply.part("signature")))
-
-        self.link.collect(one.subject, message_type, dict.fromkeys(one.epoch.members, pack(one.parts)), add)
-        self._report(one.subject, message_type, set(accumulator.roots))
-        self._enough(one, len(accumulator.roots), message_type)
+        """The sum of all uploads: of those that are on disk, and, until a set is proposed, of those that still come."""
+        proposal, roster = one.record.proposal, self.link.roster
+        names = one.epoch.members if proposal is None else proposal.members
+        spools = {name: one.record.spool(one.epoch.manifest, name, roster) for name in names}
+        accumulator = stored_uploads(one.manifest, spools)
+        if proposal is None:
+            message_type = "evaluate.sum" if planned.kind == "evaluate" else "train.sum"
+            missing = {name: spool for name, spool in spools.items() if name not in accumulator.roots}
+            ask_uploads(self.link, one.subject, message_type, one.parts, missing, accumulator)
+            self._report(one.subject, message_type, set(accumulator.roots))
+            self._enough(one, len(accumulator.roots), message_type)
         return accumulator
 
     def _certificate(self, one: _Sum, accumulator: Accumulator) -> SurvivorCertificate:
         """Freezes the set on disk before anyone is asked to sign it: once signed there is no other."""
-        proposal, frozen = propose_survivors(accumulator), self._store.journal.survivors
-        if frozen and frozen != proposal.members:
-            lost = ", ".join(sorted(set(frozen) - set(proposal.members)))
-            raise AttemptFailed(f"{lost} sent nothing this time, and this sum is opened over the set that was proposed first or not at all")
-        self._store.update(survivors=proposal.members)
-        payload = pack(one.parts | {"proposal": proposal.to_bytes()})
+        proposal, stored = self._frozen(one, accumulator), one.record.certificate
+        if stored is not None:
+            return stored
 
         def signature_of(reply: Reply) -> bytes:
             check_signature(one.manifest, self.link.roster, proposal, reply.institution, reply.part("signature"))
+            one.record.keep_answer("survivors", reply.institution, reply.part("signature"))
             return reply.part("signature")
 
-        signatures = self.link.collect(one.subject, "query.survivors", dict.fromkeys(proposal.members, payload), signature_of)
-        self._report(one.subject, "query.survivors", set(signatures))
-        self._enough(one, len(signatures), "query.survivors", one.epoch.manifest.threshold)
-        return certify(one.manifest, one.epoch.manifest, self.link.roster, proposal, signatures)
+        signatures = self._decide(one, "query.survivors", "survivors", {"proposal": proposal.to_bytes()}, proposal, signature_of)
+        certificate = certify(one.manifest, one.epoch.manifest, self.link.roster, proposal, signatures)
+        one.record.keep_certificate(certificate)
+        return certificate
+
+    def _frozen(self, one: _Sum, accumulator: Accumulator) -> SurvivorProposal:
+        proposal = one.record.proposal or propose_survivors(one.manifest, accumulator.roots)
+        frozen = self._store.journal.survivors
+        if frozen and frozen != proposal.members:
+            lost = ", ".join(sorted(set(frozen) - set(proposal.members)))
+            raise AttemptFailed(f"{lost} sent nothing this time, and this sum is opened over the set that was proposed first or not at all")
+        one.record.freeze(proposal)
+        self._store.update(survivors=proposal.members)
+        return proposal
 
     def _open(self, one: _Sum, certificate: SurvivorCertificate) -> OpenedSeeds:
-        payload = pack(one.parts | {"certificate": certificate.to_bytes()})
-
-        def answer_of(reply: Reply) -> UnmaskAnswer:
+        def answer_of(reply: Reply) -> bytes:
             answer = UnmaskAnswer.from_bytes(reply.part("answer"))
             check_answer(one.epoch.manifest, one.epoch.certificate, one.manifest.slot, certificate.proposal, reply.institution, answer)
-            return answer
+            one.record.keep_answer("unmask", reply.institution, reply.part("answer"))
+            return reply.part("answer")
 
-        answers = self.link.collect(one.subject, "query.unmask", dict.fromkeys(certificate.proposal.members, payload), answer_of)
-        self._report(one.subject, "query.unmask", set(answers))
-        self._enough(one, len(answers), "query.unmask", one.epoch.manifest.threshold)
-        return open_seeds(one.manifest, one.epoch.manifest, one.epoch.certificate, certificate, answers)
+        parts = {"certificate": certificate.to_bytes()}
+        answers = self._decide(one, "query.unmask", "unmask", parts, certificate.proposal, answer_of)
+        read = {name: UnmaskAnswer.from_bytes(data) for name, data in answers.items()}
+        return open_seeds(one.manifest, one.epoch.manifest, one.epoch.certificate, certificate, read)
+
+    def _decide(
+        self,
+        one: _Sum,
+        message_type: str,
+        stage: str,
+        parts: dict[str, bytes],
+        proposal: SurvivorProposal,
+        read: Callable[[Reply], bytes],
+    ) -> dict[str, bytes]:
+        """Answers of at least threshold members of the set to a stage: those that are on disk, and those that still come."""
+        stored = one.record.answers(stage)
+        asked = [name for name in proposal.members if name not in stored]
+        answers = stored | self.link.decide(one.subject, message_type, dict.fromkeys(asked, pack(one.parts | parts)), read)
+        self._report(one.subject, message_type, set(answers))
+        self._enough(one, len(answers), message_type, one.epoch.manifest.threshold)
+        return answers
 
     def _applied(
         self,
@@ -208,15 +267,16 @@ class RoundEngine:
         state: State,
         certificate: SurvivorCertificate,
         opened: OpenedSeeds,
-        total: NDArray[np.uint32],
+        accumulator: Accumulator,
     ) -> FinishedSum:
-        values = decode(total, one.lanes, len(self.link.roster.entries))
-        after, figures = self._terms.apply(state, planned, values)
-        digest, epoch = hashlib.sha256(total.tobytes()).digest(), one.epoch
+        total, epoch = remove_masks(accumulator, opened), one.epoch
+        written = write_total(one.manifest.lanes, total)
+        after, figures = self._terms.apply(state, planned, decode(total, one.lanes, len(self.link.roster.entries)))
+        digest = total_root(one.manifest.lanes, written)
         transcript = Transcript(one.manifest, epoch.manifest, epoch.certificate, certificate, opened.hash, digest, state_hash(after))
-        members = certificate.proposal.members
-        self._on_event(SumFinished(planned.round, planned.kind, members))
-        return FinishedSum(planned, after, figures, members, transcript, total)
+        one.record.keep_outcome(transcript, opened, written)
+        self._on_event(SumFinished(planned.round, planned.kind, certificate.proposal.members))
+        return FinishedSum(planned, after, figures, one.record, transcript)
 
     def _enough(self, one: _Sum, count: int, stage: str, needed: int | None = None) -> None:
         needed = needed or max(one.epoch.manifest.threshold, self._terms.plan.participation.quorum)

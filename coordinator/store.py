@@ -1,23 +1,21 @@
-"""What a run leaves on the coordinator's disk between two steps: states, and a journal of sums. No vector of an institution, ever."""
+"""What a run leaves on the coordinator's disk between two steps: states, epochs, a record of every sum, and a journal of where it stands.
+
+Masked vectors are there until an audit no longer needs them; no vector of an institution in clear, ever.
+"""
 
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from coordinator.errors import JobError
-from protocols.errors import ConsortiumError
+from coordinator.outbox import Outbox
+from coordinator.sum_record import SumRecord
 from protocols.files import write_file
-from protocols.pack import pack, unpack
+from protocols.schedule import PlannedSum
 from protocols.state import State, load_state, save_state, state_hash
-from protocols.transcript import Transcript
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,23 +34,16 @@ class Journal:
     done: int = 0
     state_sha256: str = ""
     transcript: str = ""  # hash of the last sum's transcript, hexadecimal
+    last_sum: str = ""  # folder of its record
     epoch: int = 0  # number of the last epoch that was begun
     attempt: int = 0  # attempts begun at the next sum
+    given_up: bool = True  # whether the last of them is; only before any, or when it can never be finished
     survivors: tuple[str, ...] = ()  # the set that was proposed for the next sum; once signed it is the only one
     transcripts: dict[str, str] = field(default_factory=dict)  # of the round under way
     figures: dict[str, float] = field(default_factory=dict)
     parts: dict[str, Part] = field(default_factory=dict)
     seconds: float = 0.0
     threshold: int = 0  # of the last epoch
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """The last finished sum: its transcript and total, and the signed answers of institutions that came to its state."""
-
-    transcript: Transcript
-    total: NDArray[np.uint32]
-    confirmations: Mapping[str, bytes] = field(default_factory=dict)
 
 
 class RunStore:
@@ -99,38 +90,36 @@ class RunStore:
     def state_path(self, digest: str) -> Path:
         return self.directory / "states" / f"{digest}.safetensors"
 
-    def keep_published(self, transcript: Transcript, total: NDArray[np.uint32]) -> None:
-        """Writes what the next journal will name as the last sum."""
-        folder = self._published(transcript.hash.hex())
-        write_file(folder / "total", total.astype("<u4").tobytes())
-        write_file(folder / "transcript", transcript.to_bytes())
-
-    def keep_confirmations(self, transcript: Transcript, confirmations: Mapping[str, bytes]) -> None:
-        """Adds signed answers to those of a published sum."""
-        path = self._published(transcript.hash.hex()) / "confirmations"
-        known = unpack(path.read_bytes()) if path.exists() else {}
-        write_file(path, pack(known | dict(confirmations)))
+    def record_path(self, planned: PlannedSum, attempt: int) -> Path:
+        """Folder of one attempt at a sum."""
+        return self.directory / "sums" / f"{planned.round:05}-{planned.kind}-{attempt}"
 
     @property
-    def published(self) -> Published | None:
-        """What the journal names as the last sum; None before the first. Raises JobError if a file is missing or damaged."""
-        digest = self.journal.transcript
-        if not digest:
+    def records(self) -> list[SumRecord]:
+        """Every attempt at every sum."""
+        return [SumRecord(path) for path in sorted((self.directory / "sums").glob("*")) if (path / "manifest").exists()]
+
+    @property
+    def published(self) -> SumRecord | None:
+        """The last finished sum; None before the first. Raises JobError if a file is missing or damaged."""
+        name = self.journal.last_sum
+        if not name:
             return None
-        folder = self._published(digest)
-        try:
-            transcript = Transcript.from_bytes((folder / "transcript").read_bytes())
-            total = np.frombuffer((folder / "total").read_bytes(), "<u4")
-            confirmations = folder / "confirmations"
-            return Published(transcript, total, unpack(confirmations.read_bytes()) if confirmations.exists() else {})
-        except (OSError, ValueError, ConsortiumError):
-            raise JobError(f"{folder}: the last sum's files are damaged; start the plan again in a new directory") from None
+        record = SumRecord(self.directory / "sums" / name)
+        if record.transcript is None:
+            raise JobError(f"{record.folder}: the last sum's files are damaged; start the plan again in a new directory")
+        return record
 
-    def drop_published(self) -> None:
-        """Removes the sums before the one that the journal names."""
-        for folder in self.directory.glob("published/*"):
-            if folder.name != self.journal.transcript:
-                shutil.rmtree(folder)
+    def drop_uploads(self, before: int) -> None:
+        """Removes the uploads of rounds before this one, and of attempts that came to nothing."""
+        for record in self.records:
+            transcript = record.transcript
+            if transcript is None or transcript.manifest.round < before:
+                record.drop_uploads()
 
-    def _published(self, digest: str) -> Path:
-        return self.directory / "published" / digest
+    @property
+    def outbox(self) -> Outbox:
+        return Outbox(self.directory / "requests")
+
+    def epoch_path(self, number: int) -> Path:
+        return self.directory / "epochs" / f"{number:05}"

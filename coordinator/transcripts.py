@@ -1,4 +1,4 @@
-"""A run's transcripts on the coordinator's disk, one file a sum: what an audit reads long after the sum."""
+"""What an audit reads of a run's directory long after the run: every transcript, and the parties whose signatures it bears."""
 
 from __future__ import annotations
 
@@ -7,26 +7,27 @@ from pathlib import Path
 from coordinator.errors import RegistryError
 from protocols.errors import MalformedMessage
 from protocols.files import write_file
+from protocols.parties import Parties, parties_toml, read_parties
 from protocols.transcript import Transcript
 
 
-def keep_transcript(directory: Path, transcript: Transcript) -> None:
-    """Writes a finished sum's transcript below the run's directory; a sum that was not yet in the journal is replaced."""
-    manifest = transcript.manifest
-    write_file(transcript_path(directory, manifest.round, manifest.sum), transcript.to_bytes())
+def keep_parties(directory: Path, parties: Parties) -> None:
+    """Writes `roster.toml` in the run's directory, in the form that institutions have it."""
+    write_file(directory / "roster.toml", parties_toml(parties).encode())
+
+
+def kept_parties(directory: Path) -> Parties:
+    """Raises RosterError if there are none."""
+    return read_parties(directory / "roster.toml")
 
 
 def kept_transcripts(directory: Path) -> list[Transcript]:
-    """All that were kept of a run, in no order.
+    """Those of all finished sums, in no order.
 
     Raises:
         RegistryError: a file is no transcript.
     """
-    return [_read(path) for path in sorted((directory / "transcripts").glob("*-*"))]
-
-
-def transcript_path(directory: Path, round_number: int, kind: str) -> Path:
-    return directory / "transcripts" / f"{round_number}-{kind}"
+    return [_read(path) for path in sorted((directory / "sums").glob("*/transcript"))]
 
 
 def _read(path: Path) -> Transcript:

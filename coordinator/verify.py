@@ -14,7 +14,7 @@ from coordinator.registry.bodies import model_version_body, participant_body, ro
 from coordinator.registry.records import Event, ModelVersion, Round, Run
 from coordinator.registry.registry import Registry
 from protocols.audit import Audit
-from protocols.roster import Roster
+from protocols.parties import Parties
 
 NOT_PROVED = (
     "Whether the totals behind the transcripts are the sums of what was sent: no masked input is kept.",
@@ -25,7 +25,7 @@ UNKNOWN_KEYS = "Whether the institutions' keys are theirs: give an institution's
 
 
 def verify_registry(
-    registry: Registry, models: Path, run: str | None = None, runs: Path | None = None, roster: Roster | None = None
+    registry: Registry, models: Path, run: str | None = None, runs: Path | None = None, parties: Parties | None = None
 ) -> Audit:
     """Checks the event chain, every row of one run, or of all, against the events, and both against what institutions signed.
 
@@ -33,16 +33,16 @@ def verify_registry(
         models: folder that the paths of model versions are relative to.
         run: a run's id; None looks at all runs.
         runs: folder of the runs' transcripts; `runs` beside the models if None.
-        roster: an institution's own; None takes the keys that the registry has.
+        parties: keys from an institution; None takes those of the registry.
     """
     events = registry.events()
-    audit = Audit("this registry", unproved=[*NOT_PROVED, *([UNKNOWN_KEYS] if roster is None else [])])
+    audit = Audit("this registry", unproved=[*NOT_PROVED, *([UNKNOWN_KEYS] if parties is None else [])])
     audit.attempt(_chain, registry)
     audit.attempt(_participants, registry, events)
     countersigned = 0
     for one in (registry.run(run),) if run is not None else registry.runs():
         _verify_run(audit, registry, one, [event for event in events if event.run == one.run], models)
-        signed = SignedRun(one.run, registry.rounds(one.run), registry.participants(), roster)
+        signed = SignedRun(one.run, registry.rounds(one.run), registry.participants(), parties)
         countersigned = max(countersigned, verify_signed(audit, signed, (runs or models.parent / "runs") / one.run, events))
     if countersigned < len(events):
         audit.unproved.append(f"Events {countersigned + 1} to {len(events)} of the chain: no institution countersigned them.")

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.errors import EncodingError
+from protocols.lanes import LaneFormat
 
 LANE_BITS = 32
 Values = Mapping[str, NDArray[np.float64]]
@@ -41,6 +42,11 @@ class LaneLayout:
     @property
     def size(self) -> int:
         return sum(block.size for block in self.blocks)
+
+    @property
+    def format(self) -> LaneFormat:
+        """How a vector of these lanes is written."""
+        return LaneFormat(self.size, self.size, LANE_BITS)
 
     @cached_property
     def hash(self) -> bytes:

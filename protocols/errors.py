@@ -28,7 +28,11 @@ class Refusal(ConsortiumError):
 
 
 class Contradiction(Refusal):
-    """A request against what this node has promised before; signed as it is, it is evidence."""
+    """A request against what this node has promised before; with the earlier request, both signed, it is evidence."""
+
+    def __init__(self, sentence: str, earlier: bytes = b"") -> None:
+        super().__init__(sentence)
+        self.earlier = earlier
 
 
 class ProtocolError(ConsortiumError):
@@ -69,3 +73,11 @@ class DishonestMember(ProtocolError):
 
 class EncodingError(ProtocolError):
     """A vector or layout that does not fit its lanes."""
+
+
+class WrongTotal(ProtocolError):
+    """A published total that is not the sum of what its survivors sent; with what was shown it is proof."""
+
+
+class NoProof(ProtocolError):
+    """What is shown as proof of a fault proves none."""

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 
-def write_file(path: Path, data: bytes, mode: int = 0o644) -> None:
+def write_file(path: Path, data: bytes | memoryview, mode: int = 0o644) -> None:
     """Writes under a temporary name in the same directory, fsyncs, renames, and fsyncs the directory.
 
     Raises:
@@ -22,7 +22,7 @@ def write_file(path: Path, data: bytes, mode: int = 0o644) -> None:
     _sync_directory(path.parent)
 
 
-def _replace(path: Path, data: bytes, mode: int) -> None:
+def _replace(path: Path, data: bytes | memoryview, mode: int) -> None:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:

@@ -71,6 +71,14 @@ class LaneFormat(Message):
         wide = self._wide(span.start, span.stop - span.start)
         return 4 * wide + _packed_size(span.stop - span.start - wide, self.bits)
 
+    def offset(self, chunk: int) -> int:
+        """Bytes of all chunks before this one."""
+        border = CHUNK_LANES * chunk if self.bits == 32 else min(self.wide, CHUNK_LANES * chunk)
+        mixed = border // CHUNK_LANES  # the chunk that holds the last wide lane and the first narrow one
+        if mixed == chunk:
+            return 4 * CHUNK_LANES * chunk
+        return 4 * CHUNK_LANES * mixed + self.chunk_bytes(mixed) + (chunk - mixed - 1) * _packed_size(CHUNK_LANES, self.bits)
+
     def written(self, values: NDArray[np.uint32]) -> Iterator[bytes]:
         """A whole reduced vector, chunk by chunk."""
         for chunk in range(self.chunks):

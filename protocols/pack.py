@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 from protocols.errors import ConsortiumError
 
@@ -22,17 +23,26 @@ def unpack(data: bytes) -> dict[str, bytes]:
     Raises:
         PackError: truncated, unsorted or repeated names, trailing bytes.
     """
-    fields, rest = [], memoryview(data)
-    while rest:
-        size = int.from_bytes(rest[:4], "little")
-        if len(rest) < 4 + size:
-            raise PackError("a message ends in the middle of a field; both sides must run the same version")
-        fields.append(bytes(rest[4 : 4 + size]))
-        rest = rest[4 + size :]
-    parts = dict(zip((name.decode(errors="replace") for name in fields[::2]), fields[1::2], strict=False))
-    if pack(parts) != data:
+    fields = _fields(data)
+    try:
+        names = [name.decode() for name in fields[::2]]
+    except UnicodeDecodeError:
+        raise PackError("a message names a field in bytes that are not text; both sides must run the same version") from None
+    # Lengths leave no choice and names are unique and in order, so `pack` makes these bytes and no others.
+    if len(fields) % 2 or any(name >= following for name, following in pairwise(names)):
         raise PackError("a message is not in the one form that is allowed; both sides must run the same version")
-    return parts
+    return dict(zip(names, fields[1::2], strict=True))
+
+
+def _fields(data: bytes) -> list[bytes]:
+    fields, place = [], 0
+    while place < len(data):
+        start = place + 4
+        place = start + int.from_bytes(data[place:start], "little")
+        if len(data) < max(start, place):
+            raise PackError("a message ends in the middle of a field; both sides must run the same version")
+        fields.append(data[start:place])
+    return fields
 
 
 def _sized(content: bytes) -> bytes:

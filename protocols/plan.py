@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
 from protocols.errors import PlanError
+from protocols.suites import SUITE, Suite
 from protocols.validation import first_problem
 
 DURATION_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -126,7 +127,9 @@ class SecureAggregation(_Table):
 
     min_institutions: Annotated[int, Field(ge=3)] = Field(3, description="fewest members of a cohort")
     colluding: NonNegativeInt = Field(1, description="institutions that may collude with the coordinator")
+    audit_rounds: Annotated[int, Field(ge=1)] = Field(2, description="rounds for which masked uploads are kept to check totals with")
     lanes: Literal[32] = Field(32, description="bits per element of the upload")
+    suite: Suite = Field(SUITE, description="SA-1: keys agreed by X25519 and ML-KEM-768; SA-1-X25519: by X25519 alone")
 
 
 class Evaluation(_Table):

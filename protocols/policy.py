@@ -15,6 +15,7 @@ from protocols.errors import PolicyError
 from protocols.files import write_file
 from protocols.plan import Plan
 from protocols.state import State
+from protocols.suites import SUITE, Suite
 from protocols.validation import first_problem
 
 
@@ -25,6 +26,7 @@ class Policy(BaseModel):
 
     min_institutions: Annotated[int, Field(ge=3)] = Field(3, description="smallest cohort whose sum may be opened")
     colluding: Annotated[int, Field(ge=0)] = Field(1, description="institutions assumed to collude with the coordinator, at least")
+    suites: tuple[Suite, ...] = Field((SUITE,), description="how keys of secure sums may be agreed: SA-1, SA-1-X25519")
     plans: tuple[str, ...] = Field((), description="names of plans that may be trained; empty allows every name")
     targets: tuple[str, ...] = Field((), description="parts of the network that may be trained; empty allows all")
     max_rounds: Annotated[int, Field(gt=0)] = Field(1000, description="most rounds of one plan")
@@ -64,6 +66,7 @@ def _terms(policy: Policy, plan: Plan) -> Iterator[tuple[bool, str]]:
         f"secure_aggregation.min_institutions is {sums.min_institutions} and {ours} asks for at least {policy.min_institutions}",
     )
     yield sums.colluding >= policy.colluding, f"secure_aggregation.colluding is {sums.colluding} and {ours} asks for {policy.colluding}"
+    yield sums.suite in policy.suites, f"secure_aggregation.suite is {sums.suite} and {ours} allows {' or '.join(policy.suites)}"
     yield not policy.plans or plan.name in policy.plans, f"the plan {plan.name} is not among those that {ours} allows"
     unwanted = sorted(set(plan.trainable.targets) - set(policy.targets)) if policy.targets else []
     yield not unwanted, f"trainable.targets names {', '.join(unwanted)}, which {ours} does not allow"

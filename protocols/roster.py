@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Self
+from datetime import date
+from functools import cached_property
 
 from protocols.codec import Message
 from protocols.errors import RosterError
@@ -14,10 +13,23 @@ from protocols.errors import RosterError
 
 @dataclass(frozen=True)
 class RosterEntry(Message):
-    """One institution and its Ed25519 identity key (32 bytes)."""
+    """One institution, its Ed25519 identity key (32 bytes), and the first and last day of it: ISO dates, empty where unbounded.
+
+    Raises:
+        RosterError: a date is none, or the last day is before the first.
+    """
 
     name: str
     public_key: bytes
+    valid_from: str = ""
+    valid_until: str = ""
+
+    def __post_init__(self) -> None:
+        for day in (self.valid_from, self.valid_until):
+            if day and not _is_date(day):
+                raise RosterError(f"the roster says {day} of {self.name}; write a date as 2030-01-31, or leave it empty")
+        if self.valid_until and self.valid_until < self.valid_from:
+            raise RosterError(f"the roster ends {self.name} on {self.valid_until}, before it begins on {self.valid_from}; mend the dates")
 
 
 @dataclass(frozen=True)
@@ -33,15 +45,6 @@ class Roster(Message):
         if len({entry.public_key for entry in self.entries}) < len(names):
             raise RosterError("two institutions of this roster have one key; each institution makes its own")
 
-    @classmethod
-    def from_keys(cls, keys: Iterable[tuple[str, str]]) -> Self:
-        """A roster of names and keys in hexadecimal.
-
-        Raises:
-            ValueError: a key is not hexadecimal. RosterError: a name or key occurs twice.
-        """
-        return cls(tuple(RosterEntry(name, bytes.fromhex(key)) for name, key in sorted(keys)))
-
     @property
     def roster_hash(self) -> bytes:
         return self.hash
@@ -52,22 +55,28 @@ class Roster(Message):
         Raises:
             RosterError: there is no such institution.
         """
-        for entry in self.entries:
-            if entry.name == name:
-                return entry.public_key
-        raise RosterError(f"{name} is not on this roster; compare its fingerprint and accept it first")
+        return self._entry(name).public_key
+
+    def check_valid(self, names: Iterable[str], today: date) -> None:
+        """Raises RosterError unless the entries of all these institutions are valid on a day."""
+        day = today.isoformat()
+        for entry in map(self._entry, names):
+            if not entry.valid_from <= day <= (entry.valid_until or day):
+                span = f"from {entry.valid_from or 'the beginning'} until {entry.valid_until or 'further notice'}"
+                raise RosterError(f"{entry.name} is on the roster {span} and today is {day}; leave it out, or agree on a new roster")
+
+    def _entry(self, name: str) -> RosterEntry:
+        if name not in self._by_name:
+            raise RosterError(f"{name} is not on this roster; compare its fingerprint and accept it first")
+        return self._by_name[name]
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, RosterEntry]:
+        return {entry.name: entry for entry in self.entries}
 
 
-def read_roster(path: Path) -> Roster:
-    """The institutions that a `roster.toml` lists.
-
-    Raises:
-        RosterError: the file cannot be read, or is no roster.
-    """
+def _is_date(text: str) -> bool:
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))["institutions"]
-        return Roster.from_keys((table["name"], table["public_key"]) for table in tables)
-    except OSError:
-        raise RosterError(f"{path} cannot be read; it lists the institutions that one takes part with") from None
-    except (ValueError, KeyError, TypeError):
-        raise RosterError(f"{path} is not a roster; restore it, or join again") from None
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False

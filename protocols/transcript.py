@@ -15,10 +15,9 @@ from protocols.errors import ProtocolError, TooFewSurvivors
 from protocols.identity import open_envelope
 from protocols.pack import pack
 from protocols.roster import Roster
-from protocols.secagg import SumManifest, SurvivorCertificate
-from protocols.secagg.sum import verify_certificate
+from protocols.secagg import SumManifest, SurvivorCertificate, verify_certificate
 
-CONFIRMING = "query.transcript"
+COMMITTING, CONFIRMING = "query.transcript", "query.total"  # first what binds the coordinator, then what it is bound to
 
 
 @dataclass(frozen=True)
@@ -30,21 +29,21 @@ class Transcript(Message):
     setup: EpochCertificate
     certificate: SurvivorCertificate
     opened: bytes  # hash of the opened seeds
-    total: bytes  # SHA-256 of the total's uint32 lanes, little-endian
+    total: bytes  # Merkle root over the total's written chunks
     after: bytes  # hash of the state that follows
 
 
-def verify_transcript(transcript: Transcript, roster: Roster) -> None:
-    """Whether a certified epoch of institutions on this roster agreed on the set that was opened.
+def verify_transcript(transcript: Transcript, roster: Roster, coordinator_key: bytes) -> None:
+    """Whether a certified epoch of institutions on this roster, under this coordinator, agreed on the set that was opened.
 
     Raises:
         ProtocolError: they did not; the text says what is missing.
     """
     manifest, epoch = transcript.manifest, transcript.epoch
-    epoch.check(roster)
     if (manifest.epoch_hash, manifest.run) != (epoch.hash, epoch.run):
         raise ProtocolError("the transcript's manifest belongs to another epoch or run than its members")
-    verify_epoch(transcript.setup, epoch, roster)
+    manifest.check(epoch, coordinator_key)
+    verify_epoch(transcript.setup, epoch, roster, coordinator_key)
     verify_certificate(manifest, epoch, roster, transcript.certificate)
 
 

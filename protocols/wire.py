@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from protocols.errors import ConsortiumError
 
-_TYPES = {"uint32": "<u4", "float32": "<f4"}
+_TYPES = {"uint8": "|u1", "uint32": "<u4", "float32": "<f4"}
 
 
 class WireError(ConsortiumError):
@@ -23,7 +23,7 @@ class WireError(ConsortiumError):
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """A signed envelope's bytes, and the arrays (uint32 or float32) that travel outside of it."""
+    """A signed envelope's bytes, and the arrays (uint8, uint32 or float32) that travel outside of it."""
 
     envelope: bytes
     arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)

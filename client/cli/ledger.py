@@ -40,7 +40,7 @@ def verify(institution: InstitutionOption = Path(), as_json: JsonOption = False)
     from client.verify import verify_ledger
 
     with opened(institution) as (ledger, membership):
-        audit, evidence = verify_ledger(ledger, membership), read_evidence(ledger, membership.coordinator_key)
+        audit, evidence = verify_ledger(ledger, membership), read_evidence(ledger, membership)
     if as_json:
         document = {"schema": 1, "institution": membership.name, **audit.document(), "evidence": evidence}
         typer.echo(json.dumps(document, indent=2, ensure_ascii=False))

@@ -27,7 +27,7 @@ def verify(
     """Check the registry, the released files, and what institutions countersigned; says what was proved and what could not be."""
     from coordinator.settings import load_settings
     from coordinator.verify import verify_registry
-    from protocols.roster import read_roster
+    from protocols.parties import read_parties
 
     with opened(registry) as source:
         settings, place = load_settings(), located(registry)
@@ -36,7 +36,7 @@ def verify(
             models or settings.models_folder(place),
             source.run(run).run if run else None,
             runs or settings.runs_folder(place),
-            read_roster(roster) if roster else None,
+            read_parties(roster) if roster else None,
         )
     if as_json:
         print_json(audit.document())

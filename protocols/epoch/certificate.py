@@ -4,35 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from protocols.epoch.checks import certified, check_keys_of, check_shares_of, enveloped, keys_hash, setup_hash
-from protocols.epoch.messages import Confirmation, EpochCertificate, KeysMessage, SharesMessage
+from protocols.epoch.checks import certified, check_dealt_by, check_incarnation, check_keys_of, setup_hash
+from protocols.epoch.messages import HASH_BYTES, KeysMessage, SharesMessage
+from protocols.epoch.published import Confirmation, EpochCertificate, disputed_pairs
 from protocols.epoch.terms import EpochManifest
-from protocols.errors import ProtocolError
+from protocols.errors import DishonestMember, ProtocolError
 from protocols.identity import verify
 from protocols.roster import Roster
 
 
 def certify_epoch(
     manifest: EpochManifest,
-    roster: Roster,
     keys: Mapping[str, KeysMessage],
     shares: Mapping[str, SharesMessage],
-    confirmations: Mapping[str, bytes],
+    confirmations: Mapping[str, Confirmation],
 ) -> EpochCertificate:
-    """The coordinator's certificate, once every member confirmed one and the same setup.
+    """The coordinator's certificate, of messages that `read_keys`, `read_shares` and `read_confirmation` returned.
 
     Raises:
-        ProtocolError: a confirmation is missing or of another setup; the text names its sender.
+        ProtocolError: a confirmation is missing or of another setup, or two members committed to different pair seeds; the text names them.
     """
-    if missing := sorted(set(manifest.members) - confirmations.keys()):
+    setup, members = setup_hash(manifest, keys, shares), manifest.members
+    if missing := [name for name in members if name not in confirmations or confirmations[name].setup_hash != setup]:
         raise ProtocolError(f"{', '.join(missing)} did not confirm this setup; begin again with new keys")
-    setup = setup_hash(manifest, keys, shares)
-    read = {name: read_confirmation(manifest, roster, setup, name, confirmations[name]) for name in manifest.members}
-    signatures = {name: read[name].signature for name in manifest.members}
-    envelopes = {name: read[name].envelopes for name in manifest.members}
-    certificate = EpochCertificate(manifest.epoch, manifest.hash, setup, signatures, dict(shares), envelopes)
-    verify_epoch(certificate, manifest, roster)
-    return certificate
+    for one, other in disputed_pairs(manifest, confirmations):
+        raise ProtocolError(f"{one} and {other} committed to different pair seeds; leave both out and begin again with new keys")
+    return EpochCertificate(
+        epoch=manifest.epoch,
+        epoch_hash=manifest.hash,
+        setup_hash=setup,
+        published={name: confirmations[name].published for name in members},
+        signatures={name: confirmations[name].signature for name in members},
+        shares=dict(shares),
+        confirmations=dict(confirmations),
+    )
 
 
 def read_keys(manifest: EpochManifest, roster: Roster, name: str, data: bytes) -> KeysMessage:
@@ -50,30 +55,34 @@ def read_shares(manifest: EpochManifest, roster: Roster, keys: Mapping[str, Keys
     """A member's answer to stage 2, checked as far as it is not sealed.
 
     Raises:
-        ProtocolError: it is malformed, another's, or dealt on other keys.
+        ProtocolError: it is malformed, another's, dealt on other keys, or from another ledger than the keys.
     """
     message = SharesMessage.from_bytes(data)
-    check_shares_of(name, message, manifest, keys_hash(keys), roster.key_of(name))
+    check_dealt_by(name, message, manifest, keys, roster.key_of(name))
     return message
 
 
-def read_confirmation(manifest: EpochManifest, roster: Roster, setup: bytes, name: str, data: bytes) -> Confirmation:
-    """A member's answer to stage 3.
+def read_confirmation(manifest: EpochManifest, roster: Roster, setup: bytes, dealt: SharesMessage, name: str, data: bytes) -> Confirmation:
+    """A member's answer to stage 3, after it dealt `dealt` in stage 2.
 
     Raises:
-        ProtocolError: it is malformed, or not this member's confirmation of exactly this setup.
+        ProtocolError: it is malformed, not this member's confirmation of exactly this setup, or from another ledger than its shares.
     """
-    message, key = Confirmation.from_bytes(data), roster.key_of(name)
+    message = Confirmation.from_bytes(data)
     if message.sender != name or message.setup_hash != setup or len(message.envelopes) != manifest.slots:
         raise ProtocolError(f"{name} did not confirm this setup; begin again with new keys")
-    verify(key, enveloped(manifest, setup, message.envelopes), message.envelopes_signature, name)
-    verify(key, certified(manifest, setup), message.signature, name)
+    verify(roster.key_of(name), certified(manifest, setup, message.published), message.signature, name)
+    check_incarnation(name, dealt.header.incarnation, message.incarnation)
+    if [len(row) for row in message.rows] != [HASH_BYTES * (manifest.n - 1)] * manifest.slots:
+        raise DishonestMember(name, "did not commit to every pair seed; leave it out")
     return message
 
 
-def verify_epoch(certificate: EpochCertificate, manifest: EpochManifest, roster: Roster) -> None:
-    """Raises ProtocolError unless all members signed the certificate's setup of exactly this epoch."""
-    if certificate.epoch_hash != manifest.hash or set(certificate.signatures) != set(manifest.members):
+def verify_epoch(certificate: EpochCertificate, manifest: EpochManifest, roster: Roster, coordinator_key: bytes) -> None:
+    """Raises ProtocolError unless these are the coordinator's terms and all members signed one setup of exactly this epoch."""
+    manifest.check(roster, coordinator_key)
+    named = [set(certificate.signatures), set(certificate.published)]
+    if certificate.epoch_hash != manifest.hash or named != 2 * [set(manifest.members)]:
         raise ProtocolError("the certificate is not signed by exactly the members of this epoch")
     for name, signature in certificate.signatures.items():
-        verify(roster.key_of(name), certified(manifest, certificate.setup_hash), signature, name)
+        verify(roster.key_of(name), certified(manifest, certificate.setup_hash, certificate.published[name]), signature, name)

@@ -1,4 +1,4 @@
-"""The secret channel of a pair (X25519 with ML-KEM-768), what is sealed in it, and the seeds that come from it."""
+"""The secret channel of a pair (X25519, with ML-KEM-768 in suite SA-1), what is sealed in it, and the seeds that come from it."""
 
 from __future__ import annotations
 
@@ -9,34 +9,41 @@ from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from protocols.epoch.messages import KeysMessage, SharesMessage
+from protocols.epoch.messages import KeysMessage, RelayedShares
+from protocols.epoch.published import EpochCertificate, pair_commitment
 from protocols.epoch.terms import EpochManifest
 from protocols.errors import DishonestMember
-from protocols.keys import KEY_BYTES, Purpose, derive_key
+from protocols.keys import KEY_BYTES, Purpose, commit, derive_key
 from protocols.pack import PackError, pack, unpack
 
 _NONCE = bytes(12)  # every AES-GCM key here seals exactly one message
 
 
-def agree(seed: bytes, other: KeysMessage) -> bytes:
+def agree(private: X25519PrivateKey, other: KeysMessage) -> bytes:
     try:
-        return X25519PrivateKey.from_private_bytes(seed).exchange(X25519PublicKey.from_public_bytes(other.x25519))
+        return private.exchange(X25519PublicKey.from_public_bytes(other.x25519))
     except ValueError:  # a wrong length, or a point of small order
         raise DishonestMember(other.sender, "announced an X25519 key that is none; leave it out") from None
 
 
-def encapsulate(other: KeysMessage) -> tuple[bytes, bytes]:
+def encapsulate(manifest: EpochManifest, other: KeysMessage) -> tuple[bytes, bytes]:
+    """Secret and ciphertext; both are empty in a suite without ML-KEM-768."""
+    if not manifest.uses_mlkem:
+        return b"", b""
     try:
         return MLKEM768PublicKey.from_public_bytes(other.mlkem).encapsulate()
     except ValueError:
         raise DishonestMember(other.sender, "announced an ML-KEM-768 key that is none; leave it out") from None
 
 
-def decapsulate(private: MLKEM768PrivateKey, message: SharesMessage, me: str) -> bytes:
+def decapsulate(private: MLKEM768PrivateKey | None, dealt: RelayedShares) -> bytes:
+    """The secret that a dealer encapsulated; empty without a key, in a suite without ML-KEM-768."""
+    if private is None:
+        return b""
     try:
-        return private.decapsulate(message.ciphertexts[me])
+        return private.decapsulate(dealt.part.ciphertext)
     except ValueError:
-        raise DishonestMember(message.sender, "sent an ML-KEM-768 ciphertext of a wrong length; leave it out") from None
+        raise DishonestMember(dealt.header.sender, "sent an ML-KEM-768 ciphertext of a wrong length; leave it out") from None
 
 
 def seal(secret: bytes, manifest: EpochManifest, sender: str, recipient: str, content: bytes) -> bytes:
@@ -65,20 +72,33 @@ def seal_recovery(manifest: EpochManifest, member: str, slot: int, recovery: byt
     return AESGCM(key).encrypt(_NONCE, pack(seeds), _associated(manifest, member, slot))
 
 
-def open_recovery(manifest: EpochManifest, member: str, slot: int, recovery: bytes, envelope: bytes) -> dict[str, bytes]:
+def open_recovery(manifest: EpochManifest, certificate: EpochCertificate, member: str, slot: int, recovery: bytes) -> dict[str, bytes]:
     """The pair seeds of one slot of a member that dropped out, by other member.
 
     Raises:
-        DishonestMember: the member's envelope does not open under the secret that it committed to.
+        DishonestMember: the member's envelope does not open under the secret that it committed to, or holds other seeds than those.
     """
     key = derive_key(recovery, Purpose.RECOVERY, manifest.hash, slot.to_bytes(4, "little"))
+    envelope = certificate.confirmations[member].envelopes[slot]
     try:
         seeds = unpack(AESGCM(key).decrypt(_NONCE, envelope, _associated(manifest, member, slot)))
     except (InvalidTag, PackError):
         raise DishonestMember(member, "published an envelope that does not open; leave it out of the next epoch") from None
     if seeds.keys() != set(manifest.members) - {member} or any(len(seed) != KEY_BYTES for seed in seeds.values()):
         raise DishonestMember(member, "published an envelope without a pair seed for every member; leave it out of the next epoch")
+    for other, seed in seeds.items():
+        _check_seed(manifest, certificate, member, other, slot, seed)
     return seeds
+
+
+def _check_seed(manifest: EpochManifest, certificate: EpochCertificate, member: str, other: str, slot: int, seed: bytes) -> None:
+    rows = {name: certificate.confirmations[name].rows[slot] for name in (member, other)}
+    committed = {pair_commitment(manifest, rows[member], member, other), pair_commitment(manifest, rows[other], other, member)}
+    # The two agreed when the epoch was certified, so the member's own signed commitment proves who is at fault.
+    if committed != {commit("pair seed", seed)}:
+        raise DishonestMember(
+            member, f"published an envelope with another pair seed for {other} than it committed to; leave it out of the next epoch"
+        )
 
 
 def _associated(manifest: EpochManifest, member: str, slot: int) -> bytes:

@@ -3,58 +3,85 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-from protocols.codec import Message
+from protocols.codec import Message, SignedMessage
 from protocols.epoch.terms import EpochManifest
-from protocols.pack import pack
 from protocols.shamir import SHARE_BYTES
+
+HASH_BYTES = 32
 
 
 @dataclass(frozen=True)
-class KeysMessage(Message):
+class KeysMessage(SignedMessage):
     """A member's public channel keys, signed."""
 
     sender: str
+    incarnation: int  # of the sender's ledger
     epoch_hash: bytes
     x25519: bytes
-    mlkem: bytes
+    mlkem: bytes  # empty in a suite without it
     signature: bytes
 
-    def signed(self) -> bytes:
-        return b"consortium epoch keys 1\0" + pack({"s": self.sender.encode(), "e": self.epoch_hash, "x": self.x25519, "m": self.mlkem})
+
+@dataclass(frozen=True)
+class SharesHeader(SignedMessage):
+    """What binds everything that a member deals: commitments to its secrets, and a hash of what each member gets, signed.
+
+    commitments: per slot, of self seed and recovery secret; part_hashes: of each member's part, in order of members.
+    """
+
+    sender: str
+    incarnation: int
+    epoch_hash: bytes
+    keys_hash: bytes
+    commitments: bytes
+    part_hashes: bytes
+    signature: bytes
+
+    def commitment(self, slot: int, secret: int) -> bytes:
+        """Of a slot's self seed (0) or recovery secret (1)."""
+        return _piece(self.commitments, 2 * slot + secret)
+
+    def part_hash(self, number: int) -> bytes:
+        """Of the part for member number `number` (from 1)."""
+        return _piece(self.part_hashes, number - 1)
+
+
+@dataclass(frozen=True)
+class SharesPart(Message):
+    """What a member deals to one member: sealed shares of every slot's secrets, with a commitment to each of these shares.
+
+    What it deals to itself it keeps, so that there ciphertext and sealed are empty.
+    """
+
+    ciphertext: bytes  # ML-KEM-768
+    sealed: bytes
+    commitments: bytes  # per slot, of the shares of self seed and recovery secret
+
+    def commitment(self, slot: int, secret: int) -> bytes:
+        """Of the share of a slot's self seed (0) or recovery secret (1)."""
+        return _piece(self.commitments, 2 * slot + secret)
 
 
 @dataclass(frozen=True)
 class SharesMessage(Message):
-    """A member's sealed shares of every slot's secrets, with commitments to each secret and share, signed.
+    """All that a member deals, as the coordinator gets it; parts in order of members."""
 
-    commitments: per slot, of self seed and recovery secret; share_commitments: per slot and member, of both shares.
-    """
+    header: SharesHeader
+    parts: tuple[SharesPart, ...]
 
-    sender: str
-    epoch_hash: bytes
-    keys_hash: bytes
-    ciphertexts: Mapping[str, bytes]  # ML-KEM, by recipient
-    sealed: Mapping[str, bytes]
-    commitments: bytes
-    share_commitments: bytes
-    signature: bytes
+    def relayed(self, number: int) -> RelayedShares:
+        """What of it concerns member number `number` (from 1)."""
+        return RelayedShares(self.header, self.parts[number - 1])
 
-    def signed(self) -> bytes:
-        parts = {"s": self.sender.encode(), "e": self.epoch_hash, "k": self.keys_hash, "c": pack(self.ciphertexts)}
-        parts |= {"b": pack(self.sealed), "h": self.commitments, "H": self.share_commitments}
-        return b"consortium epoch shares 1\0" + pack(parts)
 
-    def commitment(self, slot: int, secret: int) -> bytes:
-        """Of a slot's self seed (0) or recovery secret (1)."""
-        start = 32 * (2 * slot + secret)
-        return self.commitments[start : start + 32]
+@dataclass(frozen=True)
+class RelayedShares(Message):
+    """What one member is shown of what another deals."""
 
-    def share_commitment(self, slot: int, member: int, n: int, secret: int) -> bytes:
-        """Of the share for member number `member` (from 1)."""
-        start = 32 * (2 * (slot * n + member - 1) + secret)
-        return self.share_commitments[start : start + 32]
+    header: SharesHeader
+    part: SharesPart
 
 
 @dataclass(frozen=True)
@@ -71,15 +98,16 @@ class KeysState(Message):
 
 @dataclass(frozen=True)
 class SharesState(Message):
-    """After stage 2: everything that was dealt, and the channel keys until the others' shares are opened."""
+    """After stage 2: everything that was dealt, and what the others' shares are opened with. The X25519 key is gone."""
 
     keys: KeysState
     keys_messages: Mapping[str, KeysMessage]
+    agreed: Mapping[str, bytes]  # X25519, by other member
     kem_secrets: Mapping[str, bytes]  # that this member encapsulated, by recipient
     self_seeds: tuple[bytes, ...]
     recovery_secrets: tuple[bytes, ...]
-    own_shares: Mapping[str, bytes]  # the own share pair of every slot
-    own_hash: bytes
+    own_shares: bytes  # the own share pair of every slot
+    own_hash: bytes  # of the own header
 
 
 @dataclass(frozen=True)
@@ -110,24 +138,5 @@ class EpochState(Message):
         )
 
 
-@dataclass(frozen=True)
-class Confirmation(Message):
-    """A member's envelopes of pair seeds, one per slot under its recovery secret, and its signature on the whole setup."""
-
-    sender: str
-    setup_hash: bytes
-    envelopes: tuple[bytes, ...]
-    signature: bytes  # on the setup: what the certificate collects
-    envelopes_signature: bytes
-
-
-@dataclass(frozen=True)
-class EpochCertificate(Message):
-    """All members' signatures on one setup. What the coordinator needs to open sums stays with it and is not sent."""
-
-    epoch: int
-    epoch_hash: bytes
-    setup_hash: bytes
-    signatures: Mapping[str, bytes]
-    shares: Mapping[str, SharesMessage] = field(default_factory=dict, metadata={"local": True}, compare=False)
-    envelopes: Mapping[str, tuple[bytes, ...]] = field(default_factory=dict, metadata={"local": True}, compare=False)
+def _piece(hashes: bytes, place: int) -> bytes:
+    return hashes[HASH_BYTES * place : HASH_BYTES * (place + 1)]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from protocols.codec import Message
+from protocols.codec import SignedMessage
 from protocols.errors import ProtocolError, ThresholdError
+from protocols.identity import verify
 from protocols.roster import Roster
+from protocols.suites import SUITES
 
-SUITE = "SA-1"  # X25519 + ML-KEM-768, HKDF-SHA256, AES-256-GCM, AES-256-CTR, Ed25519
 MOST_MEMBERS = 250
 MOST_SLOTS = 256
 
@@ -19,8 +20,8 @@ def threshold(n: int, colluding: int) -> int:
 
 
 @dataclass(frozen=True)
-class EpochManifest(Message):
-    """The terms of an epoch, as the coordinator proposes them and every member checks them."""
+class EpochManifest(SignedMessage):
+    """The terms of an epoch, as the coordinator signs them and every member checks them."""
 
     run: str
     epoch: int
@@ -31,15 +32,17 @@ class EpochManifest(Message):
     threshold: int
     suite: str
     slots: int
+    signature: bytes
 
-    def check(self, roster: Roster) -> None:
+    def check(self, roster: Roster, coordinator_key: bytes) -> None:
         """What every member checks before it takes part.
 
         Raises:
-            ThresholdError, ProtocolError, RosterError: the terms are unsafe, or a member is unknown.
+            ProtocolError: the terms are unsafe or not the coordinator's, or a member is unknown.
         """
-        if self.suite != SUITE:
-            raise ProtocolError(f"the suite {self.suite} is not {SUITE}; both sides must run the same version")
+        verify(coordinator_key, self.signed(), self.signature, "the coordinator")
+        if self.suite not in SUITES:
+            raise ProtocolError(f"the suite {self.suite} is not one of {', '.join(SUITES)}; both sides must run the same version")
         if list(self.members) != sorted(set(self.members)) or len(self.members) != self.n or self.n > MOST_MEMBERS:
             raise ProtocolError(f"the epoch's members must be {self.n} different names in order, at most {MOST_MEMBERS}")
         if not 1 <= self.slots <= MOST_SLOTS:
@@ -49,6 +52,11 @@ class EpochManifest(Message):
         for name in self.members:
             roster.key_of(name)
         check_threshold(self.n, self.colluding, self.threshold)
+
+    @property
+    def uses_mlkem(self) -> bool:
+        """Whether channel secrets take ML-KEM-768 beside X25519."""
+        return self.suite == "SA-1"
 
     def number(self, name: str) -> int:
         """A member's place from 1 on: the point at which its shares are taken."""

@@ -1,44 +1,70 @@
-"""The secure sum: its stages, and `run_secagg`, which plays all parties."""
+"""The secure sum: its stages in the order of the protocol, and `run_secagg`, which plays all parties."""
 
+from protocols.secagg.accumulator import Accumulator, left_masks, remove_masks
+from protocols.secagg.audit import ShownChunk, ShownTotal, check_opened, check_shown, show_chunk
+from protocols.secagg.inputs import (
+    PART_CHUNKS,
+    CheckedUpload,
+    Upload,
+    UploadRoot,
+    check_root,
+    check_upload,
+    mask_chunks,
+    mask_input,
+    parts_of,
+    sign_root,
+)
+from protocols.secagg.manifest import SumManifest
+from protocols.secagg.opening import OpenedSeeds, UnmaskAnswer, check_answer, open_seeds, unmask
 from protocols.secagg.parties import SumResult, run_secagg
-from protocols.secagg.sum import (
-    Accumulator,
-    MaskedInput,
-    OpenedSeeds,
-    SumManifest,
+from protocols.secagg.survivors import (
     SurvivorCertificate,
     SurvivorProposal,
-    UnmaskAnswer,
     certify,
-    check_answer,
     check_signature,
-    mask_input,
-    open_seeds,
     propose_survivors,
-    remove_masks,
     sign_survivors,
-    unmask,
-    unmask_sum,
+    verify_certificate,
 )
+from protocols.secagg.total import chunk_of_total, read_total, total_leaves, total_root, write_total
 
 __all__ = [
+    "PART_CHUNKS",
     "Accumulator",
-    "MaskedInput",
+    "CheckedUpload",
     "OpenedSeeds",
+    "ShownChunk",
+    "ShownTotal",
     "SumManifest",
     "SumResult",
     "SurvivorCertificate",
     "SurvivorProposal",
     "UnmaskAnswer",
+    "Upload",
+    "UploadRoot",
     "certify",
     "check_answer",
+    "check_opened",
+    "check_root",
+    "check_shown",
     "check_signature",
+    "check_upload",
+    "chunk_of_total",
+    "left_masks",
+    "mask_chunks",
     "mask_input",
     "open_seeds",
+    "parts_of",
     "propose_survivors",
+    "read_total",
     "remove_masks",
     "run_secagg",
+    "show_chunk",
+    "sign_root",
     "sign_survivors",
+    "total_leaves",
+    "total_root",
     "unmask",
-    "unmask_sum",
+    "verify_certificate",
+    "write_total",
 ]

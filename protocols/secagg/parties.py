@@ -24,21 +24,20 @@ from protocols.epoch import (
     check_threshold,
     confirm_epoch,
     deal_shares,
+    read_confirmation,
+    setup_hash,
     threshold,
 )
 from protocols.errors import ProtocolError, ThresholdError, TooFewSurvivors
 from protocols.identity import Identity
+from protocols.lanes import LaneFormat
+from protocols.merkle import leaf_hash
 from protocols.roster import Roster, RosterEntry
-from protocols.secagg.sum import (
-    Accumulator,
-    SumManifest,
-    certify,
-    mask_input,
-    propose_survivors,
-    sign_survivors,
-    unmask,
-    unmask_sum,
-)
+from protocols.secagg.accumulator import Accumulator, remove_masks
+from protocols.secagg.inputs import CheckedUpload, check_upload, mask_chunks, sign_root
+from protocols.secagg.manifest import SumManifest
+from protocols.secagg.opening import open_seeds, unmask
+from protocols.secagg.survivors import certify, propose_survivors, sign_survivors
 
 Stage: TypeAlias = Literal["keys", "shares", "masked", "survivors", "unmask"]
 STAGES: tuple[Stage, ...] = ("keys", "shares", "masked", "survivors", "unmask")
@@ -59,27 +58,28 @@ def run_secagg(
     colluding: int = 0,
     drop: Mapping[str, Stage] | None = None,
     randomness: Callable[[int], bytes] = os.urandom,
+    lanes: int = 32,
 ) -> SumResult:
-    """Sums one-dimensional uint32 vectors modulo 2^32, playing every institution and the coordinator.
+    """Sums one-dimensional uint32 vectors modulo 2^lanes, playing every institution and the coordinator.
 
     `drop` names the stage from which on an institution takes no part; one that drops at "survivors" or "unmask" still counts.
+    With `lanes` of 24 or 20 bits, inputs must be below 2^lanes, and uploads are written in as many bits.
 
     Raises:
+        ProtocolError: inputs that are not of one length and type, or above their lanes.
         ThresholdError: a threshold that does not satisfy 2t > n + c, t <= n and t - c >= 2.
         TooFewSurvivors: too few institutions were left; nothing is released.
     """
-    parties = _Parties(inputs, dict(drop or {}), randomness)
+    parties = _Parties(inputs, dict(drop or {}), randomness, lanes)
     _checked_threshold(len(inputs), threshold, colluding)
     setup = parties.set_up(threshold, colluding)
     manifest = parties.manifest(setup)
     # Every member masks for this manifest; inputs are added as they arrive.
-    accumulator = Accumulator(manifest, parties.roster)
+    accumulator = Accumulator(manifest)
     for name in parties.present("masked", setup.members):
-        masked = mask_input(setup.states[name], manifest, inputs[name], parties.identities[name])
-        parties.count(name, masked.masked.nbytes + len(masked.root) + len(masked.signature))
-        accumulator.add(masked)
+        accumulator.add(parties.upload(name, setup.states[name], manifest))
     # One set is proposed and signed.
-    proposal = propose_survivors(accumulator)
+    proposal = propose_survivors(manifest, accumulator.roots)
     signatures = {}
     for name in parties.present("survivors", proposal.members):
         signatures[name] = sign_survivors(setup.states[name], manifest, proposal, proposal.roots[name], parties.identities[name])
@@ -90,8 +90,8 @@ def run_secagg(
     for name in parties.present("unmask", proposal.members):
         answers[name] = unmask(setup.states[name], manifest, certificate, parties.roster, parties.identities[name])
         parties.send(name, answers[name])
-    total = unmask_sum(accumulator, manifest, setup.manifest, setup.certificate, certificate, answers)
-    return SumResult(total, proposal.members, parties.bytes_up)
+    opened = open_seeds(manifest, setup.manifest, setup.certificate, certificate, answers)
+    return SumResult(remove_masks(accumulator, opened), proposal.members, parties.bytes_up)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,23 +110,26 @@ class _Parties:
     inputs: Mapping[str, NDArray[np.uint32]]
     drop: dict[str, Stage]
     randomness: Callable[[int], bytes]
+    lanes: int = 32
     identities: dict[str, Identity] = field(default_factory=dict)
     bytes_up: dict[str, int] = field(default_factory=dict)
+    coordinator: Identity = field(init=False)
+    roster: Roster = field(init=False)
 
     def __post_init__(self) -> None:
         if len({vector.shape for vector in self.inputs.values()}) > 1 or any(
             v.dtype != np.uint32 or v.ndim != 1 for v in self.inputs.values()
         ):
             raise ProtocolError("inputs must be one-dimensional uint32 arrays of one length")
+        if self.lanes < 32 and any((vector >> np.uint32(self.lanes)).any() for vector in self.inputs.values()):
+            raise ProtocolError(f"inputs must be below 2^{self.lanes}; reduce them, or use wider lanes")
         for name, stage in self.drop.items():
             if name not in self.inputs or stage not in STAGES:
                 raise ProtocolError(f"drop names {name} at {stage}: give an institution of the inputs and one of {', '.join(STAGES)}")
+        self.coordinator = Identity.generate("coordinator", self.randomness)
         self.identities = {name: Identity.generate(name, self.randomness) for name in sorted(self.inputs)}
+        self.roster = Roster(tuple(RosterEntry(name, identity.public_key) for name, identity in self.identities.items()))
         self.bytes_up = dict.fromkeys(self.identities, 0)
-
-    @property
-    def roster(self) -> Roster:
-        return Roster(tuple(RosterEntry(name, identity.public_key) for name, identity in self.identities.items()))
 
     def present(self, stage: Stage, names: tuple[str, ...]) -> list[str]:
         """Those of `names` that have not dropped out by `stage`."""
@@ -150,28 +153,45 @@ class _Parties:
         states, keys = self._keys(manifest, members)
         dealt = {name: deal_shares(states[name], keys, self.randomness, self.identities[name]) for name in members}
         shares: dict[str, SharesMessage] = {name: message for name, (_, message) in dealt.items()}
-        confirmed = {name: confirm_epoch(state, shares, self.identities[name]) for name, (state, _) in dealt.items()}
-        for name in members:
+        states_after, confirmations, setup = {}, {}, setup_hash(manifest, keys, shares)
+        for name, (state, _) in dealt.items():
+            relayed = {dealer: message.relayed(manifest.number(name)) for dealer, message in shares.items()}
+            states_after[name], confirmation = confirm_epoch(state, relayed, self.identities[name])
             self.send(name, shares[name])
-            self.count(name, len(confirmed[name][1]))
-        certificate = certify_epoch(manifest, self.roster, keys, shares, {name: data for name, (_, data) in confirmed.items()})
-        return _Setup(manifest, {name: state for name, (state, _) in confirmed.items()}, certificate)
+            self.send(name, confirmation)
+            data = confirmation.to_bytes()
+            confirmations[name] = read_confirmation(manifest, self.roster, setup, shares[name], name, data)
+        return _Setup(manifest, states_after, certify_epoch(manifest, keys, shares, confirmations))
 
     def manifest(self, setup: _Setup) -> SumManifest:
         """The manifest of the epoch's only sum."""
-        size = len(next(iter(self.inputs.values())))
-        none = bytes(32)
-        return SumManifest("run_secagg", 0, "sum", 1, 0, none, setup.manifest.hash, none, none, size, none, none, 0)
+        size, none = len(next(iter(self.inputs.values()))), bytes(32)
+        lanes, epoch_hash = LaneFormat(size, 0, self.lanes), setup.manifest.hash
+        manifest = SumManifest("run_secagg", 0, "sum", 1, 0, none, epoch_hash, none, none, lanes, none, none, 0)
+        manifest = manifest.signed_by(self.coordinator.sign)
+        manifest.check(setup.manifest, self.coordinator.public_key)
+        return manifest
+
+    def upload(self, name: str, state: EpochState, manifest: SumManifest) -> CheckedUpload:
+        """A member's masked input as the coordinator has it once it is complete and checked."""
+        chunks = list(mask_chunks(state, manifest, self.inputs[name]))
+        leaves = [leaf_hash(chunk) for chunk in chunks]
+        root = sign_root(manifest, leaves, self.identities[name])
+        self.count(name, sum(map(len, chunks)))
+        self.send(name, root)
+        return check_upload(manifest, self.roster, root, chunks, leaves)
 
     def _epoch(self, members: tuple[str, ...], given: int | None, colluding: int) -> EpochManifest:
         try:
             t = _checked_threshold(len(members), given, colluding)
         except ThresholdError as error:
             raise TooFewSurvivors(f"{len(members)} institutions are left at the setup: {error}") from None
-        return EpochManifest("run_secagg", 1, self.roster.roster_hash, members, len(members), colluding, t, SUITE, 1)
+        terms = EpochManifest("run_secagg", 1, self.roster.roster_hash, members, len(members), colluding, t, SUITE, 1, b"")
+        return terms.signed_by(self.coordinator.sign)
 
     def _keys(self, manifest: EpochManifest, members: tuple[str, ...]) -> tuple[dict[str, KeysState], dict[str, KeysMessage]]:
-        begun = {name: begin_epoch(manifest, self.identities[name], self.roster, self.randomness) for name in members}
+        means = (self.roster, self.coordinator.public_key, self.randomness)
+        begun = {name: begin_epoch(manifest, self.identities[name], *means) for name in members}
         for name, (_, message) in begun.items():
             self.send(name, message)
         return {name: state for name, (state, _) in begun.items()}, {name: message for name, (_, message) in begun.items()}

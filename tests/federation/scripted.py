@@ -11,27 +11,49 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.answering import answer
+from client.audits import indices
 from coordinator.link import Subject
 from coordinator.publishing import subject_of
 from protocols.encoding import decode
-from protocols.epoch import SUITE, EpochCertificate, EpochManifest, KeysMessage, SharesMessage, certify_epoch, threshold
+from protocols.epoch import (
+    SUITE,
+    EpochCertificate,
+    EpochManifest,
+    certify_epoch,
+    read_confirmation,
+    read_keys,
+    read_shares,
+    setup_hash,
+    threshold,
+)
 from protocols.epoch.checks import certified
 from protocols.identity import Envelope, Identity, open_envelope, seal_envelope
+from protocols.merkle import leaf_hash, merkle_root
 from protocols.pack import pack, unpack
 from protocols.schedule import PlannedSum, planned_sums
 from protocols.secagg import (
     Accumulator,
-    MaskedInput,
+    CheckedUpload,
+    OpenedSeeds,
+    ShownTotal,
     SumManifest,
     SurvivorCertificate,
     SurvivorProposal,
     UnmaskAnswer,
+    UploadRoot,
     certify,
+    check_upload,
+    chunk_of_total,
+    left_masks,
     open_seeds,
     propose_survivors,
     remove_masks,
+    show_chunk,
+    total_leaves,
+    total_root,
+    write_total,
 )
-from protocols.secagg.sum import _signed_set
+from protocols.secagg.survivors import signed_set
 from protocols.state import State, state_arrays, state_hash, state_header
 from protocols.transcript import Transcript
 from protocols.update import Terms
@@ -39,6 +61,7 @@ from protocols.wire import Parcel
 from tests.federation.federation import Federation
 
 Arrays = Mapping[str, NDArray[Any]]
+NOTHING = OpenedSeeds({}, {})
 
 
 @dataclass(frozen=True)
@@ -54,8 +77,9 @@ class Outcome:
     """A finished sum, as it is published."""
 
     transcript: Transcript
-    total: NDArray[np.uint32]
+    total: bytes  # as it is written
     after: State
+    opened: OpenedSeeds
 
 
 @dataclass(frozen=True)
@@ -83,6 +107,7 @@ class Script:
         self.chain = (0, bytes(32))  # length and head
         self.digests = b""  # of the chain's last events
         self.epochs = 0
+        self.uploads: dict[bytes, list[bytes]] = {}  # root -> chunks
         for name in federation.names if greet else ():
             self.must(name, Subject(0, "run", 0), "query.hello", {"plan": federation.plan.canonical()})
 
@@ -107,31 +132,38 @@ class Script:
         """The next epoch's terms."""
         self.epochs += 1
         n, roster = len(members), self.federation.roster.roster_hash
-        honest = EpochManifest(self.run, self.epochs, roster, tuple(sorted(members)), n, 1, threshold(n, 1), SUITE, 6)
-        return replace(honest, **changes)
+        honest = EpochManifest(self.run, self.epochs, roster, tuple(sorted(members)), n, 1, threshold(n, 1), SUITE, 6, b"")
+        return replace(honest, **changes).signed_by(self.federation.operator_identity.sign)
 
     def announce(self, name: str, manifest: EpochManifest, **changes: Any) -> Answer:
         """Asks for the keys of an epoch, under a subject that may be altered."""
         subject = replace(Subject(0, "epoch", manifest.epoch, manifest.hash), **changes)
         return self.ask(name, subject, "query.epoch_keys", {"manifest": manifest.to_bytes()})
 
-    def set_up(self, members: Sequence[str]) -> Epoch:
-        manifest = self.terms_of(members)
+    def set_up(self, members: Sequence[str], **changes: Any) -> Epoch:
+        manifest = self.terms_of(members, **changes)
         subject = Subject(0, "epoch", manifest.epoch, manifest.hash)
-        keys = {name: self.announce(name, manifest).parts["message"] for name in manifest.members}
-        relayed = {"messages": pack(keys)}
-        shares = {name: self.must(name, subject, "query.epoch_shares", relayed).parts["message"] for name in manifest.members}
-        relayed = {"messages": pack(shares)}
-        signed = {name: self.must(name, subject, "query.epoch_confirm", relayed).parts["signature"] for name in manifest.members}
-        read_keys = {name: KeysMessage.from_bytes(data) for name, data in keys.items()}
-        read_shares = {name: SharesMessage.from_bytes(data) for name, data in shares.items()}
-        return Epoch(manifest, certify_epoch(manifest, self.federation.roster, read_keys, read_shares, signed))
+        roster, members = self.federation.roster, manifest.members
+        sent = {name: self.announce(name, manifest).parts["message"] for name in members}
+        keys, packed = {name: read_keys(manifest, roster, name, data) for name, data in sent.items()}, {"messages": pack(sent)}
+        sent = {name: self.must(name, subject, "query.epoch_shares", packed).parts["message"] for name in members}
+        shares = {name: read_shares(manifest, roster, keys, name, data) for name, data in sent.items()}
+        setup, confirmations = setup_hash(manifest, keys, shares), {}
+        for number, name in enumerate(members, 1):
+            relayed = pack({dealer: message.relayed(number).to_bytes() for dealer, message in shares.items()})
+            data = self.must(name, subject, "query.epoch_confirm", {"messages": relayed}).parts["message"]
+            confirmations[name] = read_confirmation(manifest, roster, setup, shares[name], name, data)
+        return Epoch(manifest, certify_epoch(manifest, keys, shares, confirmations))
 
     def forge_epoch(self, members: Sequence[str], **changes: Any) -> Epoch:
         """An epoch that these members signed without any setup, as colluding ones may."""
-        manifest, setup = self.terms_of(members, **changes), hashlib.sha256(b"no setup").digest()
-        signatures = {name: self.identity(name).sign(certified(manifest, setup)) for name in manifest.members}
-        return Epoch(manifest, EpochCertificate(manifest.epoch, manifest.hash, setup, signatures))
+        return self.forge_epoch_of(self.terms_of(members, **changes))
+
+    def forge_epoch_of(self, manifest: EpochManifest) -> Epoch:
+        setup = hashlib.sha256(b"no setup").digest()
+        signatures = {name: self.identity(name).sign(certified(manifest, setup, bytes(32))) for name in manifest.members}
+        published = dict.fromkeys(manifest.members, bytes(32))
+        return Epoch(manifest, EpochCertificate(manifest.epoch, manifest.hash, setup, published, signatures))
 
     # Sums.
 
@@ -144,8 +176,8 @@ class Script:
         lanes = self.terms.lanes(self.state, self.planned(round_number, kind))
         plan, state, (length, head) = bytes.fromhex(self.terms.plan.sha256), state_hash(self.state), self.chain
         subject = (self.run, round_number, kind, self.attempt, slot)
-        honest = SumManifest(*subject, plan, epoch.manifest.hash, state, lanes.hash, lanes.size, self.last, head, length)
-        return replace(honest, **changes)
+        honest = SumManifest(*subject, plan, epoch.manifest.hash, state, lanes.hash, lanes.format, self.last, head, length)
+        return replace(honest, **changes).signed_by(self.federation.operator_identity.sign)
 
     def stage(self, name: str, epoch: Epoch, manifest: SumManifest, message_type: str, **parts: bytes) -> Answer:
         """One stage of a sum at one institution."""
@@ -157,12 +189,20 @@ class Script:
         return self.stage(name, epoch, manifest, "evaluate.sum" if manifest.sum == "evaluate" else "train.sum")
 
     def collect(self, epoch: Epoch, manifest: SumManifest, names: Sequence[str]) -> Accumulator:
-        accumulator = Accumulator(manifest, self.federation.roster)
+        accumulator = Accumulator(manifest)
         for name in names:
             given = self.send(name, epoch, manifest)
             assert given.refusal == "", given.refusal
-            accumulator.add(MaskedInput(name, given.parcel.arrays["masked"], given.parts["root"], given.parts["signature"]))
+            accumulator.add(self.upload(manifest, given))
         return accumulator
+
+    def upload(self, manifest: SumManifest, given: Answer) -> CheckedUpload:
+        """What an institution sent, in one part, checked and kept to show chunks of."""
+        data, lanes = given.parcel.arrays["chunks"].data, manifest.lanes
+        chunks = [bytes(data[lanes.offset(n) : lanes.offset(n) + lanes.chunk_bytes(n)]) for n in range(lanes.chunks)]
+        root = UploadRoot.from_bytes(given.parts["root"])
+        self.uploads[root.root] = chunks
+        return check_upload(manifest, self.federation.roster, root, chunks, [leaf_hash(chunk) for chunk in chunks])
 
     def sign(self, name: str, epoch: Epoch, manifest: SumManifest, proposal: SurvivorProposal) -> Answer:
         return self.stage(name, epoch, manifest, "query.survivors", proposal=proposal.to_bytes())
@@ -172,43 +212,89 @@ class Script:
 
     def forge_certificate(self, manifest: SumManifest, proposal: SurvivorProposal, signers: Sequence[str]) -> SurvivorCertificate:
         """A set that these institutions sign whatever they promised before."""
-        return SurvivorCertificate(proposal, {name: self.identity(name).sign(_signed_set(manifest, proposal)) for name in signers})
+        return SurvivorCertificate(proposal, {name: self.identity(name).sign(signed_set(manifest, proposal)) for name in signers})
 
     def sum(self, epoch: Epoch, round_number: int, kind: str, slot: int, names: Sequence[str] = ()) -> Outcome:
         """A whole sum over `names`, or all members, as the protocol wants it."""
         manifest = self.manifest(epoch, round_number, kind, slot)
         accumulator = self.collect(epoch, manifest, names or epoch.manifest.members)
-        proposal = propose_survivors(accumulator)
+        proposal = propose_survivors(manifest, accumulator.roots)
         signatures = {name: self.sign(name, epoch, manifest, proposal).parts["signature"] for name in proposal.members}
         certificate = certify(manifest, epoch.manifest, self.federation.roster, proposal, signatures)
         answers = {n: UnmaskAnswer.from_bytes(self.open(n, epoch, manifest, certificate).parts["answer"]) for n in proposal.members}
         opened = open_seeds(manifest, epoch.manifest, epoch.certificate, certificate, answers)
-        return self.outcome(epoch, manifest, certificate, remove_masks(accumulator, opened))
+        return self.outcome(epoch, manifest, certificate, remove_masks(accumulator, opened), opened)
 
-    def outcome(self, epoch: Epoch, manifest: SumManifest, certificate: SurvivorCertificate, total: NDArray[np.uint32]) -> Outcome:
+    def outcome(
+        self,
+        epoch: Epoch,
+        manifest: SumManifest,
+        certificate: SurvivorCertificate,
+        total: NDArray[np.uint32],
+        opened: OpenedSeeds = NOTHING,
+    ) -> Outcome:
         """The transcript of any total."""
         planned = self.planned(manifest.round, manifest.sum)
         values = decode(total, self.terms.lanes(self.state, planned), len(self.federation.names))
         after, _ = self.terms.apply(self.state, planned, values)
-        digest = hashlib.sha256(total.tobytes()).digest()
-        transcript = Transcript(manifest, epoch.manifest, epoch.certificate, certificate, bytes(32), digest, state_hash(after))
-        return Outcome(transcript, total, after)
+        written = write_total(manifest.lanes, total)
+        digest = total_root(manifest.lanes, written)
+        transcript = Transcript(manifest, epoch.manifest, epoch.certificate, certificate, opened.hash, digest, state_hash(after))
+        return Outcome(transcript, written, after, opened)
 
     def forge_outcome(
         self, epoch: Epoch, round_number: int, kind: str, slot: int, total: NDArray[np.uint32] | None = None, **changes: Any
     ) -> Outcome:
         """A sum that nobody computed, signed by all members of a forged epoch."""
         manifest = self.manifest(epoch, round_number, kind, slot, **changes)
-        proposal = SurvivorProposal(manifest.hash, dict.fromkeys(epoch.manifest.members, b"\1" * 32))
-        certificate = self.forge_certificate(manifest, proposal, proposal.members)
-        return self.outcome(epoch, manifest, certificate, np.zeros(manifest.size, np.uint32) if total is None else total)
+        total = np.zeros(manifest.lanes.size, np.uint32) if total is None else total
+        members = epoch.manifest.members
+        opened = OpenedSeeds({name: hashlib.sha256(name.encode()).digest() for name in members}, {})
+        proposal = SurvivorProposal(manifest.hash, self.forge_uploads(manifest, members, opened, total))
+        certificate = self.forge_certificate(manifest, proposal, members)
+        return self.outcome(epoch, manifest, certificate, total, opened)
+
+    def forge_uploads(
+        self, manifest: SumManifest, members: Sequence[str], opened: OpenedSeeds, total: NDArray[np.uint32]
+    ) -> dict[str, bytes]:
+        """Roots of uploads that add up to the total: all of it comes from the first member."""
+        masks = np.zeros_like(total)
+        left_masks(manifest, opened).add_to(masks)
+        roots = {}
+        for number, name in enumerate(members):
+            chunks = list(manifest.lanes.written(total - masks if number == 0 else np.zeros_like(total)))
+            roots[name] = merkle_root([leaf_hash(chunk) for chunk in chunks])
+            self.uploads[roots[name]] = chunks
+        return roots
 
     # What follows a sum.
 
     def publish(self, name: str, outcome: Outcome, **changes: Any) -> Answer:
-        """Shows an institution a transcript, under a subject that may be altered."""
+        """Shows an institution a transcript, under a subject that may be altered, what it then draws, and the total."""
+        committed = self.commit(name, outcome, **changes)
+        return committed if committed.refusal else self.reveal(name, outcome, committed.parts["challenge"], **changes)
+
+    def commit(self, name: str, outcome: Outcome, **changes: Any) -> Answer:
+        """The first half of `publish`."""
         subject = replace(subject_of(outcome.transcript), **changes)
-        return self.ask(name, subject, "query.transcript", {"transcript": outcome.transcript.to_bytes()}, {"total": outcome.total})
+        return self.ask(name, subject, "query.transcript", {"transcript": outcome.transcript.to_bytes()})
+
+    def reveal(self, name: str, outcome: Outcome, challenge: bytes, arrays: Arrays | None = None, **changes: Any) -> Answer:
+        """The second half of `publish`; `arrays` takes the total's place."""
+        subject = replace(subject_of(outcome.transcript), **changes)
+        shown = {str(chunk): self.show(outcome, chunk).to_bytes() for chunk in indices(challenge)}
+        parts = {"transcript": outcome.transcript.to_bytes(), "opened": outcome.opened.to_bytes(), "shown": pack(shown)}
+        return self.ask(name, subject, "query.total", parts, arrays or {"total": np.frombuffer(outcome.total, np.uint8)})
+
+    def show(self, outcome: Outcome, chunk: int) -> ShownTotal:
+        """What shows one chunk of the total."""
+        lanes, roots = outcome.transcript.manifest.lanes, outcome.transcript.certificate.proposal.roots
+        uploads = {
+            name: show_chunk(self.uploads[root][chunk], [leaf_hash(one) for one in self.uploads[root]], chunk)
+            for name, root in roots.items()
+        }
+        total = show_chunk(chunk_of_total(lanes, outcome.total, chunk), total_leaves(lanes, outcome.total), chunk)
+        return ShownTotal(chunk, uploads, total)
 
     def follow(self, outcome: Outcome, names: Sequence[str]) -> dict[str, bytes]:
         """The sum is over for these institutions and the script; returns their signed answers."""
@@ -220,7 +306,7 @@ class Script:
     def confirm(self, name: str, transcript: Transcript, parts: Mapping[str, bytes], **changes: Any) -> bytes:
         """An answer of an institution that says whatever `parts` says."""
         about = subject_of(transcript)
-        honest = Envelope(name, "operator", self.run, about.round, 0, about.stage("query.transcript"), about.manifest_hash, 1, pack(parts))
+        honest = Envelope(name, "operator", self.run, about.round, 0, about.stage("query.total"), about.manifest_hash, 1, pack(parts))
         return seal_envelope(self.identity(name), replace(honest, **changes))
 
     def hand_over(self, name: str, transcript: Transcript, state: State, confirmations: Mapping[str, bytes]) -> Answer:

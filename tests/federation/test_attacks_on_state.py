@@ -110,14 +110,32 @@ def test_transcript_under_another_envelope_is_refused(script: Script) -> None:
 def test_total_is_the_one_of_the_transcript_and_leads_to_the_announced_state(script: Script) -> None:
     evaluated(script)
     outcome, place = script.forge_outcome(script.forge_epoch(OTHERS), 1, "update", 0), script.place("ada")
-    other = outcome.total.copy()
-    other[0] += 1
-    assert "not the one that the transcript names" in script.publish("ada", replace(outcome, total=other)).refusal
-    elsewhere = altered(outcome, after=b"\1" * 32)
-    assert "does not lead to the announced state" in script.publish("ada", elsewhere).refusal
+    other = bytes([outcome.total[0] ^ 1]) + outcome.total[1:]
+    challenge = script.commit("ada", outcome).parts["challenge"]
+    assert "what was shown as chunk 0 of the total" in script.reveal("ada", replace(outcome, total=other), challenge).refusal
+    arrays = {"total": np.frombuffer(other, np.uint8)}
+    assert "the total is not the one that" in script.reveal("ada", outcome, challenge, arrays=arrays).refusal
     assert script.place("ada") == place
     assert script.publish("ada", outcome).refusal == ""
     assert script.place("ada") == (outcome.transcript.after, 2)
+
+
+def test_total_that_does_not_lead_to_the_announced_state_is_refused(script: Script) -> None:
+    evaluated(script)
+    outcome, place = script.forge_outcome(script.forge_epoch(OTHERS), 1, "update", 0), script.place("ada")
+    elsewhere = altered(outcome, after=b"\1" * 32)
+    assert "does not lead to the announced state" in script.publish("ada", elsewhere).refusal
+    assert script.place("ada") == place
+
+
+def test_coordinator_is_bound_to_the_first_transcript_that_it_announces(script: Script) -> None:
+    """Else it would announce one after the other, until what is drawn of one shows nothing wrong."""
+    first = script.forge_outcome(script.forge_epoch(OTHERS), 0, "evaluate", 0)
+    second = script.forge_outcome(script.forge_epoch(OTHERS), 0, "evaluate", 1)
+    assert script.commit("ada", first).refusal == ""
+    assert "another transcript of this sum was announced before" in script.publish("ada", second).refusal
+    assert len(script.federation.nodes["ada"].ledger.evidence()) == 1
+    assert script.publish("ada", first).refusal == ""
 
 
 def test_step_over_the_policy_is_refused(script: Script) -> None:
@@ -136,11 +154,11 @@ def signed_by_ada(script: Script) -> tuple[Epoch, Outcome]:
     """Ada signed the set of all four; the transcript that is published names three."""
     epoch = script.set_up(NAMES)
     manifest = script.manifest(epoch, 0, "evaluate", 0)
-    proposal = propose_survivors(script.collect(epoch, manifest, NAMES))
+    proposal = propose_survivors(manifest, script.collect(epoch, manifest, NAMES).roots)
     assert script.sign("ada", epoch, manifest, proposal).refusal == ""
     fewer = replace(proposal, roots={name: proposal.roots[name] for name in OTHERS})
     certificate = script.forge_certificate(manifest, fewer, OTHERS)
-    return epoch, script.outcome(epoch, manifest, certificate, np.zeros(manifest.size, np.uint32))
+    return epoch, script.outcome(epoch, manifest, certificate, np.zeros(manifest.lanes.size, np.uint32))
 
 
 def test_transcript_of_another_set_than_was_signed_is_refused(script: Script) -> None:
@@ -159,9 +177,9 @@ def test_transcript_of_another_setup_of_ones_own_epoch_is_refused(script: Script
     forged = script.forge_epoch(NAMES)  # a clone of ada signs the same terms with another setup
     assert forged.manifest == epoch.manifest
     manifest = script.manifest(epoch, 0, "evaluate", 0)
-    proposal = propose_survivors(script.collect(epoch, manifest, NAMES))
+    proposal = propose_survivors(manifest, script.collect(epoch, manifest, NAMES).roots)
     certificate = script.forge_certificate(manifest, proposal, OTHERS)
-    outcome = script.outcome(forged, manifest, certificate, np.zeros(manifest.size, np.uint32))
+    outcome = script.outcome(forged, manifest, certificate, np.zeros(manifest.lanes.size, np.uint32))
     assert "another setup of epoch" in script.publish("ada", outcome).refusal
 
 
@@ -194,7 +212,7 @@ def _other(script: Script, transcript: Transcript) -> dict[str, Any]:
         "another transcript": ({"dov": script.confirm("dov", transcript, said | {"transcript": b"\1" * 32})}, "does not confirm"),
         "another round": ({"dov": script.confirm("dov", transcript, said, round=2)}, "does not confirm"),
         "another run": ({"dov": script.confirm("dov", transcript, said, run="r0")}, "does not confirm"),
-        "another stage": ({"dov": script.confirm("dov", transcript, said, stage="evaluate/query.transcript")}, "does not confirm"),
+        "another stage": ({"dov": script.confirm("dov", transcript, said, stage="evaluate/query.total")}, "does not confirm"),
         "twice the same": ({"dov": script.confirm("bea", transcript, said)}, "does not confirm"),
         "no member": ({"dov": None, "ada": script.confirm("ada", transcript, said)}, "does not confirm"),
         "no signature of its own": ({"dov": script.confirm("bea", transcript, said, sender="dov")}, "not that of dov"),

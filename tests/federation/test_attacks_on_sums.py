@@ -14,7 +14,8 @@ from client.node import Request
 from coordinator.link import Subject
 from protocols.epoch import EpochManifest
 from protocols.errors import Refusal
-from protocols.secagg import SumManifest, SurvivorProposal, propose_survivors
+from protocols.proofs import ContradictionProof
+from protocols.secagg import SumManifest, SurvivorProposal, UploadRoot, propose_survivors
 from tests.federation.federation import NAMES, Federation, make_plan
 from tests.federation.scripted import Epoch, Script
 
@@ -24,7 +25,7 @@ OTHERS = ("bea", "cyd", "dov")
 
 def proposed(script: Script, epoch: Epoch, manifest: SumManifest) -> SurvivorProposal:
     """The set of all members, whose inputs have come."""
-    return propose_survivors(script.collect(epoch, manifest, epoch.manifest.members))
+    return propose_survivors(manifest, script.collect(epoch, manifest, epoch.manifest.members).roots)
 
 
 def without(proposal: SurvivorProposal, manifest: SumManifest, *names: str) -> SurvivorProposal:
@@ -80,8 +81,10 @@ def test_second_set_in_a_new_attempt_is_refused_and_kept_as_evidence(script: Scr
     fewer = without(proposed(script, epoch, second), second, "dov")
     answer = script.sign("ada", epoch, second, fewer)
     assert "already signed another set" in answer.refusal
-    (key, request) = script.federation.nodes["ada"].ledger.evidence()[-1]
-    assert key.endswith("/2/query.survivors") and fewer.to_bytes() in request
+    evidence = script.federation.nodes["ada"].ledger.evidence()[-1]
+    assert evidence.key.endswith("/2/query.survivors") and fewer.to_bytes() in evidence.request
+    proof = ContradictionProof(evidence.earlier, evidence.request)
+    assert "two sets of survivors of one evaluate sum" in proof.accuse(script.federation.operator_identity.public_key)
 
 
 def test_opening_binds_as_signing_does(script: Script) -> None:
@@ -111,7 +114,9 @@ def test_inputs_are_the_same_whatever_the_round(script: Script) -> None:
     epoch = script.set_up(THREE)
     manifest = script.manifest(epoch, 1, "evaluate", 0)
     given = script.send("ada", epoch, manifest)
-    proposal = SurvivorProposal(manifest.hash, {"ada": given.parts["root"], "bea": b"\1" * 32, "cyd": b"\1" * 32})
+    proposal = SurvivorProposal(
+        manifest.hash, {"ada": UploadRoot.from_bytes(given.parts["root"]).root, "bea": b"\1" * 32, "cyd": b"\1" * 32}
+    )
     assert "for this state and kind of sum" in script.sign("ada", epoch, manifest, proposal).refusal
 
 

@@ -18,12 +18,12 @@ from coordinator.events import SumFinished
 from coordinator.registry import Registry
 from coordinator.registry.records import NewRun, Run
 from coordinator.registry.states import RunState
-from coordinator.transcripts import transcript_path
 from coordinator.verify import UNKNOWN_KEYS, verify_registry
 from protocols.audit import Audit
 from protocols.errors import ConsortiumError
 from protocols.identity import Identity
-from protocols.roster import Roster, RosterEntry, read_roster
+from protocols.parties import Parties, read_parties
+from protocols.roster import Roster, RosterEntry
 from protocols.transcript import Transcript
 from tests.federation.federation import NAMES, Crash, Federation, make_plan
 
@@ -44,9 +44,9 @@ def place(finished: Path, tmp_path: Path) -> Path:
     return shutil.copytree(finished, tmp_path / "copy")
 
 
-def audited(place: Path, roster: Roster | None = None) -> Audit:
+def audited(place: Path, parties: Parties | None = None) -> Audit:
     registry = Registry.open(str(place / "registry.db"), lambda: datetime.now(UTC), read_only=True)
-    audit = verify_registry(registry, place / "models", None, place / "runs", roster)
+    audit = verify_registry(registry, place / "models", None, place / "runs", parties)
     registry.close()
     return audit
 
@@ -77,7 +77,7 @@ def _submit(registry: Registry, run: Run, fields: dict[str, object]) -> None:
 
 
 def transcripts(place: Path) -> list[Path]:
-    return sorted(place.glob("runs/*/transcripts/*"))
+    return sorted(place.glob("runs/*/sums/*/transcript"))
 
 
 def test_countersigned_events_are_proved_and_the_rest_is_named(place: Path) -> None:
@@ -90,8 +90,8 @@ def test_countersigned_events_are_proved_and_the_rest_is_named(place: Path) -> N
 
 
 def test_an_institutions_roster_says_whose_keys_they_are(place: Path) -> None:
-    audit = audited(place, read_roster(place / "roster.toml"))
-    assert audit.ok and "by the keys of the roster given" in audit.proved[-2] and UNKNOWN_KEYS not in audit.unproved
+    audit = audited(place, read_parties(place / "roster.toml"))
+    assert audit.ok and "by the keys of the roster that was given" in audit.proved[-2] and UNKNOWN_KEYS not in audit.unproved
 
 
 @pytest.mark.parametrize("change", ["", "metric", "cut"])
@@ -123,8 +123,20 @@ def test_event_chain_that_was_cut_is_found(place: Path) -> None:
 
 
 def test_registry_with_invented_institutions_is_found_by_a_roster(place: Path) -> None:
-    others = Roster(tuple(RosterEntry(name, Identity(name, name.encode().ljust(32)).public_key) for name in NAMES))
-    assert "are not those of the roster that was given" in audited(place, others).failed[0]
+    others = Roster(tuple(RosterEntry(name, Identity(name, name.encode().ljust(32)).public_key) for name in sorted(NAMES)))
+    parties = read_parties(place / "roster.toml")
+    assert (
+        "another key of ada, bea, cyd, dov than the roster that was given"
+        in audited(place, Parties(others, parties.coordinator_key)).failed[0]
+    )
+    another = Parties(parties.roster, others.entries[0].public_key)
+    assert "signature is not that of the coordinator" in audited(place, another).failed[0]
+
+
+def test_transcripts_without_the_runs_roster_need_one(place: Path) -> None:
+    next(place.glob("runs/*/roster.toml")).unlink()
+    assert "give an institution's roster.toml" in audited(place).failed[0]
+    assert audited(place, read_parties(place / "roster.toml")).ok
 
 
 def test_transcript_in_anothers_place_is_found(place: Path) -> None:
@@ -153,7 +165,7 @@ def test_missing_transcripts_are_listed(place: Path) -> None:
 
 @pytest.fixture
 def interrupted(tmp_path: Path) -> Path:
-    """A run that died after the first sum of round 1, whose row is not written yet."""
+    """A run that died before the row of round 1 was written."""
     federation = Federation(tmp_path, make_plan(rounds=1))
     with pytest.raises(Crash):
         federation.run(_die)
@@ -169,7 +181,7 @@ def _die(event: object) -> None:
 def test_sum_of_the_round_under_way_counts_too(interrupted: Path) -> None:
     audit = audited(interrupted)
     assert audit.ok, audit.failed
-    assert "3 transcripts of run" in audit.proved[-2] and "in round 1 of run" in audit.proved[-1]
+    assert "4 transcripts of run" in audit.proved[-2] and "in round 1 of run" in audit.proved[-1]
 
 
 def test_the_command_finds_transcripts_and_takes_a_roster(place: Path) -> None:
@@ -180,7 +192,3 @@ def test_the_command_finds_transcripts_and_takes_a_roster(place: Path) -> None:
     assert isinstance(CliRunner().invoke(app, call).exception, ConsortiumError)
     rebuilt(place)
     assert CliRunner().invoke(app, call[:3]).exit_code == 1
-
-
-def test_path_of_a_transcript_names_round_and_sum(tmp_path: Path) -> None:
-    assert transcript_path(tmp_path, 3, "update") == tmp_path / "transcripts" / "3-update"

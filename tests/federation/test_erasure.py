@@ -85,7 +85,7 @@ def test_nothing_is_masked_or_opened_in_an_erased_slot(script: Script) -> None:
     assert "slot 0 were erased" in script.send("ada", epoch, manifest).refusal
     state, ada = stored(script, 1), script.identity("ada")
     with pytest.raises(ProtocolError, match="erased"):
-        mask_input(state, manifest, np.zeros(manifest.size, np.uint32), ada)
+        mask_input(state, manifest, np.zeros(manifest.lanes.size, np.uint32), ada)
     certificate = script.forge_certificate(manifest, SurvivorProposal(manifest.hash, dict.fromkeys(NAMES, bytes(32))), NAMES)
     with pytest.raises(ProtocolError, match="erased"):
         unmask(state, manifest, certificate, script.federation.roster, ada)

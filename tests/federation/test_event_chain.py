@@ -11,7 +11,8 @@ import pytest
 from client.heads import Heads
 from coordinator.events import RoundFinished
 from protocols.chain import GENESIS, MOST_DIGESTS, ChainHead, check_extension, event_digest, extend
-from protocols.errors import Contradiction
+from protocols.errors import Contradiction, NoProof
+from protocols.proofs import ContradictionProof
 from protocols.secagg import propose_survivors
 from tests.federation.federation import NAMES, Federation, make_plan
 from tests.federation.scripted import Answer, Epoch, Script
@@ -55,7 +56,6 @@ ATTACKS = [
     pytest.param(EVENTS[:6], b"".join(EVENTS[4:6]), id="events left out"),
     pytest.param(EVENTS[:6], b"", id="nothing shown"),
     pytest.param(EVENTS[:6], b"".join(EVENTS[3:6])[:-1], id="digest cut"),
-    pytest.param(EVENTS[:6], bytes(32 * MOST_DIGESTS) + b"".join(EVENTS[:6]), id="too much shown"),
 ]
 
 
@@ -70,7 +70,26 @@ def test_chain_that_does_not_extend_the_last_head_is_refused_and_kept_as_evidenc
     assert show(script, epoch, 2, EVENTS[:6], b"".join(EVENTS[3:6])).refusal == "", "the true chain goes on"
 
 
-@pytest.mark.parametrize(("events", "digests"), ATTACKS[:6])
+def test_too_many_digests_are_refused(script: Script) -> None:
+    epoch = script.set_up(NAMES)
+    assert "by more than" in show(script, epoch, 0, EVENTS[:3], bytes(32 * (1 + MOST_DIGESTS))).refusal
+
+
+@pytest.mark.parametrize(("events", "digests"), ATTACKS[:3])
+def test_fork_is_a_proof_for_others(script: Script, events: Sequence[bytes], digests: bytes) -> None:
+    epoch, node = script.set_up(NAMES), script.federation.nodes["ada"]
+    assert show(script, epoch, 0, EVENTS[:3], b"").refusal == ""
+    assert "event chain" in show(script, epoch, 1, events, digests).refusal
+    (evidence,) = node.ledger.evidence()
+    proof = ContradictionProof(evidence.earlier, evidence.request)
+    if len(events) < 3:  # which of two requests was the first, nobody else can tell
+        with pytest.raises(NoProof):
+            proof.accuse(node.coordinator_key)
+    else:
+        assert "events that are not one" in proof.accuse(node.coordinator_key)
+
+
+@pytest.mark.parametrize(("events", "digests"), ATTACKS[:-1])
 def test_node_that_did_not_check_would_answer(
     script: Script, monkeypatch: pytest.MonkeyPatch, events: Sequence[bytes], digests: bytes
 ) -> None:
@@ -85,7 +104,7 @@ def test_head_is_on_disk_before_the_input_leaves_and_countersigned_with_the_set(
     end = head(EVENTS[:3])
     script.chain = (end.length, end.hash)
     manifest = script.manifest(epoch, 0, "evaluate", 0)
-    proposal = propose_survivors(script.collect(epoch, manifest, NAMES))
+    proposal = propose_survivors(manifest, script.collect(epoch, manifest, NAMES).roots)
     assert [(one.head, one.countersigned) for one in heads(script).shown()] == [(end, False)]
     assert script.sign("ada", epoch, manifest, proposal).refusal == ""
     assert [(one.head, one.countersigned) for one in heads(script).shown()] == [(end, True)]

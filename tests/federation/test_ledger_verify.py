@@ -22,7 +22,6 @@ from client.settings import InstitutionSettings, RecordSettings, StorageSettings
 from client.verify import verify_ledger
 from coordinator.events import RoundFinished
 from protocols.audit import Audit
-from protocols.identity import Envelope, seal_envelope
 from tests.federation.federation import NAMES, Federation, _now, make_plan
 from tests.federation.scripted import Script
 
@@ -99,7 +98,6 @@ CHANGES = {
     "sum": ("UPDATE sums SET transcript = (SELECT transcript FROM sums WHERE round = 2 AND sum = 'update') WHERE round = 1", "another one"),
     "state": ("UPDATE positions SET state_hash = zeroblob(32)", "does not stand where its last finished sum led to"),
     "secrets": ("UPDATE epochs SET state = x'00'", "secrets of epoch"),
-    "arrays": ("UPDATE replies SET arrays = x'00' WHERE key LIKE '%/1/train.sum'", "should have been erased"),
 }
 
 
@@ -146,6 +144,7 @@ def test_ledger_of_before_transcripts_were_kept_opens_and_says_so(institutions: 
 
 def test_contradicting_requests_are_listed_with_what_they_prove(script: Script) -> None:
     epoch, node = script.set_up(NAMES), script.federation.nodes["ada"]
+    membership = Membership("ada", node.roster, node.coordinator_key)
     script.chain = (5, b"\5" * 32)
     manifest = script.manifest(epoch, 0, "evaluate", 0)
     assert script.send("ada", epoch, manifest).refusal == ""
@@ -153,22 +152,17 @@ def test_contradicting_requests_are_listed_with_what_they_prove(script: Script) 
     assert "another request" in script.send("ada", epoch, manifest).refusal
     script.chain = (4, b"\4" * 32)
     assert "event chain" in script.send("ada", epoch, script.manifest(epoch, 0, "evaluate", 1)).refusal
-    two, one = read_evidence(node.ledger, node.coordinator_key)
-    assert "the coordinator signed two different requests under one key" in two
-    assert "an event chain that is not shown to extend" in one
-    assert all("proves nothing" in sentence for sentence in read_evidence(node.ledger, node.identity.public_key))
+    two, shorter = read_evidence(node.ledger, membership)
+    assert "proved, run r1: the coordinator signed two different requests" in two
+    assert "no proof to others" in shorter
+    by_another = Membership("ada", node.roster, node.identity.public_key)
+    assert all("no proof to others" in sentence for sentence in read_evidence(node.ledger, by_another))
 
 
-def test_second_set_is_evidence(script: Script) -> None:
-    epoch, node = script.set_up(NAMES), script.federation.nodes["ada"]
-    node.ledger.keep_evidence("r1/0/evaluate/2/query.survivors", signed(script))
-    assert "proposes another set" in read_evidence(node.ledger, node.coordinator_key)[0]
-    assert epoch.manifest.members == tuple(NAMES)
-
-
-def signed(script: Script) -> bytes:
-    operator = script.federation.operator_identity
-    return seal_envelope(operator, Envelope(operator.name, "ada", "r1", 0, 2, "evaluate/query.survivors", b"", 0, b""))
+def test_proof_that_is_damaged_proves_nothing(script: Script) -> None:
+    node = script.federation.nodes["ada"]
+    node.ledger.keep_proof("r1", b"damaged")
+    assert "no proof to others" in read_evidence(node.ledger, Membership("ada", node.roster, node.coordinator_key))[0]
 
 
 def test_commands_list_and_verify(institutions: Path) -> None:

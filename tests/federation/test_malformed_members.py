@@ -15,9 +15,8 @@ from coordinator.errors import JobError
 from coordinator.events import Event, StageFinished, SumFinished
 from coordinator.exchange import MOST_ENVELOPE_BYTES
 from protocols.codec import Message as Ours
-from protocols.epoch import EpochManifest, KeysMessage, SharesMessage, SharesState
-from protocols.epoch.checks import enveloped
-from protocols.epoch.messages import Confirmation
+from protocols.epoch import Confirmation, EpochManifest, KeysMessage, SharesMessage, SharesState
+from protocols.epoch.checks import certified
 from protocols.identity import Envelope, open_envelope, seal_envelope
 from protocols.pack import pack, unpack
 from protocols.secagg import UnmaskAnswer
@@ -109,7 +108,7 @@ RESIGNED: dict[str, tuple[str, Alter]] = {
     "keys missing": ("query.epoch_keys", without_part("message")),
     "shares junk": ("query.epoch_shares", with_part("message", junk)),
     "shares empty": ("query.epoch_shares", with_part("message", lambda _: b"")),
-    "confirmation junk": ("query.epoch_confirm", with_part("signature", junk)),
+    "confirmation junk": ("query.epoch_confirm", with_part("message", junk)),
     "root missing": ("evaluate.sum", without_part("root")),
     "signature junk": ("evaluate.sum", with_part("signature", junk)),
     "no vector": ("evaluate.sum", with_arrays(lambda _: {})),
@@ -128,7 +127,7 @@ def test_member_that_signs_junk_is_left_out(tmp_path: Path, case: str) -> None:
 
 def test_run_ends_well_though_a_member_sends_junk_throughout(tmp_path: Path) -> None:
     federation = make_federation(tmp_path)
-    let_lie(federation, "query.epoch_confirm", resigned(federation, with_part("signature", junk)))
+    let_lie(federation, "query.epoch_confirm", resigned(federation, with_part("message", junk)))
     result = federation.run()
     assert [row.missing for row in federation.registry.rounds(result.run)] == [("eve",), ("eve",)]
     federation.close()
@@ -230,7 +229,7 @@ def dishonest_keys(federation: Federation) -> Alter:
 
     def value(data: bytes) -> bytes:
         message = replace(KeysMessage.from_bytes(data), x25519=bytes(32))
-        return replace(message, signature=federation.nodes["eve"].identity.sign(message.signed())).to_bytes()
+        return message.signed_by(federation.nodes["eve"].identity.sign).to_bytes()
 
     return with_part("message", value)
 
@@ -241,15 +240,14 @@ def dishonest_shares(federation: Federation, victims: tuple[str, ...], length: i
 
     def alter(parcel: Parcel, envelope: Envelope, parts: Parts) -> tuple[Envelope, Mapping[str, Any]]:
         message = SharesMessage.from_bytes(parts["message"])
-        if length is None:
-            sealed = {name: bytes(len(content)) if name in victims else content for name, content in message.sealed.items()}
-            message = replace(message, sealed=sealed)
-        else:
-            message = replace(message, ciphertexts={name: bytes(length) for name in message.ciphertexts})
-        message = replace(message, signature=node.identity.sign(message.signed()))
+        change = {"sealed": b"no shares"} if length is None else {"ciphertext": bytes(length)}
+        members = zip(NAMES, message.parts, strict=True)
+        parts_sent = tuple(replace(part, **change) if name in victims else part for name, part in members)
+        hashes = b"".join(part.hash for part in parts_sent)
+        message = SharesMessage(replace(message.header, part_hashes=hashes).signed_by(node.identity.sign), parts_sent)
         stored = node.ledger.epoch(envelope.run, envelope.attempt)
         assert stored is not None
-        believed = replace(SharesState.from_bytes(stored.state), own_hash=message.hash)
+        believed = replace(SharesState.from_bytes(stored.state), own_hash=message.header.hash)
         node.ledger.keep_epoch(envelope.run, envelope.attempt, replace(stored, state=believed.to_bytes()))
         return with_part("message", lambda _: message.to_bytes())(parcel, envelope, parts)
 
@@ -285,22 +283,51 @@ def test_false_accusations_cost_one_institution_at_most(tmp_path: Path) -> None:
     assert first_sum(federation) == ("bea", "cyd", "dov")
 
 
+def changed_confirmation(federation: Federation, change: Callable[[Confirmation], Confirmation]) -> Alter:
+    """Another confirmation of eve, correctly signed."""
+
+    def alter(parcel: Parcel, envelope: Envelope, parts: Parts) -> tuple[Envelope, Mapping[str, Any]]:
+        message, stored = Confirmation.from_bytes(parts["message"]), federation.nodes["eve"].ledger.epoch(envelope.run, envelope.attempt)
+        assert stored is not None
+        changed = change(message)
+        signed = certified(EpochManifest.from_bytes(stored.manifest), changed.setup_hash, changed.published)
+        sent = replace(changed, signature=federation.nodes["eve"].identity.sign(signed)).to_bytes()
+        return with_part("message", lambda _: sent)(parcel, envelope, parts)
+
+    return alter
+
+
 def test_recovery_envelopes_that_do_not_open_cost_an_attempt_and_not_the_run(tmp_path: Path) -> None:
     federation = make_federation(tmp_path)
     federation.fails = lambda name, message_type: name == "eve" and message_type == "evaluate.sum"
-    identity = federation.nodes["eve"].identity
-
-    def alter(parcel: Parcel, envelope: Envelope, parts: Parts) -> tuple[Envelope, Mapping[str, Any]]:
-        message, stored = Confirmation.from_bytes(parts["signature"]), federation.nodes["eve"].ledger.epoch(envelope.run, envelope.attempt)
-        assert stored is not None
-        envelopes = tuple(bytes(len(sealed)) for sealed in message.envelopes)
-        signature = identity.sign(enveloped(EpochManifest.from_bytes(stored.manifest), message.setup_hash, envelopes))
-        message = replace(message, envelopes=envelopes, envelopes_signature=signature)
-        return with_part("signature", lambda _: message.to_bytes())(parcel, envelope, parts)
-
+    alter = changed_confirmation(federation, lambda honest: replace(honest, envelopes=tuple(bytes(len(e)) for e in honest.envelopes)))
     let_lie(federation, "query.epoch_confirm", resigned(federation, alter))
     assert first_sum(federation) == HONEST
     assert [event.attempt for event in federation.of(StageFinished) if event.stage == "query.unmask"] == [1, 2]
+
+
+@pytest.mark.parametrize(("victims", "left"), [(1, ("bea", "cyd", "dov")), (2, HONEST), (4, HONEST)])
+def test_pair_seeds_in_dispute_cost_both_members_and_many_disputes_their_common_one(
+    tmp_path: Path, victims: int, left: tuple[str, ...]
+) -> None:
+    federation = make_federation(tmp_path)
+
+    def change(honest: Confirmation) -> Confirmation:
+        return replace(honest, rows=tuple(bytes(32 * victims) + row[32 * victims :] for row in honest.rows))
+
+    let_lie(federation, "query.epoch_confirm", resigned(federation, changed_confirmation(federation, change)))
+    assert first_sum(federation) == left
+
+
+def test_a_member_whose_ledger_changes_during_the_setup_is_left_out(tmp_path: Path) -> None:
+    federation = make_federation(tmp_path)
+
+    def another(data: bytes) -> bytes:
+        message = SharesMessage.from_bytes(data)
+        return replace(message, header=replace(message.header, incarnation=2).signed_by(federation.nodes["eve"].identity.sign)).to_bytes()
+
+    let_lie(federation, "query.epoch_shares", resigned(federation, with_part("message", another)))
+    assert first_sum(federation) == HONEST
 
 
 def test_proposed_set_is_not_replaced_by_a_smaller_one(tmp_path: Path) -> None:
@@ -310,13 +337,11 @@ def test_proposed_set_is_not_replaced_by_a_smaller_one(tmp_path: Path) -> None:
         return [(event.attempt, event.stage) for event in federation.of(StageFinished) if (event.round, event.kind) == (1, "update")]
 
     def fails(name: str, message_type: str) -> bool:
-        last = (stages() or [(0, "")])[-1]
-        if message_type == "query.survivors":
-            return last == (1, "train.sum") and name in ("cyd", "dov")  # two of four sign: too few
-        return message_type == "train.sum" and last == (1, "query.survivors") and name == "dov"
+        return message_type == "query.survivors" and (stages() or [(0, "")])[-1] == (1, "train.sum") and name in ("cyd", "dov")
 
     federation.fails = fails
     result = federation.run()
-    assert (2, "train.sum") in stages() and (2, "query.survivors") not in stages(), "another set was proposed"
+    assert stages()[:4] == [(1, "train.sum"), (1, "query.survivors"), (1, "query.survivors"), (1, "query.unmask")]
+    assert {attempt for attempt, stage in stages() if stage != "query.transcript"} == {1}, "another set was proposed"
     assert federation.registry.rounds(result.run)[1].missing == ()
     federation.close()

@@ -19,6 +19,7 @@ from protocols.errors import ConsortiumError
 from protocols.identity import Envelope, open_envelope, open_envelope_of, seal_envelope
 from protocols.pack import pack, unpack
 from protocols.policy import Policy
+from protocols.proofs import ContradictionProof
 from protocols.secagg import SumManifest
 from protocols.wire import Parcel, from_record
 from tests.federation.federation import Crash, Federation, make_plan
@@ -67,7 +68,7 @@ def altered(federation: Federation, parcel: Parcel, **changes: Any) -> Parcel:
 def with_manifest(federation: Federation, parcel: Parcel, attempt: int, **changes: Any) -> Parcel:
     """A new attempt at the sum of `parcel`, with other manifest fields."""
     parts = unpack(open_envelope_of(parcel.envelope, federation.operator_identity.public_key).payload)
-    manifest = replace(SumManifest.from_bytes(parts["manifest"]), attempt=attempt, **changes)
+    manifest = replace(SumManifest.from_bytes(parts["manifest"]), attempt=attempt, **changes).signed_by(federation.operator_identity.sign)
     payload = pack(parts | {"manifest": manifest.to_bytes()})
     return altered(federation, parcel, attempt=attempt, manifest_hash=manifest.hash, payload=payload)
 
@@ -89,7 +90,9 @@ def test_different_request_under_the_same_key_is_refused_and_both_are_kept(feder
     node, parcel = federation.nodes["ada"], request_to(federation, "ada", "train.sum")
     other = altered(federation, parcel, payload=pack({"manifest": b"another", "epoch": b""}))
     assert "another request was already answered" in refusal(federation, answer(node, "train.sum", other))
-    assert [request for _, request in node.ledger.evidence()] == [other.envelope]
+    assert [(kept.earlier, kept.request) for kept in node.ledger.evidence()] == [(parcel.envelope, other.envelope)]
+    proof = ContradictionProof(parcel.envelope, other.envelope)
+    assert "two different requests" in proof.accuse(federation.operator_identity.public_key)
     assert refusal(federation, answer(node, "train.sum", parcel)) == ""
 
 
@@ -128,7 +131,7 @@ def test_tampered_manifest_is_refused(federation: Federation, changes: dict[str,
 def test_new_attempt_sends_the_stored_vector(federation: Federation) -> None:
     node, parcel = federation.nodes["ada"], request_to(federation, "ada", "train.sum")
     again = answer(node, "train.sum", with_manifest(federation, parcel, 7, slot=9))
-    assert refusal(federation, again) == "" and again.arrays["masked"].shape and federation.works["ada"].trainings == []
+    assert refusal(federation, again) == "" and again.arrays["chunks"].size and federation.works["ada"].trainings == []
 
 
 def test_epoch_below_the_policy_is_refused(federation: Federation) -> None:

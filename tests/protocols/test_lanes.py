@@ -28,6 +28,7 @@ def test_written_lanes_are_read_again(lanes: LaneFormat, seed: int) -> None:
     values, chunks = drawn(lanes, seed), []
     for number, chunk in enumerate(lanes.written(values)):
         assert len(chunk) == lanes.chunk_bytes(number)
+        assert lanes.offset(number) == sum(map(lanes.chunk_bytes, range(number)))
         chunks.append(lanes.read(chunk, number))
     assert len(chunks) == lanes.chunks
     assert np.array_equal(np.concatenate(chunks), values)

@@ -44,6 +44,7 @@ def test_an_unknown_key_is_named_with_its_table_and_a_suggestion() -> None:
         ({"records": {"prompt": "x", "target": "y", "messages": "z"}}, "either prompt and target, or messages"),
         ({"aggregation": {"rule": "krum"}}, "aggregation.rule"),
         ({"secure_aggregation": {"min_institutions": 2}}, "min_institutions"),
+        ({"secure_aggregation": {"suite": "SA-0"}}, "suite"),
     ],
 )
 def test_what_cannot_be_honoured_is_refused(changes: dict[str, Any], message: str) -> None:

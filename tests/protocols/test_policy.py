@@ -28,11 +28,20 @@ def test_the_default_policy_takes_the_default_plan() -> None:
         ({"plans": ("other",)}, "the plan triage"),
         ({"targets": ("attention",)}, "dense_mlp, lm_head, shared_experts"),
         ({"max_rounds": 2}, "rounds is 8"),
+        ({"suites": ("SA-1-X25519",)}, "secure_aggregation.suite is SA-1 and this institution's policy allows SA-1-X25519"),
     ],
 )
 def test_a_plan_below_the_terms_is_refused(terms: dict[str, Any], message: str) -> None:
     with pytest.raises(PolicyError, match=message):
         check_plan(Policy(**terms), PLAN)
+
+
+def test_a_plan_of_the_weaker_suite_needs_a_policy_that_names_it() -> None:
+    content = {"name": "triage", "base": "tiny", "records": {"prompt": "{a}", "target": "{b}"}}
+    plan = parse_plan({**content, "secure_aggregation": {"suite": "SA-1-X25519"}}, "plan.toml")
+    with pytest.raises(PolicyError, match="suite is SA-1-X25519 and this institution's policy allows SA-1;"):
+        check_plan(Policy(), plan)
+    check_plan(Policy(suites=("SA-1", "SA-1-X25519")), plan)
 
 
 def test_no_file_is_the_default_policy(tmp_path: Path) -> None:
@@ -46,7 +55,7 @@ def test_an_unknown_term_is_named(tmp_path: Path) -> None:
 
 
 def test_a_written_policy_is_commented_and_read_back(tmp_path: Path) -> None:
-    policy = Policy(min_institutions=4, colluding=0, targets=("attention", "lm_head"))
+    policy = Policy(min_institutions=4, colluding=0, targets=("attention", "lm_head"), suites=("SA-1-X25519", "SA-1"))
     write_policy(tmp_path / "policy.toml", policy)
     assert load_policy(tmp_path / "policy.toml") == policy
     assert "# most rounds of one plan" in (tmp_path / "policy.toml").read_text()

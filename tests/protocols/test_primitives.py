@@ -14,12 +14,13 @@ from cryptography.hazmat.primitives.ciphers.modes import CTR
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.codec import Message
+from protocols.codec import Message, SignedMessage
 from protocols.encoding import Block, LaneLayout, decode, encode, largest_quantum
 from protocols.errors import ConsortiumError, EncodingError, MalformedMessage, RosterError, SignatureError
 from protocols.identity import Envelope, Identity, open_envelope, seal_envelope
 from protocols.keys import Purpose, derive_key
 from protocols.masking import TILE, add_masks
+from protocols.pack import PackError, pack, unpack
 from protocols.roster import Roster, RosterEntry
 from protocols.shamir import combine_shares, split_secret
 
@@ -115,6 +116,50 @@ def test_a_message_survives_the_journey(name: str, number: int, parts: list[byte
     except UnicodeEncodeError:
         return
     assert Example.from_bytes(data) == message
+
+
+@given(st.text(), st.integers(0, 10**18), st.lists(st.binary()))
+def test_what_a_message_remembers_of_its_bytes_is_no_part_of_it(name: str, number: int, parts: list[bytes]) -> None:
+    fresh, used = (Example(name.encode(errors="ignore").decode(), number, tuple(parts)) for _ in range(2))
+    shown = repr(used)
+    read = Example.from_bytes(used.to_bytes())
+    assert (used.hash, used.to_bytes()) == (read.hash, read.to_bytes())
+    assert fresh == used == read and repr(used) == shown and hash(fresh) == hash(used)
+    changed = replace(used, number=number + 1)
+    assert changed.to_bytes() != used.to_bytes() and Example.from_bytes(changed.to_bytes()) == changed
+
+
+@dataclass(frozen=True)
+class SignedExample(SignedMessage):
+    name: str
+    number: int
+    signature: bytes
+
+
+def test_a_signature_covers_every_other_field_and_the_kind_of_message() -> None:
+    message = SignedExample("a", 1, b"one")
+    assert message.signed() == replace(message, signature=b"two").signed()
+    assert len({message.signed(), replace(message, name="b").signed(), replace(message, number=2).signed()}) == 3
+    assert message.signed_by(lambda data: data[:9]).signature == message.signed()[:9]
+
+
+@given(st.binary(max_size=60))
+def test_only_what_pack_makes_is_unpacked(data: bytes) -> None:
+    try:
+        parts = unpack(data)
+    except PackError:
+        return
+    assert pack(parts) == data
+
+
+@given(st.dictionaries(st.text(alphabet="abc"), st.binary(max_size=3), max_size=4), st.data())
+def test_names_out_of_order_or_repeated_are_not_unpacked(parts: dict[str, bytes], data: st.DataObject) -> None:
+    assert unpack(pack(parts)) == parts
+    pieces = [pack({name: content}) for name, content in parts.items()]
+    shuffled = data.draw(st.permutations(pieces + pieces[:1]))
+    if parts:
+        with pytest.raises(PackError):
+            unpack(b"".join(shuffled))
 
 
 @given(st.binary(max_size=200))

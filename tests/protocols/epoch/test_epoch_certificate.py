@@ -6,22 +6,21 @@ from dataclasses import replace
 
 import pytest
 
-from protocols.epoch import EpochCertificate, certify_epoch, verify_epoch
-from protocols.epoch.messages import Confirmation
+from protocols.epoch import Confirmation, EpochCertificate, verify_epoch
 from protocols.errors import ProtocolError, SignatureError
 from tests.protocols.secagg.cohort import MEMBERS, OUTSIDER, Cohort
 
 
 def check_refused(cohort: Cohort, certificate: EpochCertificate, error: type[ProtocolError], reason: str) -> None:
     with pytest.raises(error, match=reason):
-        verify_epoch(certificate, cohort.epoch, cohort.roster)
+        verify_epoch(certificate, cohort.epoch, cohort.roster, cohort.coordinator.public_key)
 
 
 @pytest.mark.parametrize("name", MEMBERS)
 def test_a_missing_or_forged_signature_is_refused(name: str) -> None:
     cohort = Cohort()
     _, good = cohort.certified()
-    verify_epoch(good, cohort.epoch, cohort.roster)
+    verify_epoch(good, cohort.epoch, cohort.roster, cohort.coordinator.public_key)
     others = {n: s for n, s in good.signatures.items() if n != name}
     check_refused(cohort, replace(good, signatures=others), ProtocolError, "exactly the members")
     another = next(iter(others.values()))
@@ -34,6 +33,23 @@ def test_a_signature_too_many_is_refused() -> None:
     _, good = cohort.certified()
     for name in (OUTSIDER, "zoo"):
         check_refused(cohort, replace(good, signatures={**good.signatures, name: bytes(64)}), ProtocolError, "exactly the members")
+        check_refused(cohort, replace(good, published={**good.published, name: bytes(32)}), ProtocolError, "exactly the members")
+
+
+def test_a_certificate_says_what_each_member_published() -> None:
+    cohort = Cohort()
+    _, good = cohort.certified()
+    swapped = {**good.published, "ada": good.published["bio"]}
+    check_refused(cohort, replace(good, published=swapped), SignatureError, "not that of ada")
+    missing = {name: hashed for name, hashed in good.published.items() if name != "ada"}
+    check_refused(cohort, replace(good, published=missing), ProtocolError, "exactly the members")
+
+
+def test_a_certificate_of_terms_that_the_coordinator_did_not_sign_is_refused() -> None:
+    cohort = Cohort()
+    _, good = cohort.certified()
+    with pytest.raises(SignatureError, match="not that of the coordinator"):
+        verify_epoch(good, cohort.epoch, cohort.roster, cohort.identities["bio"].public_key)
 
 
 def test_signatures_hold_for_their_own_setup_and_epoch_alone() -> None:
@@ -46,12 +62,12 @@ def test_signatures_hold_for_their_own_setup_and_epoch_alone() -> None:
 
 
 def confirmations(cohort: Cohort) -> dict[str, Confirmation]:
-    return {name: Confirmation.from_bytes(data) for name, (_, data) in cohort.confirmed().items()}
+    return {name: confirmation for name, (_, confirmation) in cohort.confirmed().items()}
 
 
 def check_not_certified(cohort: Cohort, given: dict[str, Confirmation], error: type[ProtocolError], reason: str) -> None:
     with pytest.raises(error, match=reason):
-        certify_epoch(cohort.epoch, cohort.roster, cohort.keys, cohort.shares, {n: c.to_bytes() for n, c in given.items()})
+        cohort.certify(given)
 
 
 @pytest.mark.parametrize("name", MEMBERS)
@@ -70,7 +86,9 @@ def test_altered_confirmations_are_refused(name: str) -> None:
     first, second = good[name].envelopes
     changes = (
         replace(good[name], envelopes=(second, first)),
-        replace(good[name], envelopes_signature=bytes(64)),
+        replace(good[name], rows=good[name].rows[::-1]),
+        replace(good[name], rows=good[name].rows[:1]),
+        replace(good[name], incarnation=2),
         replace(good[name], signature=bytes(64)),
     )
     for changed in changes:

@@ -20,17 +20,19 @@ def test_channel_keys_and_recovery_secrets_are_gone_after_the_setup() -> None:
     cohort = Cohort()
     states, _ = cohort.certified()
     for name, (before, _) in cohort.dealt.items():
-        left = states[name].to_bytes()
-        gone = [before.keys.seed, before.keys.mlkem_seed, *before.kem_secrets.values(), *before.recovery_secrets]
+        left, keys = states[name].to_bytes(), cohort.begun[name][0]
+        gone = [keys.seed, keys.mlkem_seed, *before.agreed.values(), *before.kem_secrets.values(), *before.recovery_secrets]
+        assert keys.seed not in before.to_bytes(), name
         assert not any(secret in left for secret in gone), name
 
 
 def test_no_secret_is_sent_in_clear() -> None:
     cohort = Cohort()
-    sent = b"".join(data for _, data in cohort.confirmed().values())
+    sent = b"".join(confirmation.to_bytes() for _, confirmation in cohort.confirmed().values())
     sent += b"".join(message.to_bytes() for message in [*cohort.keys.values(), *cohort.shares.values()])
     for state, _ in cohort.confirmed().values():
-        before = cohort.dealt[state.sender][0]
-        secrets = [before.keys.seed, before.keys.mlkem_seed, *before.kem_secrets.values(), *before.recovery_secrets, *before.self_seeds]
+        keys, before = cohort.begun[state.sender][0], cohort.dealt[state.sender][0]
+        secrets = [keys.seed, keys.mlkem_seed, *before.agreed.values(), *before.kem_secrets.values(), *before.recovery_secrets]
+        secrets += before.self_seeds
         secrets += [seed for seeds in state.pair_seeds.values() for seed in seeds] + [*state.held.values()]
         assert not any(secret in sent for secret in secrets), state.sender

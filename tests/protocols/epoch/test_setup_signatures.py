@@ -7,11 +7,12 @@ from typing import TypeVar
 
 import pytest
 
-from protocols.epoch import KeysMessage, SharesMessage, begin_epoch, confirm_epoch, deal_shares
-from protocols.errors import ProtocolError, SignatureError
+from protocols.epoch import KeysMessage, RelayedShares, confirm_epoch, deal_shares
+from protocols.epoch.messages import SharesHeader, SharesPart
+from protocols.errors import DishonestMember, ProtocolError, SignatureError
 from tests.protocols.secagg.cohort import OUTSIDER, Cohort
 
-AnyMessage = TypeVar("AnyMessage", KeysMessage, SharesMessage)
+AnyMessage = TypeVar("AnyMessage", KeysMessage, SharesHeader, SharesPart)
 
 
 def flipped(data: bytes) -> bytes:
@@ -19,71 +20,82 @@ def flipped(data: bytes) -> bytes:
 
 
 def altered(message: AnyMessage, field: str) -> AnyMessage:
-    """The message with the last bit of a field, or of bio's part of it, flipped."""
+    """The message with the last bit of a field flipped, or a number raised by one."""
     content = getattr(message, field)
-    changed = flipped(content) if isinstance(content, bytes) else {**content, "bio": flipped(content["bio"])}
-    return replace(message, **{field: changed})  # type: ignore[arg-type]
+    return replace(message, **{field: content + 1 if isinstance(content, int) else flipped(content)})  # type: ignore[arg-type]
 
 
 def deal(cohort: Cohort, keys: dict[str, KeysMessage]) -> None:
     deal_shares(cohort.begun["bio"][0], keys, cohort.randomness, cohort.identities["bio"])
 
 
-def confirm(cohort: Cohort, shares: dict[str, SharesMessage]) -> None:
-    confirm_epoch(cohort.dealt["bio"][0], shares, cohort.identities["bio"])
+def confirm(cohort: Cohort, **changed: RelayedShares) -> None:
+    confirm_epoch(cohort.dealt["bio"][0], cohort.relayed("bio") | changed, cohort.identities["bio"])
 
 
-@pytest.mark.parametrize("field", ["x25519", "mlkem", "signature"])
+@pytest.mark.parametrize("field", ["incarnation", "x25519", "mlkem", "signature"])
 def test_altered_keys_are_refused(field: str) -> None:
     cohort = Cohort()
     with pytest.raises(SignatureError, match="ada"):
         deal(cohort, cohort.keys | {"ada": altered(cohort.keys["ada"], field)})
 
 
-@pytest.mark.parametrize("field", ["keys_hash", "ciphertexts", "sealed", "commitments", "share_commitments", "signature"])
-def test_altered_shares_are_refused(field: str) -> None:
+@pytest.mark.parametrize("field", ["incarnation", "keys_hash", "commitments", "part_hashes", "signature"])
+def test_altered_headers_are_refused(field: str) -> None:
     cohort = Cohort()
+    shown = cohort.relayed("bio")["ada"]
     with pytest.raises(SignatureError, match="ada"):
-        confirm(cohort, cohort.shares | {"ada": altered(cohort.shares["ada"], field)})
+        confirm(cohort, ada=replace(shown, header=altered(shown.header, field)))
 
 
-@pytest.mark.parametrize("field", ["commitments", "share_commitments"])
-def test_shares_cut_short_on_the_way_do_not_blame_their_sender(field: str) -> None:
+@pytest.mark.parametrize("field", ["ciphertext", "sealed", "commitments"])
+def test_altered_parts_are_refused_and_do_not_blame_their_dealer(field: str) -> None:
     cohort = Cohort()
-    cut = replace(cohort.shares["ada"], **{field: b""})  # type: ignore[arg-type]
+    shown = cohort.relayed("bio")["ada"]
+    for part in (altered(shown.part, field), replace(shown.part, **{field: b""}), cohort.relayed("cor")["ada"].part):
+        with pytest.raises(ProtocolError, match="from ada to bio are not those that ada signed") as raised:
+            confirm(cohort, ada=replace(shown, part=part))
+        assert not isinstance(raised.value, DishonestMember)
+
+
+@pytest.mark.parametrize("field", ["commitments", "part_hashes"])
+def test_headers_cut_short_on_the_way_do_not_blame_their_sender(field: str) -> None:
+    cohort = Cohort()
+    shown = cohort.relayed("bio")["ada"]
     with pytest.raises(SignatureError, match="ada"):
-        confirm(cohort, cohort.shares | {"ada": cut})
+        confirm(cohort, ada=replace(shown, header=replace(shown.header, **{field: b""})))  # type: ignore[arg-type]
 
 
 def test_a_message_in_another_s_name_is_refused() -> None:
     cohort, ada = Cohort(), Cohort().identities["ada"]
     # The second of each is ada's own, signed by ada: what is wrong in it must not be held against cor.
-    keys, shares = replace(cohort.keys["ada"], sender="cor"), replace(cohort.shares["ada"], sender="cor")
-    for other_keys in (cohort.keys["cor"], replace(keys, signature=ada.sign(keys.signed()))):
+    keys, shown = replace(cohort.keys["ada"], sender="cor"), cohort.relayed("bio")
+    header = replace(shown["ada"].header, sender="cor").signed_by(ada.sign)
+    for other_keys in (cohort.keys["cor"], keys.signed_by(ada.sign)):
         with pytest.raises(ProtocolError, match="relayed as those of ada are for another sender"):
             deal(cohort, cohort.keys | {"ada": other_keys})
-    for other_shares in (cohort.shares["cor"], replace(shares, signature=ada.sign(shares.signed()))):
+    for other_shares in (shown["cor"], replace(shown["ada"], header=header)):
         with pytest.raises(ProtocolError, match="relayed as those of ada are for another sender"):
-            confirm(cohort, cohort.shares | {"ada": other_shares})
+            confirm(cohort, ada=other_shares)
 
 
 def test_messages_of_another_epoch_are_refused() -> None:
-    cohort, epoch = Cohort(), replace(Cohort().epoch, epoch=2)
-    begun = {n: begin_epoch(epoch, cohort.identities[n], cohort.roster, cohort.randomness) for n in epoch.members}
+    cohort = Cohort()
+    begun = {name: cohort.begin(name, epoch=2) for name in cohort.epoch.members}
     keys = {name: message for name, (_, message) in begun.items()}
     _, shares = deal_shares(begun["ada"][0], keys, cohort.randomness, cohort.identities["ada"])
     with pytest.raises(ProtocolError, match="relayed as those of ada are for another sender or epoch"):
         deal(cohort, cohort.keys | {"ada": keys["ada"]})
-    with pytest.raises(ProtocolError, match="relayed as those of ada are for another sender, epoch"):
-        confirm(cohort, cohort.shares | {"ada": shares})
+    with pytest.raises(ProtocolError, match="relayed as those of ada are for another sender or epoch"):
+        confirm(cohort, ada=shares.relayed(2))
 
 
 def test_messages_of_others_than_exactly_the_members_are_refused() -> None:
     cohort = Cohort()
-    keys, shares = cohort.keys, cohort.shares
+    keys, shown = cohort.keys, cohort.relayed("bio")
     for others in ({n: m for n, m in keys.items() if n != "dom"}, keys | {OUTSIDER: keys["ada"]}):
         with pytest.raises(ProtocolError, match="not those of exactly the members"):
             deal(cohort, others)
-    for swapped in ({n: m for n, m in shares.items() if n != "dom"}, shares | {OUTSIDER: shares["ada"]}):
+    for swapped in ({n: m for n, m in shown.items() if n != "dom"}, shown | {OUTSIDER: shown["ada"]}):
         with pytest.raises(ProtocolError, match="not those of exactly the members"):
-            confirm(cohort, swapped)
+            confirm_epoch(cohort.dealt["bio"][0], swapped, cohort.identities["bio"])

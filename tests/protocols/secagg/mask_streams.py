@@ -17,7 +17,7 @@ Lanes = NDArray[np.uint32]
 
 def stream(seed: bytes, purpose: Purpose, manifest: SumManifest) -> Lanes:
     key = derive_key(seed, purpose, manifest.hash)
-    data = Cipher(AES(key), CTR(bytes(16))).encryptor().update(bytes(4 * manifest.size))
+    data = Cipher(AES(key), CTR(bytes(16))).encryptor().update(bytes(4 * manifest.lanes.size))
     return np.frombuffer(data, "<u4").astype(np.uint32)
 
 

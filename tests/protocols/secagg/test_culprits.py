@@ -11,9 +11,9 @@ from protocols.epoch import SharesMessage
 from protocols.errors import DishonestMember, TooFewSurvivors
 from protocols.keys import commit
 from protocols.secagg import UnmaskAnswer
-from protocols.secagg.sum import RECOVERY_SECRET, SELF_SEED
+from protocols.secagg.opening import RECOVERY_SECRET, SELF_SEED
 from protocols.shamir import split_secret
-from tests.protocols.secagg.cohort import MEMBERS, Cohort, Sum, collect, plain_sum, vectors
+from tests.protocols.secagg.cohort import MEMBERS, Cohort, Sum, collect, plain_sum, vectors, with_part
 
 
 def wrong_answers(played: Sum) -> list[UnmaskAnswer]:
@@ -47,11 +47,9 @@ def test_a_wrong_share_of_a_dropout_names_its_sender() -> None:
 def test_shares_of_another_secret_than_the_committed_one_name_the_dealer(dealer: str, secret: int) -> None:
     cohort = Cohort()
     message = cohort.shares[dealer]
-    commitments = bytearray(message.commitments)
+    commitments = bytearray(message.header.commitments)
     commitments[32 * secret] ^= 1
-    altered = cohort.signed(replace(message, commitments=bytes(commitments)))
-    cohort.shares[dealer] = altered
-    cohort.dealt[dealer] = (replace(cohort.dealt[dealer][0], own_hash=altered.hash), altered)
+    cohort.dealt_instead(replace(message, header=replace(message.header, commitments=bytes(commitments))))
     played = collect(cohort=cohort)
     with pytest.raises(DishonestMember, match=f"{dealer} dealt shares of another secret"):
         played.total(played.answers())
@@ -59,10 +57,9 @@ def test_shares_of_another_secret_than_the_committed_one_name_the_dealer(dealer:
 
 def with_shares(message: SharesMessage, shares: list[bytes]) -> SharesMessage:
     """The message committed to other shares of the first slot's self seed."""
-    commitments = bytearray(message.share_commitments)
-    for number, share in enumerate(shares):
-        commitments[64 * number : 64 * number + 32] = commit("share", share)
-    return replace(message, share_commitments=bytes(commitments))
+    for number, share in enumerate(shares, 1):
+        message = with_part(message, number, commitments=commit("share", share) + message.parts[number - 1].commitments[32:])
+    return message
 
 
 def test_shares_of_something_longer_than_a_secret_name_the_dealer() -> None:
@@ -79,8 +76,10 @@ def test_shares_of_something_longer_than_a_secret_name_the_dealer() -> None:
 
 def test_an_envelope_that_does_not_open_names_who_published_it() -> None:
     played = collect()
-    first, second = played.setup.envelopes["dom"]
-    for envelope in (second, first[:-1], b"", bytes([first[0] ^ 1]) + first[1:], played.setup.envelopes["cor"][0]):
-        setup = replace(played.setup, envelopes={**played.setup.envelopes, "dom": (envelope, second)})
+    confirmations = played.setup.confirmations
+    first, second = confirmations["dom"].envelopes
+    for envelope in (second, first[:-1], b"", bytes([first[0] ^ 1]) + first[1:], confirmations["cor"].envelopes[0]):
+        changed = replace(confirmations["dom"], envelopes=(envelope, second))
+        setup = replace(played.setup, confirmations={**confirmations, "dom": changed})
         with pytest.raises(DishonestMember, match="dom published an envelope"):
             replace(played, setup=setup).total(played.answers())

@@ -10,13 +10,13 @@ import pytest
 
 from protocols.epoch import EpochState
 from protocols.errors import SignatureError
-from protocols.secagg import Accumulator, SumManifest, mask_input
-from tests.protocols.secagg.cohort import MEMBERS, Cohort, plain_sum
+from protocols.secagg import Accumulator, SumManifest
+from tests.protocols.secagg.cohort import MEMBERS, Cohort, mask_input, plain_sum
 from tests.protocols.secagg.mask_streams import Lanes, self_mask
 
 ZEROS = np.zeros(3, np.uint32)
 ONES = b"\1" * 32
-HASHES = ("plan_hash", "state_hash", "layout_hash", "previous_transcript", "chain_head")
+HASHES = ("signature", "plan_hash", "state_hash", "layout_hash", "previous_transcript", "chain_head")
 CHANGES: list[dict[str, object]] = [{"run": "other"}, {"round": 2}, {"sum": "evaluate"}, {"attempt": 2}, {"chain_length": 1}]
 CHANGES += [{name: ONES} for name in HASHES]
 
@@ -52,7 +52,9 @@ def test_every_field_of_the_manifest_changes_pair_and_self_masks(part: str, chan
 
 def test_an_upload_signed_for_another_manifest_is_refused() -> None:
     cohort = Cohort()
-    state, accumulator = cohort.certified()[0]["ada"], Accumulator(cohort.manifest(), cohort.roster)
+    state, accumulator = cohort.certified()[0]["ada"], Accumulator(cohort.manifest())
     with pytest.raises(SignatureError, match="ada"):
-        accumulator.add(mask_input(state, cohort.manifest(state=ONES), ZEROS, cohort.identities["ada"]))
+        accumulator.add(
+            mask_input(state, cohort.manifest(state=ONES), ZEROS, cohort.identities["ada"]).checked(cohort.manifest(), cohort.roster)
+        )
     assert not accumulator.roots and not accumulator.total.any()

@@ -7,8 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from protocols.secagg import mask_input
-from tests.protocols.secagg.cohort import MEMBERS, Cohort, collect, plain_sum, vectors
+from tests.protocols.secagg.cohort import MEMBERS, Cohort, collect, mask_input, plain_sum, vectors
 from tests.protocols.secagg.mask_streams import Lanes, pair_mask, self_mask
 
 LANES = 4096

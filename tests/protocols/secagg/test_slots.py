@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from protocols.errors import ProtocolError
-from protocols.secagg import mask_input
-from tests.protocols.secagg.cohort import Cohort, Sum, collect
+from tests.protocols.secagg.cohort import Cohort, Sum, collect, mask_input
 
 ZEROS = np.zeros(3, np.uint32)
 

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from protocols.epoch import EpochState
-from protocols.secagg import mask_input
-from tests.protocols.secagg.cohort import MEMBERS, Sum, collect, plain_sum, vectors
+from tests.protocols.secagg.cohort import MEMBERS, Sum, collect, mask_input, plain_sum, vectors
 from tests.protocols.secagg.mask_streams import Lanes, pair_mask
 
 COLLUDER, LEFT_OUT = "cor", "dom"

@@ -1,0 +1,72 @@
+"""The three stages of an epoch's setup, as the coordinator asks for them: each gives what its members answered well, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from coordinator.link import Link, Reply, Subject
+from protocols.epoch import (
+    Confirmation,
+    EpochManifest,
+    KeysMessage,
+    SharesMessage,
+    read_confirmation,
+    read_keys,
+    read_shares,
+    setup_hash,
+)
+from protocols.pack import pack
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """One attempt at an epoch; who is missing from an answer, and why, is in `link.missing`."""
+
+    manifest: EpochManifest
+    link: Link
+
+    def keys(self) -> dict[str, KeysMessage]:
+        def read(reply: Reply) -> KeysMessage:
+            return read_keys(self.manifest, self.link.roster, reply.institution, reply.part("message"))
+
+        payload = pack({"manifest": self.manifest.to_bytes()})
+        return self.link.decide(self._subject, "query.epoch_keys", dict.fromkeys(self.manifest.members, payload), read)
+
+    def shares(self, keys: Mapping[str, KeysMessage]) -> dict[str, SharesMessage]:
+        def read(reply: Reply) -> SharesMessage:
+            return read_shares(self.manifest, self.link.roster, keys, reply.institution, reply.part("message"))
+
+        payload = pack({"messages": pack({name: message.to_bytes() for name, message in keys.items()})})
+        return self.link.decide(self._subject, "query.epoch_shares", dict.fromkeys(self.manifest.members, payload), read)
+
+    def confirmations(self, keys: Mapping[str, KeysMessage], shares: Mapping[str, SharesMessage]) -> dict[str, Confirmation]:
+        setup = setup_hash(self.manifest, keys, shares)
+
+        def read(reply: Reply) -> Confirmation:
+            name = reply.institution
+            return read_confirmation(self.manifest, self.link.roster, setup, shares[name], name, reply.part("message"))
+
+        return self.link.decide(self._subject, "query.epoch_confirm", _Relays(self.manifest, shares), read)
+
+    @property
+    def _subject(self) -> Subject:
+        return Subject(0, "epoch", self.manifest.epoch, self.manifest.hash)
+
+
+class _Relays(Mapping[str, bytes]):
+    """What each member is shown of all shares, packed when it is sent: held all at once it would be more than everything that was dealt."""
+
+    def __init__(self, manifest: EpochManifest, shares: Mapping[str, SharesMessage]) -> None:
+        self._manifest = manifest
+        self._shares = shares
+
+    def __getitem__(self, name: str) -> bytes:
+        number = self._manifest.number(name)
+        return pack({"messages": pack({dealer: message.relayed(number).to_bytes() for dealer, message in self._shares.items()})})
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._manifest.members)
+
+    def __len__(self) -> int:
+        return self._manifest.n

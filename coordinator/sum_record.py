@@ -1,0 +1,151 @@
+"""One attempt at a sum on the coordinator's disk: whatever is decided or received stands here before anything follows from it."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from coordinator.errors import JobError
+from coordinator.spool import Spool
+from protocols.codec import Message
+from protocols.epoch import EpochManifest
+from protocols.errors import ConsortiumError
+from protocols.files import write_file
+from protocols.pack import pack, unpack
+from protocols.roster import Roster
+from protocols.secagg import (
+    OpenedSeeds,
+    ShownTotal,
+    SumManifest,
+    SurvivorCertificate,
+    SurvivorProposal,
+    chunk_of_total,
+    show_chunk,
+    total_leaves,
+)
+from protocols.transcript import Transcript
+
+M = TypeVar("M", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class SumRecord:
+    """A folder with a file for every stage. What a file holds is never replaced by something else."""
+
+    folder: Path
+
+    @classmethod
+    def begin(cls, folder: Path, manifest: SumManifest, chain: bytes) -> SumRecord:
+        """A new attempt; `chain` are digests of the registry's last events, up to the manifest's head."""
+        record = cls(folder)
+        record._keep("chain", chain)
+        record._keep("manifest", manifest.to_bytes())
+        return record
+
+    @property
+    def manifest(self) -> SumManifest:
+        manifest = self._kept("manifest", SumManifest)
+        if manifest is None:
+            raise JobError(f"{self.folder}: the attempt's manifest is missing; start the plan again in a new directory")
+        return manifest
+
+    @property
+    def chain(self) -> bytes:
+        """Raises JobError if it is missing."""
+        path = self.folder / "chain"
+        if not path.exists():
+            raise JobError(f"{path}: the digests of the attempt's event chain are missing; start the plan again in a new directory")
+        return path.read_bytes()
+
+    def spool(self, epoch: EpochManifest, name: str, roster: Roster) -> Spool:
+        """The upload of a member of the epoch."""
+        return Spool(self.folder / "uploads" / str(epoch.number(name)), self.manifest, roster)
+
+    @property
+    def proposal(self) -> SurvivorProposal | None:
+        """The frozen set."""
+        return self._kept("proposal", SurvivorProposal)
+
+    def freeze(self, proposal: SurvivorProposal) -> None:
+        """The one set of this attempt."""
+        self._keep("proposal", proposal.to_bytes())
+
+    @property
+    def certificate(self) -> SurvivorCertificate | None:
+        return self._kept("certificate", SurvivorCertificate)
+
+    def keep_certificate(self, certificate: SurvivorCertificate) -> None:
+        self._keep("certificate", certificate.to_bytes())
+
+    def keep_answer(self, stage: str, name: str, answer: bytes) -> None:
+        """An institution's answer to a stage, before it is used."""
+        write_file(self.folder / stage / hashlib.sha256(name.encode()).hexdigest()[:32], pack({name: answer}))
+
+    def answers(self, stage: str) -> dict[str, bytes]:
+        """What institutions answered so far."""
+        return {name: answer for path in sorted((self.folder / stage).glob("*")) for name, answer in unpack(path.read_bytes()).items()}
+
+    @property
+    def opened(self) -> OpenedSeeds | None:
+        return self._kept("opened", OpenedSeeds)
+
+    def keep_outcome(self, transcript: Transcript, opened: OpenedSeeds, total: bytes) -> None:
+        """What came out; the transcript last, because it speaks for the others."""
+        self._keep("opened", opened.to_bytes())
+        self._keep("total", total)
+        self._keep("transcript", transcript.to_bytes())
+
+    @property
+    def transcript(self) -> Transcript | None:
+        return self._kept("transcript", Transcript)
+
+    @property
+    def total(self) -> bytes:
+        """The written total."""
+        return (self.folder / "total").read_bytes()
+
+    def show(self, roster: Roster, chunks: Iterable[int]) -> dict[str, bytes]:
+        """What shows these chunks of the total to be the sum of their parts, by chunk."""
+        transcript = self.transcript
+        if transcript is None:
+            return {}
+        lanes, total = transcript.manifest.lanes, self.total
+        leaves = total_leaves(lanes, total)
+        spools = {name: self.spool(transcript.epoch, name, roster) for name in transcript.certificate.proposal.members}
+        shown = {}
+        for chunk in chunks:
+            uploads = {name: spool.show(chunk) for name, spool in spools.items()}
+            shown[str(chunk)] = ShownTotal(chunk, uploads, show_chunk(chunk_of_total(lanes, total, chunk), leaves, chunk)).to_bytes()
+        return shown
+
+    def keep_confirmations(self, confirmations: Mapping[str, bytes]) -> None:
+        """Signed answers of institutions that came to the transcript's state."""
+        write_file(self.folder / "confirmations", pack(self.confirmations | dict(confirmations)))
+
+    @property
+    def confirmations(self) -> dict[str, bytes]:
+        path = self.folder / "confirmations"
+        return unpack(path.read_bytes()) if path.exists() else {}
+
+    def drop_uploads(self) -> None:
+        """Removes what only an audit of the total needs: masked uploads, opened seeds and the total itself."""
+        shutil.rmtree(self.folder / "uploads", ignore_errors=True)
+        for name in ("opened", "total"):
+            (self.folder / name).unlink(missing_ok=True)
+
+    def _keep(self, name: str, data: bytes) -> None:
+        path = self.folder / name
+        if path.exists() and path.read_bytes() != data:
+            raise JobError(f"{path} holds another {name} than the one that is to be kept; two processes may drive this run")
+        write_file(path, data)
+
+    def _kept(self, name: str, kind: type[M]) -> M | None:
+        path = self.folder / name
+        try:
+            return kind.from_bytes(path.read_bytes()) if path.exists() else None
+        except (OSError, ConsortiumError):
+            raise JobError(f"{path} is damaged; start the plan again in a new directory") from None

@@ -1,0 +1,121 @@
+"""Proof of a fault that convinces whoever has the roster and the coordinator's key, and needs nobody's word (PROTOCOL, section 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from protocols.chain import HASH_BYTES, ChainHead, extend
+from protocols.codec import Message
+from protocols.errors import NoProof, WrongTotal
+from protocols.identity import Envelope, open_envelope_of
+from protocols.pack import unpack
+from protocols.roster import Roster
+from protocols.secagg import (
+    OpenedSeeds,
+    ShownTotal,
+    SumManifest,
+    SurvivorCertificate,
+    SurvivorProposal,
+    check_opened,
+    check_shown,
+)
+from protocols.transcript import COMMITTING, Transcript, verify_transcript
+
+
+@dataclass(frozen=True)
+class WrongTotalProof(Message):
+    """The coordinator's signed commitment to a transcript, the seeds that it names, and a chunk that does not add up."""
+
+    committed: bytes  # signed envelope
+    opened: OpenedSeeds
+    shown: ShownTotal
+
+    def accuse(self, roster: Roster, coordinator_key: bytes) -> str:
+        """What is proved, in a sentence.
+
+        Raises:
+            NoProof, ProtocolError: nothing is.
+        """
+        envelope = open_envelope_of(self.committed, coordinator_key)
+        if not envelope.stage.endswith("/" + COMMITTING):
+            raise NoProof("the signed message commits to no transcript")
+        transcript = Transcript.from_bytes(unpack(envelope.payload)["transcript"])
+        verify_transcript(transcript, roster, coordinator_key)
+        if self.opened.hash != transcript.opened:
+            raise NoProof("these seeds are not those that the transcript names")
+        try:
+            check_opened(transcript.epoch, transcript.certificate.proposal, self.opened)
+            check_shown(transcript.manifest, transcript.certificate.proposal, self.opened, transcript.total, self.shown)
+        except WrongTotal as fault:
+            manifest = transcript.manifest
+            return f"run {manifest.run}, {manifest.sum} sum of round {manifest.round}: {fault}"
+        raise NoProof("the chunk that is shown adds up")
+
+
+@dataclass(frozen=True)
+class ContradictionProof(Message):
+    """Two requests that an honest coordinator never signs both of."""
+
+    first: bytes  # signed envelopes
+    second: bytes
+
+    def accuse(self, coordinator_key: bytes) -> str:
+        """What is proved, in a sentence.
+
+        Raises:
+            NoProof, ProtocolError: nothing is.
+        """
+        first, second = (open_envelope_of(data, coordinator_key) for data in (self.first, self.second))
+        if _subject(first) == _subject(second) and first.payload != second.payload:
+            asked = f"{first.stage}, round {first.round}, attempt {first.attempt}"
+            return f"run {first.run}: the coordinator signed two different requests as {asked}"
+        return _two_plans_of_one_sum(_Asked.by(first), _Asked.by(second))
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a request says of its sum."""
+
+    manifest: SumManifest
+    members: tuple[str, ...]  # of the set that is to be signed or opened; empty where there is none yet
+    digests: bytes  # of the event chain's last events
+
+    @classmethod
+    def by(cls, envelope: Envelope) -> _Asked:
+        parts = unpack(envelope.payload)
+        if "manifest" not in parts or envelope.stage.startswith("epoch/"):
+            raise NoProof("the two requests do not contradict each other")
+        return cls(SumManifest.from_bytes(parts["manifest"]), _members(parts), parts.get("chain", b""))
+
+    @property
+    def head(self) -> ChainHead:
+        return ChainHead(self.manifest.chain_length, self.manifest.chain_head)
+
+
+def _members(parts: Mapping[str, bytes]) -> tuple[str, ...]:
+    if "proposal" in parts:
+        return SurvivorProposal.from_bytes(parts["proposal"]).members
+    return SurvivorCertificate.from_bytes(parts["certificate"]).proposal.members if "certificate" in parts else ()
+
+
+def _two_plans_of_one_sum(first: _Asked, second: _Asked) -> str:
+    one, other = first.manifest, second.manifest
+    if (one.epoch_hash, one.slot) == (other.epoch_hash, other.slot) and one.hash != other.hash:
+        return f"run {one.run}: the coordinator signed two manifests for slot {one.slot} of one epoch"
+    if _is_fork(*sorted((first, second), key=lambda asked: asked.head.length)):
+        return f"the coordinator signed event chains of {one.chain_length} and of {other.chain_length} events that are not one"
+    if (one.state_hash, one.sum) == (other.state_hash, other.sum) and first.members and second.members and first.members != second.members:
+        return f"run {one.run}: the coordinator asked for two sets of survivors of one {one.sum} sum"
+    raise NoProof("the two requests do not contradict each other")
+
+
+def _is_fork(shorter: _Asked, longer: _Asked) -> bool:
+    """Whether the longer chain's own digests lead to its head from elsewhere than the shorter one's."""
+    size = HASH_BYTES * (longer.head.length - shorter.head.length)
+    between = longer.digests[len(longer.digests) - size :] if size <= len(longer.digests) else None
+    return between is not None and extend(shorter.head.hash, between) != longer.head.hash
+
+
+def _subject(envelope: Envelope) -> tuple[str, str, int, int, str]:
+    return envelope.recipient, envelope.run, envelope.round, envelope.attempt, envelope.stage

@@ -1,0 +1,50 @@
+"""A sum's total as it is published: written in chunks like an upload, with one Merkle root over them."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocols.errors import ProtocolError
+from protocols.lanes import LaneFormat
+from protocols.merkle import leaf_hash, merkle_root
+
+
+def write_total(lanes: LaneFormat, total: NDArray[np.uint32]) -> bytes:
+    """All chunks of a total, uint32 [size]."""
+    return b"".join(lanes.written(total))
+
+
+def total_leaves(lanes: LaneFormat, written: bytes | memoryview) -> list[bytes]:
+    """Leaf hashes of a written total."""
+    return [leaf_hash(written[span]) for span in _spans(lanes, len(written))]
+
+
+def total_root(lanes: LaneFormat, written: bytes | memoryview) -> bytes:
+    """Merkle root over a written total."""
+    return merkle_root(total_leaves(lanes, written))
+
+
+def read_total(lanes: LaneFormat, written: bytes | memoryview) -> NDArray[np.uint32]:
+    """The lanes of a written total, uint32 [size].
+
+    Raises:
+        ProtocolError: it does not have the length of its lanes.
+    """
+    total = np.empty(lanes.size, np.uint32)
+    for chunk, span in enumerate(_spans(lanes, len(written))):
+        total[lanes.span(chunk)] = lanes.read(written[span], chunk)
+    return total
+
+
+def chunk_of_total(lanes: LaneFormat, written: bytes, chunk: int) -> bytes:
+    """The bytes of one chunk of a written total."""
+    return bytes(written[_spans(lanes, len(written))[chunk]])
+
+
+def _spans(lanes: LaneFormat, length: int) -> list[slice]:
+    sizes = [lanes.chunk_bytes(chunk) for chunk in range(lanes.chunks)]
+    if sum(sizes) != length:
+        raise ProtocolError(f"a vector of {length} bytes is not {lanes.size} written lanes; it was cut or altered")
+    ends = np.cumsum(sizes).tolist()
+    return [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
