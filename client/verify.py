@@ -20,7 +20,7 @@ from protocols.transcript import Transcript, check_follows, verify_transcript
 
 NOT_PROVED = (
     "Whether others were shown the same events: `consortium coordinator verify --roster` compares a registry with what they signed.",
-    "Whether the totals behind the transcripts are the sums of what was sent: no masked input is kept.",
+    "Whether every chunk of the totals is the sum of what was sent: this institution looked at those that it drew.",
     "Whether the whole folder was put back to an earlier time together with its incarnation file.",
 )
 
