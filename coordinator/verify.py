@@ -17,7 +17,7 @@ from protocols.audit import Audit
 from protocols.parties import Parties
 
 NOT_PROVED = (
-    "Whether every chunk of the totals is the sum of what was sent: institutions looked at chunks that they drew, and none is counted here.",
+    "Whether every chunk of the totals is the sum of what was sent: institutions looked at those they drew, and none is counted here.",
     "Whether institutions trained on the records they say, and reported true figures.",
     "Whether the signing key belongs to the coordinator: compare its fingerprint with one obtained by another way.",
 )
