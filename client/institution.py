@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tomllib
 from collections.abc import Callable
@@ -15,9 +14,10 @@ from client.ledger import Ledger
 from client.node import Node
 from client.settings import load_settings
 from client.work import Work
+from protocols.commented import quoted
 from protocols.files import write_file
 from protocols.identity import Identity
-from protocols.parties import Parties, parties_of, parties_toml
+from protocols.parties import Parties, parties_of, parties_toml, text_of
 from protocols.plan import Plan
 from protocols.policy import load_policy
 from protocols.roster import Roster
@@ -35,7 +35,7 @@ class Membership:
 def write_membership(folder: Path, membership: Membership) -> None:
     """Writes `roster.toml`."""
     parties = parties_toml(Parties(membership.roster, membership.coordinator_key))
-    write_file(folder / "roster.toml", f"name = {json.dumps(membership.name)}\n{parties}".encode())
+    write_file(folder / "roster.toml", f"name = {quoted(membership.name)}\n{parties}".encode())
 
 
 def read_membership(folder: Path) -> Membership:
@@ -48,10 +48,10 @@ def read_membership(folder: Path) -> Membership:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
         parties = parties_of(content)
-        return Membership(content["name"], parties.roster, parties.coordinator_key)
+        return Membership(text_of(content["name"]), parties.roster, parties.coordinator_key)
     except OSError:
         raise SettingsError(f"{path} cannot be read; it lists the institutions that this one takes part with") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise SettingsError(f"{path} is not a roster; restore it, or join again") from None
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from protocols.commented import quoted
 from protocols.errors import RosterError
 from protocols.roster import Roster, RosterEntry
 
@@ -27,7 +27,7 @@ def parties_toml(parties: Parties) -> str:
     """The keys and days of all parties, to be read by `parties_of`."""
     lines = [f'coordinator = "{parties.coordinator_key.hex()}"']
     for entry in parties.roster.entries:
-        lines += ["", "[[institutions]]", f"name = {json.dumps(entry.name)}", f'public_key = "{entry.public_key.hex()}"']
+        lines += ["", "[[institutions]]", f"name = {quoted(entry.name)}", f'public_key = "{entry.public_key.hex()}"']
         lines += [f'{field} = "{day}"' for field in _VALIDITY if (day := getattr(entry, field))]
     return "\n".join([*lines, ""])
 
@@ -52,10 +52,17 @@ def read_parties(path: Path) -> Parties:
         return parties_of(tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError:
         raise RosterError(f"{path} cannot be read; give an institution's roster.toml") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise RosterError(f"{path} is not a roster; give an institution's roster.toml") from None
+
+
+def text_of(value: object) -> str:
+    """Raises TypeError for what is no text."""
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return value
 
 
 def _entry_of(table: Mapping[str, Any]) -> RosterEntry:
     validity = [str(table.get(field, "")) for field in _VALIDITY]
-    return RosterEntry(table["name"], bytes.fromhex(table["public_key"]), *validity)
+    return RosterEntry(text_of(table["name"]), bytes.fromhex(table["public_key"]), *validity)

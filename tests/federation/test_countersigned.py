@@ -85,7 +85,7 @@ def test_countersigned_events_are_proved_and_the_rest_is_named(place: Path) -> N
     assert audit.ok, audit.failed
     last = Transcript.from_bytes(transcripts(place)[-1].read_bytes()).manifest
     assert f"The first {last.chain_length} events are those that 4 institutions countersigned in round 1 of run" in audit.proved[-1]
-    assert "4 transcripts of run" in audit.proved[-2] and "by the keys of this registry" in audit.proved[-2]
+    assert "5 transcripts of run" in audit.proved[-2] and "by the keys of this registry" in audit.proved[-2]
     assert audit.unproved[-1].startswith(f"Events {last.chain_length + 1} to ") and UNKNOWN_KEYS in audit.unproved
 
 
@@ -181,7 +181,7 @@ def _die(event: object) -> None:
 def test_sum_of_the_round_under_way_counts_too(interrupted: Path) -> None:
     audit = audited(interrupted)
     assert audit.ok, audit.failed
-    assert "4 transcripts of run" in audit.proved[-2] and "in round 1 of run" in audit.proved[-1]
+    assert "5 transcripts of run" in audit.proved[-2] and "in round 1 of run" in audit.proved[-1]
 
 
 def test_the_command_finds_transcripts_and_takes_a_roster(place: Path) -> None:

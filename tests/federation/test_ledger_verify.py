@@ -70,7 +70,7 @@ def test_ledger_of_a_run_is_proved(institutions: Path) -> None:
     audit = audited(institutions / "ada")
     assert audit.ok, audit.failed
     told = "\n".join(audit.proved)
-    for text in ("incarnation 1", "8 transcripts of run", "The state of run", "are erased", "4 were countersigned"):
+    for text in ("incarnation 1", "11 transcripts of run", "The state of run", "are erased", "4 were countersigned"):
         assert text in told, told
     assert not any("adopted" in sentence for sentence in audit.unproved)
 
