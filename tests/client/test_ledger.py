@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client.ledger import FinishedSum, Ledger, LedgerError, StoredReply
+from client.errors import LedgerError
+from client.ledger import FinishedSum, Ledger, StoredReply
 from protocols.errors import Contradiction, Refusal
 
 VECTOR = np.arange(5, dtype=np.uint32).tobytes()
