@@ -14,6 +14,7 @@ from protocols.errors import MalformedMessage
 from protocols.pack import PackError, pack, unpack
 
 _NUMBER = re.compile(rb"0|[1-9][0-9]{0,18}")
+_MOST_NAMED = 100  # characters of field names in an error: a hostile message may have a million of them
 
 
 class Message:
@@ -111,7 +112,7 @@ def _decode(kind: Any, data: bytes) -> Any:
 def _decode_message(kind: Any, parts: Mapping[str, bytes]) -> Any:
     sent = _sent(kind)
     if parts.keys() != sent.keys():
-        odd = ", ".join(sorted(parts.keys() ^ sent.keys()))
+        odd = ", ".join(sorted(parts.keys() ^ sent.keys()))[:_MOST_NAMED]
         raise MalformedMessage(f"{kind.__name__} has unknown or missing fields ({odd}); both sides must run the same version")
     return kind(**{name: _decode(sent[name], content) for name, content in parts.items()})
 
