@@ -13,6 +13,7 @@ from coordinator.link import Link, Reply, Subject
 from coordinator.store import RunStore
 from coordinator.sum_record import SumRecord
 from protocols.errors import ProtocolError
+from protocols.lanes import LaneFormat
 from protocols.pack import pack
 from protocols.secagg import OpenedSeeds
 from protocols.state import State, state_arrays, state_header
@@ -35,8 +36,9 @@ def publish(link: Link, record: SumRecord, names: Collection[str]) -> set[str]:
     """
     transcript, opened = _outcome(record)
     subject, committed = subject_of(transcript), {"transcript": transcript.to_bytes()}
-    drawn = link.collect(subject, COMMITTING, dict.fromkeys(names, pack(committed)), lambda reply: reply.part("challenge"))
-    shown = {name: _shown(link, record, challenge) for name, challenge in drawn.items()}
+    lanes, asked = transcript.manifest.lanes, dict.fromkeys(names, pack(committed))
+    drawn = link.collect(subject, COMMITTING, asked, lambda reply: read_challenge(lanes, reply.part("challenge")))
+    shown = {name: pack(record.show(link.roster, chunks[:MOST_SHOWN])) for name, chunks in drawn.items()}
     payloads = {name: pack(committed | {"opened": opened.to_bytes(), "shown": shown[name]}) for name in drawn}
     arrays: dict[str, NDArray[Any]] = {"total": np.frombuffer(record.total, np.uint8), **(record.rebalancing or {})}
     confirmations = link.follow_up(subject, CONFIRMING, payloads, lambda reply: _confirmation(reply, transcript), arrays)
@@ -44,9 +46,16 @@ def publish(link: Link, record: SumRecord, names: Collection[str]) -> set[str]:
     return set(confirmations)
 
 
-def _shown(link: Link, record: SumRecord, challenge: bytes) -> bytes:
-    drawn = [int.from_bytes(challenge[start : start + 4], "little") for start in range(0, len(challenge), 4)]
-    return pack(record.show(link.roster, drawn[:MOST_SHOWN]))
+def read_challenge(lanes: LaneFormat, data: bytes) -> list[int]:
+    """The chunks that an institution asks to see: numbers of 4 bytes, little-endian.
+
+    Raises:
+        ProtocolError: one of them is no chunk of the total.
+    """
+    drawn = [int.from_bytes(data[start : start + 4], "little") for start in range(0, len(data), 4)]
+    if len(data) % 4 or any(chunk >= lanes.chunks for chunk in drawn):
+        raise ProtocolError(f"it asks to see chunks that a total of {lanes.chunks} does not have; both sides must run the same version")
+    return drawn
 
 
 def _outcome(record: SumRecord) -> tuple[Transcript, OpenedSeeds]:
