@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from protocols.codec import SignedMessage
-from protocols.errors import ProtocolError, ThresholdError
+from protocols.errors import ProtocolError, RosterError, ThresholdError
 from protocols.identity import verify
 from protocols.roster import Roster
 from protocols.suites import SUITES
@@ -59,7 +59,13 @@ class EpochManifest(SignedMessage):
         return self.suite == "SA-1"
 
     def number(self, name: str) -> int:
-        """A member's place from 1 on: the point at which its shares are taken."""
+        """A member's place from 1 on: the point at which its shares are taken.
+
+        Raises:
+            RosterError: it is no member.
+        """
+        if name not in self.members:
+            raise RosterError(f"{name} is not a member of epoch {self.epoch}")
         return self.members.index(name) + 1
 
 

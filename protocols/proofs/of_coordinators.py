@@ -9,7 +9,7 @@ from protocols.chain import HASH_BYTES, ChainHead, extend
 from protocols.codec import Message
 from protocols.errors import NoProof, WrongTotal
 from protocols.identity import Envelope, open_envelope_of
-from protocols.pack import unpack
+from protocols.proofs.signed import part_of, parts_of
 from protocols.roster import Roster
 from protocols.secagg import (
     OpenedSeeds,
@@ -40,7 +40,7 @@ class WrongTotalProof(Message):
         envelope = open_envelope_of(self.committed, coordinator_key)
         if not envelope.stage.endswith("/" + COMMITTING):
             raise NoProof("the signed message commits to no transcript")
-        transcript = Transcript.from_bytes(unpack(envelope.payload)["transcript"])
+        transcript = Transcript.from_bytes(part_of(envelope, "transcript"))
         verify_transcript(transcript, roster, coordinator_key)
         if self.opened.hash != transcript.opened:
             raise NoProof("these seeds are not those that the transcript names")
@@ -83,7 +83,7 @@ class _Asked:
 
     @classmethod
     def by(cls, envelope: Envelope) -> _Asked:
-        parts = unpack(envelope.payload)
+        parts = parts_of(envelope)
         if "manifest" not in parts or envelope.stage.startswith("epoch/"):
             raise NoProof("the two requests do not contradict each other")
         return cls(SumManifest.from_bytes(parts["manifest"]), _members(parts), parts.get("chain", b""))

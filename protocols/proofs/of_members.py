@@ -15,6 +15,7 @@ from protocols.errors import DishonestMember, MalformedMessage, NoProof, Protoco
 from protocols.identity import open_envelope, verify
 from protocols.keys import commit
 from protocols.pack import pack, unpack
+from protocols.proofs.signed import part_of
 from protocols.roster import Roster
 from protocols.secagg import SumManifest, UnmaskAnswer
 from protocols.secagg.opening import RECOVERY_SECRET, SELF_SEED
@@ -48,7 +49,7 @@ class WrongShareProof(Message):
             raise NoProof("the shares that are shown are not those that were dealt to the accused")
         if envelope.manifest_hash != self.manifest.hash or not envelope.stage.endswith("/query.unmask"):
             raise NoProof("the answer belongs to another sum")
-        answer = UnmaskAnswer.from_bytes(unpack(envelope.payload)["answer"])
+        answer = UnmaskAnswer.from_bytes(part_of(envelope, "answer"))
         if not envelope.sender == answer.sender == self.accused:
             raise NoProof("the answer was given in another's name")
         for secret, shares in ((SELF_SEED, answer.self_seeds), (RECOVERY_SECRET, answer.recovery_secrets)):
@@ -127,6 +128,8 @@ class WrongEnvelopeProof(Message):
         verify(roster.key_of(name), certified(self.epoch, said.setup_hash, said.published), said.signature, name)
         if said.sender != name or commit(SECRETS[RECOVERY_SECRET], self.recovery) != self.header.commitment(self.slot, RECOVERY_SECRET):
             raise NoProof("the recovery secret is not the one that was committed to")
+        if not self.slot < self.epoch.slots == len(said.envelopes) == len(said.rows):
+            raise NoProof("the confirmation is not one of every slot of this epoch")
         try:
             open_recovery(self.epoch, said, self.slot, self.recovery)
         except DishonestMember as fault:
