@@ -39,7 +39,8 @@ class LaneFormat(Message):
     @property
     def nbytes(self) -> int:
         """Bytes of a written vector."""
-        return sum(map(self.chunk_bytes, range(self.chunks)))
+        last = self.chunks - 1
+        return self.offset(last) + self.chunk_bytes(last)
 
     def span(self, chunk: int) -> slice:
         """The lanes of a chunk."""

@@ -31,8 +31,8 @@ def read_total(lanes: LaneFormat, written: bytes | memoryview) -> NDArray[np.uin
     Raises:
         ProtocolError: it does not have the length of its lanes.
     """
-    total = np.empty(lanes.size, np.uint32)
-    for chunk, span in enumerate(_spans(lanes, len(written))):
+    spans, total = _spans(lanes, len(written)), np.empty(lanes.size, np.uint32)
+    for chunk, span in enumerate(spans):
         total[lanes.span(chunk)] = lanes.read(written[span], chunk)
     return total
 
@@ -43,8 +43,7 @@ def chunk_of_total(lanes: LaneFormat, written: bytes, chunk: int) -> bytes:
 
 
 def _spans(lanes: LaneFormat, length: int) -> list[slice]:
-    sizes = [lanes.chunk_bytes(chunk) for chunk in range(lanes.chunks)]
-    if sum(sizes) != length:
+    if lanes.nbytes != length:  # before anything is made of a size that a message claims
         raise ProtocolError(f"a vector of {length} bytes is not {lanes.size} written lanes; it was cut or altered")
-    ends = np.cumsum(sizes).tolist()
-    return [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
+    starts = map(lanes.offset, range(lanes.chunks))
+    return [slice(start, start + lanes.chunk_bytes(chunk)) for chunk, start in enumerate(starts)]
