@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -16,15 +17,22 @@ from flwr.app import Metadata
 from client.errors import SettingsError
 from client.institution import Membership, read_membership, write_membership
 from coordinator.exchange import UNREADABLE
+from coordinator.publishing import read_challenge
 from protocols.codec import Message
-from protocols.errors import ConsortiumError, MalformedMessage, PlanError, RosterError, SignatureError, StateError
+from protocols.errors import ConsortiumError, MalformedMessage, PlanError, ProtocolError, RosterError, SignatureError, StateError
 from protocols.identity import Envelope, open_envelope, seal_envelope
+from protocols.lanes import CHUNK_LANES, LaneFormat
 from protocols.pack import PackError, pack, unpack
 from protocols.plan import parse_plan, plan_from_canonical
-from protocols.roster import Roster
-from protocols.state import State, load_state, state_arrays, state_from_arrays, state_header, state_to_bytes
+from protocols.proofs import ContradictionProof, MemberProof, read_member_proof, write_member_proof
+from protocols.roster import Roster, RosterEntry
+from protocols.state import PreRound, State, load_state, state_arrays, state_from_arrays, state_header, state_to_bytes
 from protocols.wire import Parcel, WireError, deserialize, from_record, serialize, to_record
+from tests.fuzz import evidence, uploads
+from tests.fuzz.memory import folder_in_memory
 from tests.fuzz.samples import conversation, message_kinds, messages, sealed_envelopes
+
+THREE_CHUNKS = LaneFormat(2 * CHUNK_LANES + 1, 0, 24)
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,9 @@ def decoders() -> dict[str, Decoder]:
         Decoder("state_file", "state", partial(_of_file, load_state), state_to_bytes, (StateError,), _state_files, exact=False),
         Decoder("plan", "plan", plan_from_canonical, lambda plan: plan.canonical(), (PlanError,), _plans),
         Decoder("roster_file", "roster_file", _membership_of, _membership_bytes, (SettingsError, RosterError), _memberships, exact=False),
+        Decoder("member_proof", "proof", _member_proof_of, write_member_proof, (MalformedMessage, PackError, RosterError), _member_proofs),
+        Decoder("challenge", "upload", partial(read_challenge, THREE_CHUNKS), _challenge_bytes, (ProtocolError,), _challenges),
+        *_of_uploads(),
     ]
     return {decoder.name: decoder for decoder in [*others, *map(_of_message, message_kinds())]}
 
@@ -77,9 +88,52 @@ def entries() -> dict[str, list[Decoder]]:
 
 
 def _of_message(kind: type[Message]) -> Decoder:
-    entry = "epoch" if kind.__module__.startswith("protocols.epoch.") else "sum"
-    refusals = (MalformedMessage, RosterError) if kind is Roster else (MalformedMessage,)
-    return Decoder(kind.__name__, entry, kind.from_bytes, Message.to_bytes, refusals, lambda: list(messages().get(kind, ())))
+    entry = next((name for name in ("epoch", "proof") if kind.__module__.startswith(f"protocols.{name}")), "sum")
+    refusals = (MalformedMessage, RosterError) if kind in (Roster, RosterEntry) else (MalformedMessage,)
+    decode = partial(_accused, kind.from_bytes) if entry == "proof" else kind.from_bytes
+    return Decoder(kind.__name__, entry, decode, Message.to_bytes, refusals, lambda: list(messages().get(kind, ())))
+
+
+def _of_uploads() -> list[Decoder]:
+    kinds = {
+        uploads.WrittenChunk: uploads.written_chunks,
+        uploads.WrittenTotal: uploads.written_totals,
+        uploads.ShownLeaf: uploads.shown_leaves,
+        uploads.SentUpload: uploads.sent_uploads,
+    }
+    return [Decoder(k.__name__, "upload", partial(_used, k), Message.to_bytes, (ProtocolError,), made) for k, made in kinds.items()]
+
+
+def _used(kind: Any, data: bytes) -> Any:
+    message = kind.from_bytes(data)
+    message.use()
+    return message
+
+
+def _accused(read: Callable[[bytes], Any], data: bytes) -> Any:
+    """A proof, after it was looked at as whoever receives it does: it says whom it proves what of, or that it proves nothing."""
+    proof, cohort = read(data), conversation().cohort
+    known = (cohort.coordinator.public_key,) if isinstance(proof, ContradictionProof) else (cohort.roster, cohort.coordinator.public_key)
+    with suppress(ProtocolError):
+        proof.accuse(*known)
+    return proof
+
+
+def _member_proof_of(data: bytes) -> MemberProof:
+    proof: MemberProof = _accused(read_member_proof, data)
+    return proof
+
+
+def _member_proofs() -> list[bytes]:
+    return [write_member_proof(proof) for proof in evidence.proofs_against_members(conversation())]
+
+
+def _challenge_bytes(chunks: list[int]) -> bytes:
+    return b"".join(chunk.to_bytes(4, "little") for chunk in chunks)
+
+
+def _challenges() -> list[bytes]:
+    return [b"", _challenge_bytes([0, 2])]
 
 
 def _packs() -> list[bytes]:
@@ -117,7 +171,8 @@ def _flower_messages() -> list[bytes]:
 
 def _state() -> State:
     lora = np.arange(6, dtype=np.float32).reshape(2, 3)
-    return State("ab" * 32, 3, {"a.lora_A": lora, "b.lora_B": lora + 1}, {1: (0, 2)}, {"a.lora_A": lora})
+    before = PreRound({1: (0,)}, ("ada", "bio", "cor"), 3)
+    return State("ab" * 32, 3, {"a.lora_A": lora, "b.lora_B": lora + 1}, {1: (0, 2)}, {"a.lora_A": lora}, before)
 
 
 def _state_of(data: bytes) -> State:
@@ -142,16 +197,10 @@ def _state_files() -> list[bytes]:
 
 
 def _of_file(read: Callable[[Path], Any], data: bytes) -> Any:
-    with tempfile.NamedTemporaryFile(dir=_memory()) as file:
+    with tempfile.NamedTemporaryFile(dir=folder_in_memory()) as file:
         file.write(data)
         file.flush()
         return read(Path(file.name))
-
-
-def _memory() -> Path | None:
-    """A folder in memory, where there is one: files are written a million times."""
-    shared = Path("/dev/shm")  # noqa: S108
-    return shared if shared.is_dir() else None
 
 
 def _plans() -> list[bytes]:
@@ -166,13 +215,13 @@ def _plans() -> list[bytes]:
 
 
 def _membership_of(data: bytes) -> Membership:
-    with tempfile.TemporaryDirectory(dir=_memory()) as folder:
+    with tempfile.TemporaryDirectory(dir=folder_in_memory()) as folder:
         (Path(folder) / "roster.toml").write_bytes(data)
         return read_membership(Path(folder))
 
 
 def _membership_bytes(membership: Membership) -> bytes:
-    with tempfile.TemporaryDirectory(dir=_memory()) as folder:
+    with tempfile.TemporaryDirectory(dir=folder_in_memory()) as folder:
         write_membership(Path(folder), membership)
         return (Path(folder) / "roster.toml").read_bytes()
 

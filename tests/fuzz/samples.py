@@ -12,11 +12,11 @@ from typing import Any
 
 import protocols
 from protocols.codec import Message
-from protocols.epoch.messages import Confirmation
 from protocols.identity import Envelope, _Sealed, seal_envelope
+from protocols.lanes import LaneFormat
 from protocols.pack import pack
-from protocols.secagg import open_seeds
-from protocols.transcript import Transcript
+from protocols.secagg import UploadRoot
+from tests.fuzz import evidence
 from tests.protocols.secagg.cohort import Sum
 from tests.vectors.replay import fresh_randomness, replayed_sum
 
@@ -29,7 +29,7 @@ def message_kinds() -> list[type[Message]]:
     while waiting:
         found = waiting.pop().__subclasses__()
         waiting += found
-        kinds |= {kind for kind in found if kind.__module__.startswith("protocols.")}
+        kinds |= {kind for kind in found if kind.__module__.startswith("protocols.") and is_dataclass(kind)}
     return sorted(kinds, key=lambda kind: kind.__name__)
 
 
@@ -66,12 +66,14 @@ def sealed_envelopes(done: Sum | None = None) -> list[bytes]:
 
 def _said(done: Sum) -> list[Any]:
     """Everything that holds a message; a new kind of message belongs in here."""
-    cohort, certificate, answers = done.cohort, done.certificate(), done.answers()
-    confirmations = [Confirmation.from_bytes(data) for _, data in cohort.confirmed().values()]
-    opened = open_seeds(done.manifest, cohort.epoch, done.setup, certificate, answers)
-    transcript = Transcript(done.manifest, cohort.epoch, done.setup, certificate, bytes(32), bytes(32), bytes(32))
-    epoch = [cohort.roster, cohort.begun, cohort.dealt, confirmations, done.states, done.setup]
-    return [epoch, certificate, answers, opened, transcript, [_Sealed.from_bytes(data) for data in sealed_envelopes(done)]]
+    cohort = done.cohort
+    epoch = [cohort.roster, cohort.begun, cohort.dealt, cohort.relayed("ada"), done.states, done.setup]
+    rows = [confirmation.shown(0) for confirmation in done.setup.confirmations.values()]
+    roots = [UploadRoot(upload.sender, upload.root, upload.signature) for upload in done.uploads.values()]
+    after = [evidence.opened(done), evidence.transcript(done), evidence.shown_total(done), LaneFormat(5, 2, 20)]
+    proofs = [evidence.proofs_against_coordinators(done), evidence.proofs_against_members(done)]
+    envelopes = [_Sealed.from_bytes(data) for data in sealed_envelopes(done)]
+    return [epoch, rows, roots, done.certificate(), done.answers(), after, proofs, envelopes]
 
 
 def _reached(value: Any) -> Iterator[Message]:

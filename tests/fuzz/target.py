@@ -11,7 +11,16 @@ from random import Random
 
 import atheris
 
-INSTRUMENTED = ["protocols", "client.institution", "flwr.common.serde", "flwr.common.serde_utils", "flwr.app.message", "tomllib"]
+INSTRUMENTED = [
+    "protocols",
+    "client.institution",
+    "coordinator.publishing",
+    "coordinator.spool",
+    "flwr.common.serde",
+    "flwr.common.serde_utils",
+    "flwr.app.message",
+    "tomllib",
+]
 
 
 def run(entry: str, arguments: list[str]) -> None:

@@ -16,12 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from client.institution import Membership
-from protocols.errors import ConsortiumError, StateError
+from protocols.errors import ConsortiumError, MalformedMessage, StateError
+from protocols.lanes import LaneFormat
 from protocols.pack import PackError, pack, unpack
 from protocols.roster import Roster, RosterEntry
 from protocols.state import State, state_from_arrays, state_header
 from tests.fuzz.decoders import Decoder, decoders
 from tests.fuzz.mutations import mutate
+from tests.fuzz.uploads import WrittenTotal
 
 every_decoder = pytest.mark.parametrize("name", sorted(decoders()))
 SECONDS = 5.0  # of processor time; linear decoders take a second for two readings and two writings of the worst megabyte
@@ -68,7 +70,7 @@ def test_a_message_that_is_cut_anywhere_is_refused(name: str) -> None:
         assert not (whole and decoder.exact) or name == "pack" or not sample[:length]
 
 
-@pytest.mark.parametrize("name", ["pack", "EpochManifest", "OpenedSeeds", "plan", "roster_file"])
+@pytest.mark.parametrize("name", ["pack", "EpochManifest", "OpenedSeeds", "ShownLeaf", "WrittenTotal", "plan", "roster_file"])
 def test_large_hostile_input_takes_little_time(name: str) -> None:
     for kind, data in bombs(decoders()[name], 2**17):
         assert seconds_of(decoders()[name], data) < SECONDS, kind
@@ -138,6 +140,11 @@ def least_plan(**changes: object) -> bytes:
     return json.dumps(least | changes).encode()
 
 
+def claimed(size: int, wide: int = 0, bits: int = 20) -> bytes:
+    """Nothing, said to be a total of so many lanes."""
+    return WrittenTotal(LaneFormat(size, wide, bits), b"").to_bytes()
+
+
 # What the tests above and the fuzzer found, one case each.
 FOUND = {
     "a header of nested lists": ("state_arrays", pack({"header": b"[" * 100_000})),
@@ -153,6 +160,10 @@ FOUND = {
         "roster_file",
         b'name = "a"\ncoordinator = ""\ninstitutions = [{name = 1, public_key = ""}]\n',
     ),
+    "a total that claims more lanes than fit into memory": ("WrittenTotal", claimed(10**18)),
+    "a total that claims more wide lanes than lanes": ("WrittenTotal", claimed(10**18, 10**18 + 1)),
+    "a challenge of half a number": ("challenge", b"\0" * 5),
+    "a challenge of a chunk beyond the last": ("challenge", b"\3\0\0\0"),
 }
 
 
@@ -161,6 +172,12 @@ def test_what_was_found_once_is_refused(case: str) -> None:
     name, data = FOUND[case]
     with pytest.raises(ConsortiumError):
         decoders()[name].decode(data)
+
+
+def test_an_error_names_few_of_many_unknown_fields() -> None:
+    with pytest.raises(MalformedMessage) as raised:
+        LaneFormat.from_bytes(pack({f"{number:08d}": b"" for number in range(2**16)}))
+    assert len(str(raised.value)) < 300
 
 
 def test_a_name_of_any_characters_survives_the_roster_file() -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 from protocols.keys import Purpose
+from protocols.lanes import LANE_BITS
 from protocols.shamir import PRIME
+from tests.protocols.secagg.cohort import Sum
 
 SEED = bytes(range(32)).hex()
-BLOCKS = [["delta", [2, 2], 0.5, False], ["count", [1], 1000.0, True]]
+BLOCKS = [["delta", [2, 2], 0.5, False, True], ["weight", [1], 2.0, False, False], ["count", [1], 1000.0, True, False]]
+VALUES = {"delta": [[0.5, -0.5], [0.1, -0.1]], "weight": [1.5], "count": [-1000]}
 STATE = {
     "base_sha256": "ab" * 32,
     "round": 3,
@@ -16,6 +20,7 @@ STATE = {
     "tensors": {"a.lora_A": [[0.5, -1.0, 0.0]], "b.lora_B": [[1.5], [2.0]]},
     "momentum": {"a.lora_A": [[0.0, 0.25, -0.125]]},
 }
+PRE_ROUND = {"kept": [[1, [2]], [4, [7]]], "members": ["ada", "bio", "cor"], "threshold": 3}
 ENVELOPE = {
     "sender": "ada",
     "recipient": "coordinator",
@@ -41,23 +46,42 @@ def computed() -> list[tuple[str, dict[str, Any]]]:
         *(("commit", {"kind": kind, "secret": SEED}) for kind in ("share", "self seed", "recovery secret")),
         ("mask", {"lanes": 9, "plus": [SEED], "minus": []}),
         ("mask", {"lanes": 9, "plus": [SEED, "01" * 32], "minus": ["02" * 32]}),
+        ("mask", {"lanes": 5, "plus": [SEED], "minus": [], "start": 4}),
+        ("mask", {"lanes": 5, "plus": [], "minus": [SEED], "start": 2**34}),
         ("split", {"secret": "00" * 31 + "07", "threshold": 2, "members": 3, "draws": ["00" * 55 + "05"]}),
         ("split", {"secret": "ff" * 32, "threshold": 3, "members": 5, "draws": ["ff" * 56, SEED + "01" * 24]}),
         ("combine", {"shares": {"1": "00" * 32 + "0c", "3": "00" * 32 + "16"}}),
         ("combine", {"shares": {"2": (PRIME - 1).to_bytes(33, "big").hex(), "4": (PRIME - 2).to_bytes(33, "big").hex()}}),
         ("sign", {"seed": SEED, "message": "636f6e736f727469756d"}),
         ("seal_envelope", {"seed": SEED, "envelope": ENVELOPE}),
-        (
-            "encode",
-            {
-                "blocks": BLOCKS,
-                "values": {"delta": [[0.5, -0.5], [0.1, -0.1]], "count": [-1000]},
-                "institutions": 4,
-                "rounding": [0.0, 0.5, 0.25, 0.75],
-            },
+        *(
+            ("encode", {"blocks": BLOCKS, "values": VALUES, "institutions": 4, "rounding": [0.25, 0.0, 0.5, 0.25, 0.75], "bits": bits})
+            for bits in LANE_BITS
         ),
+        *(("write_lanes", {"size": 7, "wide": 2, "bits": bits, "values": _lanes(7, 2, bits)}) for bits in LANE_BITS),
+        ("write_lanes", {"size": 0, "wide": 0, "bits": 20, "values": []}),
+        ("write_lanes", {"size": 4098, "wide": 4095, "bits": 20, "values": _lanes(4098, 4095, 20)}),
+        *(("tree", {"chunks": [f"{number:02x}" for number in range(count)]}) for count in (1, 2, 3, 7)),
+        ("chain", {"head": "00" * 32, "events": ["", "6576656e74", "6576656e74"]}),
+        ("state_hash", {"state": STATE | {"pre_round": PRE_ROUND}}),
         ("state_hash", {"state": STATE}),
         ("state_hash", {"state": STATE | {"experts": [], "tensors": {}, "momentum": {}}}),
+    ]
+
+
+def of_a_sum(done: Sum) -> list[tuple[str, dict[str, Any]]]:
+    """Inputs that are messages of the sum in `sum.json`."""
+    cohort, manifest, state = done.cohort, done.manifest, done.states["ada"]
+    epoch, coordinator = cohort.epoch.to_bytes().hex(), cohort.coordinator.public_key.hex()
+    confirmation, seeds = done.setup.confirmations["ada"], {name: slots[0].hex() for name, slots in state.pair_seeds.items()}
+    shown = {"member": "ada", "other": "bio", "slot": 0, "shown": confirmation.shown(0).to_bytes().hex(), "seed": seeds["bio"]}
+    return [
+        ("check_epoch", {"epoch": epoch, "roster": cohort.roster.to_bytes().hex(), "coordinator": coordinator}),
+        ("commit_row", {"epoch": epoch, "member": "ada", "seeds": seeds}),
+        ("published", {"confirmation": confirmation.to_bytes().hex()}),
+        ("check_pair_seed", {"epoch": epoch, "certificate": done.setup.to_bytes().hex(), **shown}),
+        ("check_manifest", {"manifest": manifest.to_bytes().hex(), "epoch": epoch, "coordinator": coordinator}),
+        ("sign_root", {"seed": SEED, "sender": "ada", "manifest": manifest.to_bytes().hex(), "chunks": ["00" * 12]}),
     ]
 
 
@@ -67,12 +91,25 @@ def published() -> list[tuple[str, str, dict[str, Any], Any]]:
     return [
         ("AES-256 of counter blocks 0 to 2 under the zero key: H, tag and ciphertext of cases 13 and 14 of McGrew and Viega, GCM",
          "mask", {"lanes": 12, "plus": ["00" * 32], "minus": []}, blocks),
+        ("AES-256 of counter blocks 1 and 2 under the zero key, as above",
+         "mask", {"lanes": 8, "plus": ["00" * 32], "minus": [], "start": 4}, blocks[32:]),
+        ("SHA-256 of a zero byte (RFC 9162, 2.1.1: the leaf hash of nothing)",
+         "tree", {"chunks": [""]}, {"root": "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d", "paths": [""]}),
+        ("By hand: 1, 0xabcde and 0xfffff in 20 bits, two lanes in five bytes, the first one low",
+         "write_lanes", {"size": 3, "wide": 0, "bits": 20, "values": [1, 0xABCDE, 0xFFFFF]}, ["0100e0cdabffff0f0000"]),
+        ("By hand: 1 in 32 bits, then 0xabcdef in 24, little-endian",
+         "write_lanes", {"size": 2, "wide": 1, "bits": 24, "values": [1, 0xABCDEF]}, ["01000000efcdab"]),
         *(("RFC 8032, 7.1, test " + number, "sign", {"seed": seed, "message": message}, {"public_key": key, "signature": signature})
           for number, seed, message, key, signature in _RFC_8032),
         ("Shamir 1979 over the integers: 7 + 5x at 1, 2 and 3",
          "split", {"secret": "00" * 31 + "07", "threshold": 2, "members": 3, "draws": ["00" * 55 + "05"]},
          ["00" * 32 + "0c", "00" * 32 + "11", "00" * 32 + "16"]),
     ]  # fmt: skip
+
+
+def _lanes(size: int, wide: int, bits: int) -> list[int]:
+    draws = Random(size)
+    return [draws.getrandbits(32 if place < wide else bits) for place in range(size)]
 
 
 _RFC_8032 = (

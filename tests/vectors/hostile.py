@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any, TypeAlias
+import hashlib
 
+from protocols.chain import extend
 from protocols.identity import Identity
 from protocols.pack import pack, unpack
 from protocols.roster import RosterEntry
-from protocols.secagg import SurvivorCertificate
 from protocols.shamir import PRIME, split_secret
 from tests.fuzz.samples import sealed_envelopes
 from tests.protocols.secagg.cohort import Sum
+from tests.vectors.hostile_terms import Entry, altered, hostile_terms
 
-Entry: TypeAlias = tuple[str, str, dict[str, Any], str]
 ORDER = 2**252 + 27742317777372353535851937790883648493  # of Ed25519's base point (RFC 8032, 5.1)
 _NUMBERS = {
     "empty": b"",
@@ -31,7 +29,8 @@ _NUMBERS = {
 
 def hostile(done: Sum) -> list[Entry]:
     """Around one sum of the tiny cohort."""
-    return [*_packs(), *_messages(done), *_rosters(done), *_signatures(), *_envelopes(done), *_shares(), *_terms(done), *_documents()]
+    bytes_of_all = [*_packs(), *_messages(done), *_rosters(done), *_chunks(), *_documents()]
+    return [*bytes_of_all, *_signatures(), *_envelopes(done), *_shares(), *hostile_terms(done), *_chains()]
 
 
 def _packs() -> list[Entry]:
@@ -53,12 +52,12 @@ def _packs() -> list[Entry]:
 
 def _messages(done: Sum) -> list[Entry]:
     manifest = done.manifest.to_bytes()
-    data = {f"a number with {name}": _altered(manifest, {"round": number}) for name, number in _NUMBERS.items()}
+    data = {f"a number with {name}": altered(manifest, {"round": number}) for name, number in _NUMBERS.items()}
     data |= {
-        "an unknown field": _altered(manifest, {"weight": b"1"}),
-        "a field for one institution": _altered(manifest, {"institution": b"ada"}),
+        "an unknown field": altered(manifest, {"weight": b"1"}),
+        "a field for one institution": altered(manifest, {"institution": b"ada"}),
         "a missing field": pack({name: part for name, part in unpack(manifest).items() if name != "slot"}),
-        "a text that is not UTF-8": _altered(manifest, {"run": b"\xff"}),
+        "a text that is not UTF-8": altered(manifest, {"run": b"\xff"}),
         "a trailing byte": manifest + b"\0",
         "a cut end": manifest[:-1],
         "another message": done.proposal.to_bytes(),
@@ -70,11 +69,11 @@ def _messages(done: Sum) -> list[Entry]:
         "numbers without leading zeros": pack({str(number): name for number, name in enumerate(members)}),
         "a gap in its numbers": pack({f"{2 * number:09d}": name for number, name in enumerate(members)}),
     }
-    entries += [_decoding(f"list: {n}", "EpochManifest", _altered(epoch, {"members": c}), "MalformedMessage") for n, c in lists.items()]
+    entries += [_decoding(f"list: {n}", "EpochManifest", altered(epoch, {"members": c}), "MalformedMessage") for n, c in lists.items()]
     repeated = _sized(b"ada") + _sized(bytes(32))
     return [
         *entries,
-        _decoding("mapping: a repeated name", "SurvivorProposal", _altered(roots, {"roots": 2 * repeated}), "MalformedMessage"),
+        _decoding("mapping: a repeated name", "SurvivorProposal", altered(roots, {"roots": 2 * repeated}), "MalformedMessage"),
     ]
 
 
@@ -109,16 +108,16 @@ def _signatures() -> list[Entry]:
 def _envelopes(done: Sum) -> list[Entry]:
     sealed, key = sealed_envelopes(done)[0], done.cohort.identities["ada"].public_key
     signature, bare = unpack(sealed)["signature"], done.cohort.identities["ada"].sign(unpack(sealed)["envelope"])
-    changed = _altered(unpack(sealed)["envelope"], {"recipient": b"bio"})
+    changed = altered(unpack(sealed)["envelope"], {"recipient": b"bio"})
     data = {
-        "another recipient": (_altered(sealed, {"envelope": changed}), "SignatureError"),
-        "a signature without its tag": (_altered(sealed, {"signature": bare}), "SignatureError"),
-        "a changed bit": (_altered(sealed, {"signature": bytes([signature[0] ^ 1]) + signature[1:]}), "SignatureError"),
+        "another recipient": (altered(sealed, {"envelope": changed}), "SignatureError"),
+        "a signature without its tag": (altered(sealed, {"signature": bare}), "SignatureError"),
+        "a changed bit": (altered(sealed, {"signature": bytes([signature[0] ^ 1]) + signature[1:]}), "SignatureError"),
         "a trailing byte": (sealed + b"\0", "MalformedMessage"),
         "no signature": (pack({"envelope": unpack(sealed)["envelope"]}), "MalformedMessage"),
     }
     opened = [(f"envelope: {n}", "open_envelope", {"public_key": key.hex(), "data": c.hex()}, e) for n, (c, e) in data.items()]
-    strange = _altered(sealed, {"envelope": _altered(unpack(sealed)["envelope"], {"sender": b"eve"})})
+    strange = altered(sealed, {"envelope": altered(unpack(sealed)["envelope"], {"sender": b"eve"})})
     return [*opened, _decoding("envelope: a sender who is not on the roster", "envelope", strange, "RosterError")]
 
 
@@ -138,44 +137,39 @@ def _shares() -> list[Entry]:
     ]
 
 
-def _terms(done: Sum) -> list[Entry]:
-    cohort, certificate = done.cohort, done.certificate()
-    terms: dict[str, tuple[dict[str, Any], str]] = {
-        "a threshold of two": ({"threshold": 2}, "ThresholdError"),
-        "three colluding": ({"colluding": 3}, "ThresholdError"),
-        "another suite": ({"suite": "SA-0"}, "ProtocolError"),
-        "an invented member": ({"members": ("ada", "bio", "cor", "zoe")}, "RosterError"),
-        "members in another order": ({"members": cohort.epoch.members[::-1]}, "ProtocolError"),
-        "no slots": ({"slots": 0}, "ProtocolError"),
-        "another roster": ({"roster_hash": bytes(32)}, "ProtocolError"),
+def _chunks() -> list[Entry]:
+    good = "0100e0cdabffff0f0000"
+    data = {
+        "a cut end": (3, 0, 20, good[:-2]),
+        "a trailing byte": (3, 0, 20, good + "00"),
+        "a half byte after the last lane": (3, 0, 20, good[:-6] + "1f0000"),
+        "a byte after the last lane": (3, 0, 20, good[:-2] + "01"),
+        "nothing": (3, 0, 20, ""),
+        "four bytes a lane in 24 bits": (2, 0, 24, "00" * 8),
+        "lanes of 16 bits": (2, 0, 16, "00" * 4),
+        "more wide lanes than lanes": (2, 3, 24, "00" * 12),
     }
-    roster = cohort.roster.to_bytes().hex()
-    entries: list[Entry] = [
-        (f"epoch: {name}", "check_epoch", {"epoch": replace(cohort.epoch, **change).to_bytes().hex(), "roster": roster}, error)
-        for name, (change, error) in terms.items()
+    return [
+        (f"chunk: {name}", "read_chunk", {"size": size, "wide": wide, "bits": bits, "chunk": 0, "data": content}, "EncodingError")
+        for name, (size, wide, bits, content) in data.items()
     ]
-    signatures = dict(certificate.signatures)
-    certificates = {
-        "roots of another manifest": (replace(done.manifest, attempt=2), certificate, "ProtocolError"),
-        "two signatures": (done.manifest, _signed_by(certificate, ("ada", "bio"), signatures), "TooFewSurvivors"),
-        "a signature under another name": (done.manifest, replace(certificate, signatures=_exchanged(signatures)), "SignatureError"),
-        "a signature by one outside the set": (
-            done.manifest, replace(certificate, signatures=signatures | {"dom": signatures["ada"]}), "SignatureError",
-        ),
-        "a changed root": (
-            done.manifest,
-            replace(certificate, proposal=replace(certificate.proposal, roots=dict(certificate.proposal.roots) | {"ada": bytes(32)})),
-            "SignatureError",
-        ),
-    }  # fmt: skip
-    common = {"epoch": cohort.epoch.to_bytes().hex(), "roster": roster}
-    for name, (manifest, shown, error) in certificates.items():
-        inputs = common | {"manifest": manifest.to_bytes().hex(), "certificate": shown.to_bytes().hex()}
-        entries.append((f"certificate: {name}", "verify_certificate", inputs, error))
-    points = {"zero": bytes(32), "one": b"\1" + bytes(31), "31 bytes": bytes(31)}
-    keys = cohort.keys["ada"].to_bytes()
-    agreed = [(f"X25519 key: {n}", {"seed": "01" * 32, "keys": _altered(keys, {"x25519": c}).hex()}) for n, c in points.items()]
-    return [*entries, *((name, "agree", inputs, "DishonestMember") for name, inputs in agreed)]
+
+
+def _chains() -> list[Entry]:
+    digests = [hashlib.sha256(event).hexdigest() for event in (b"one", b"two")]
+    one, two = (extend(bytes(32), bytes.fromhex("".join(digests[:count]))).hex() for count in (1, 2))
+    cases = {
+        "a digest too few": ([0, "00" * 32], digests[0], [2, two]),
+        "a digest too many": ([1, one], "".join(digests), [2, two]),
+        "another order": ([0, "00" * 32], digests[1] + digests[0], [2, two]),
+        "half a digest": ([1, one], digests[1][:32], [1, one]),
+        "another head of equal length": ([1, one], "", [1, two]),
+        "a shorter chain": ([2, two], "", [1, one]),
+    }
+    return [
+        (f"chain: {name}", "check_extension", {"start": start, "digests": between, "end": end}, "ChainError")
+        for name, (start, between, end) in cases.items()
+    ]
 
 
 def _documents() -> list[Entry]:
@@ -185,6 +179,8 @@ def _documents() -> list[Entry]:
         "a round beyond every number": header.replace(b"1", b"1e999"),
         "nested lists": b"[" * 5000,
         "a round that is a truth value": header.replace(b"1", b"true"),
+        "a pre-round that is none": header.replace(b'"round"', b'"pre_round": null, "round"'),
+        "a pre-round without members": header.replace(b'"round"', b'"pre_round": {"kept": [], "threshold": 1}, "round"'),
     }
     plans = {
         "not canonical": b'{"name": "a", "base": "b", "records": {"prompt": "{t}", "target": "{l}"}}',
@@ -196,24 +192,12 @@ def _documents() -> list[Entry]:
     return entries + [_decoding(f"plan: {name}", "plan", data, "PlanError") for name, data in plans.items()]
 
 
-def _signed_by(certificate: SurvivorCertificate, names: tuple[str, ...], signatures: Mapping[str, bytes]) -> SurvivorCertificate:
-    return replace(certificate, signatures={name: signatures[name] for name in names})
-
-
-def _exchanged(signatures: Mapping[str, bytes]) -> dict[str, bytes]:
-    return dict(signatures) | {"ada": signatures["bio"], "bio": signatures["ada"]}
-
-
 def _decoding(name: str, decoder: str, data: bytes, error: str) -> Entry:
     return name, "decode", {"decoder": decoder, "data": data.hex()}, error
 
 
 def _verifying(name: str, key: bytes, message: bytes, signature: bytes) -> Entry:
     return name, "verify", {"public_key": key.hex(), "message": message.hex(), "signature": signature.hex()}, "SignatureError"
-
-
-def _altered(message: bytes, changes: Mapping[str, bytes]) -> bytes:
-    return pack(unpack(message) | dict(changes))
 
 
 def _roster(entries: tuple[RosterEntry, ...]) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.fuzz.samples import messages_of
 from tests.protocols.secagg.cohort import Sum
-from tests.vectors.answers import computed, published
+from tests.vectors.answers import computed, of_a_sum, published
 from tests.vectors.forms import to_form
 from tests.vectors.hostile import hostile
 from tests.vectors.operations import OPERATIONS
@@ -24,7 +24,7 @@ def main() -> None:
     used = {name: pair for name, pair in randomness.encapsulations.items() if name in randomness.encapsulated}
     _write("sum", sum_vector(done, Randomness(randomness.draws, used)))
     _write("messages", _messages(done))
-    _write("operations", _operations())
+    _write("operations", _operations(done))
     _write("hostile", [{"name": n, "operation": operation, "inputs": inputs, "error": e} for n, operation, inputs, e in hostile(done)])
 
 
@@ -35,8 +35,9 @@ def _messages(done: Sum) -> list[dict[str, Any]]:
     return [{"kind": k.__name__, "fields": to_form(m), "bytes": m.to_bytes().hex(), "hash": m.hash.hex()} for k, m in named]
 
 
-def _operations() -> list[dict[str, Any]]:
-    ours = [{"source": "", "operation": name, "inputs": i, "result": OPERATIONS[name](**i)} for name, i in computed()]
+def _operations(done: Sum) -> list[dict[str, Any]]:
+    asked = [*computed(), *of_a_sum(done)]
+    ours = [{"source": "", "operation": name, "inputs": i, "result": OPERATIONS[name](**i)} for name, i in asked]
     return ours + [{"source": s, "operation": name, "inputs": i, "result": result} for s, name, i, result in published()]
 
 

@@ -16,7 +16,7 @@ from unittest.mock import patch
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PublicKey
 
 from protocols.epoch import channel
-from protocols.secagg import open_seeds
+from tests.fuzz import evidence
 from tests.protocols.secagg import cohort as cohorts
 from tests.protocols.secagg.cohort import Cohort, Sum, collect, vectors
 from tests.protocols.secagg.mask_streams import pair_mask, self_mask
@@ -110,7 +110,7 @@ def _setup(done: Sum) -> dict[str, Any]:
         "epoch_hash": cohort.epoch.hash.hex(),
         "keys": _hex({name: message.to_bytes() for name, message in cohort.keys.items()}),
         "shares": _hex({name: message.to_bytes() for name, message in cohort.shares.items()}),
-        "confirmations": _hex({name: _bytes(message) for name, (_, message) in cohort.confirmed().items()}),
+        "confirmations": _hex({name: message.to_bytes() for name, message in done.setup.confirmations.items()}),
         "states": _hex({name: state.to_bytes() for name, state in done.states.items()}),
         "certificate": done.setup.to_bytes().hex(),
     }
@@ -126,7 +126,6 @@ def _masks(done: Sum, name: str) -> dict[str, str]:
 
 def _sum(done: Sum) -> dict[str, Any]:
     certificate, answers = done.certificate(), done.answers()
-    opened = open_seeds(done.manifest, done.cohort.epoch, done.setup, certificate, answers)
     return {
         "manifest": done.manifest.to_bytes().hex(),
         "manifest_hash": done.manifest.hash.hex(),
@@ -136,14 +135,12 @@ def _sum(done: Sum) -> dict[str, Any]:
         "proposal": done.proposal.to_bytes().hex(),
         "certificate": certificate.to_bytes().hex(),
         "answers": _hex({name: answer.to_bytes() for name, answer in answers.items()}),
-        "opened": opened.to_bytes().hex(),
+        "opened": evidence.opened(done).to_bytes().hex(),
         "total": done.total(answers).astype("<u4").tobytes().hex(),
+        "transcript": evidence.transcript(done).to_bytes().hex(),
+        "shown": evidence.shown_total(done).to_bytes().hex(),
     }
 
 
 def _hex(parts: Mapping[str, bytes]) -> dict[str, str]:
     return {name: content.hex() for name, content in parts.items()}
-
-
-def _bytes(message: Any) -> bytes:
-    return message if isinstance(message, bytes) else bytes(message.to_bytes())

@@ -91,7 +91,6 @@ class Cohort:
 
     def __init__(self, colluding: int = 1, slots: int = 2, suite: str = SUITE) -> None:
         self.randomness = random.Random(7).randbytes
-        self.coordinator = Identity.generate("coordinator", random.Random(8).randbytes)
         self.identities = {name: Identity.generate(name, self.randomness) for name in NAMES[:5]}
         self.coordinator = Identity.generate("coordinator", random.Random(8).randbytes)
         self.roster = Roster(tuple(RosterEntry(name, identity.public_key) for name, identity in self.identities.items()))
