@@ -7,6 +7,7 @@ from typing import Any
 
 from protocols.keys import Purpose
 from protocols.lanes import LANE_BITS
+from protocols.merkle import leaf_hash, merkle_path, merkle_root
 from protocols.shamir import PRIME
 from tests.protocols.secagg.cohort import Sum
 
@@ -99,12 +100,32 @@ def published() -> list[tuple[str, str, dict[str, Any], Any]]:
          "write_lanes", {"size": 3, "wide": 0, "bits": 20, "values": [1, 0xABCDE, 0xFFFFF]}, ["0100e0cdabffff0f0000"]),
         ("By hand: 1 in 32 bits, then 0xabcdef in 24, little-endian",
          "write_lanes", {"size": 2, "wide": 1, "bits": 24, "values": [1, 0xABCDEF]}, ["01000000efcdab"]),
+        *(("RFC 9162, 2.1.3.2: " + case, "in_tree", inputs, shown) for case, inputs, shown in _paths()),
         *(("RFC 8032, 7.1, test " + number, "sign", {"seed": seed, "message": message}, {"public_key": key, "signature": signature})
           for number, seed, message, key, signature in _RFC_8032),
         ("Shamir 1979 over the integers: 7 + 5x at 1, 2 and 3",
          "split", {"secret": "00" * 31 + "07", "threshold": 2, "members": 3, "draws": ["00" * 55 + "05"]},
          ["00" * 32 + "0c", "00" * 32 + "11", "00" * 32 + "16"]),
     ]  # fmt: skip
+
+
+def _paths() -> list[tuple[str, dict[str, Any], bool]]:
+    """Around the third of the chunks 00, 01 and 02."""
+    leaves = [leaf_hash(bytes([number])) for number in range(3)]
+    path = merkle_path(leaves, 2).hex()
+    third = {"root": merkle_root(leaves).hex(), "count": 3, "index": 2, "chunk": "02", "path": path}
+    inner = {"root": merkle_root(leaves).hex(), "count": 2, "index": 0, "chunk": (leaves[0] + leaves[1]).hex(), "path": leaves[2].hex()}
+    return [
+        ("a chunk in its place", third, True),
+        ("another chunk", third | {"chunk": "01"}, False),
+        ("another place", third | {"index": 1}, False),
+        ("a place beyond the last", third | {"index": 3}, False),
+        ("a tree of more chunks", third | {"count": 4}, False),
+        ("a longer path", third | {"path": path + "00" * 32}, False),
+        ("no path", third | {"path": ""}, False),
+        ("half a sibling", third | {"path": path[:32]}, False),
+        ("an inner node as a chunk", inner, False),
+    ]
 
 
 def _lanes(size: int, wide: int, bits: int) -> list[int]:
