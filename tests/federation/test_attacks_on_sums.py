@@ -14,7 +14,6 @@ from client.node import Request
 from coordinator.link import Subject
 from protocols.epoch import EpochManifest
 from protocols.errors import Refusal
-from protocols.proofs import ContradictionProof
 from protocols.secagg import SumManifest, SurvivorProposal, UploadRoot, propose_survivors
 from tests.federation.federation import NAMES, Federation, make_plan
 from tests.federation.scripted import Epoch, Script
@@ -74,19 +73,6 @@ def test_second_set_for_the_same_manifest_is_not_opened(script: Script) -> None:
     assert "already signed another set for this slot" in script.open("ada", epoch, manifest, certificate).refusal
 
 
-def test_second_set_in_a_new_attempt_is_refused_and_kept_as_evidence(script: Script) -> None:
-    epoch = script.set_up(NAMES)
-    first, second = script.manifest(epoch, 0, "evaluate", 0), script.manifest(epoch, 0, "evaluate", 1)
-    assert script.sign("ada", epoch, first, proposed(script, epoch, first)).refusal == ""
-    fewer = without(proposed(script, epoch, second), second, "dov")
-    answer = script.sign("ada", epoch, second, fewer)
-    assert "already signed another set" in answer.refusal
-    evidence = script.federation.nodes["ada"].ledger.evidence()[-1]
-    assert evidence.key.endswith("/2/query.survivors") and fewer.to_bytes() in evidence.request
-    proof = ContradictionProof(evidence.earlier, evidence.request)
-    assert "two sets of survivors of one evaluate sum" in proof.accuse(script.federation.operator_identity.public_key)
-
-
 def test_opening_binds_as_signing_does(script: Script) -> None:
     epoch = script.set_up(NAMES)
     first, second = script.manifest(epoch, 0, "evaluate", 0), script.manifest(epoch, 0, "evaluate", 1)
@@ -94,15 +80,6 @@ def test_opening_binds_as_signing_does(script: Script) -> None:
     assert script.open("ada", epoch, first, certificate).refusal == ""
     fewer = without(proposed(script, epoch, second), second, "dov")
     assert "already signed another set" in script.sign("ada", epoch, second, fewer).refusal
-
-
-def test_second_set_for_the_same_inputs_in_another_run_is_refused(script: Script) -> None:
-    epoch = script.set_up(NAMES)
-    script.follow(script.sum(epoch, 0, "evaluate", 0), NAMES)
-    again = Script(script.federation, "r2")
-    epoch = again.set_up(THREE)
-    manifest = again.manifest(epoch, 0, "evaluate", 0)
-    assert "for this state and kind of sum" in again.sign("ada", epoch, manifest, proposed(again, epoch, manifest)).refusal
 
 
 def test_inputs_are_the_same_whatever_the_round(script: Script) -> None:
@@ -159,25 +136,6 @@ def test_member_that_was_left_out_does_not_return_within_the_epoch(script: Scrip
     following = script.set_up(NAMES)
     manifest = script.manifest(following, 1, "update", 0)
     assert script.sign("cyd", following, manifest, proposed(script, following, manifest)).refusal == ""
-
-
-# The event chain.
-
-
-@pytest.mark.parametrize(
-    ("chain", "sentence"), [((4, b"\4" * 32), "does not extend"), ((5, b"\6" * 32), "does not extend")], ids=["cut", "fork"]
-)
-def test_event_chain_that_does_not_extend_the_last_one_is_refused(script: Script, chain: tuple[int, bytes], sentence: str) -> None:
-    epoch = script.set_up(NAMES)
-    script.chain = (5, b"\5" * 32)
-    assert script.send("ada", epoch, script.manifest(epoch, 0, "evaluate", 0)).refusal == ""
-    script.chain = chain
-    answer = script.send("ada", epoch, script.manifest(epoch, 0, "evaluate", 1))
-    assert "does not extend" in answer.refusal
-    assert len(script.federation.nodes["ada"].ledger.evidence()) == 1
-    for slot, longer in ((2, (5, b"\5" * 32)), (3, (8, b"\x08" * 32))):
-        script.chain = longer
-        assert script.send("ada", epoch, script.manifest(epoch, 0, "evaluate", slot)).refusal == ""
 
 
 # Envelopes name the manifest.
