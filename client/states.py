@@ -18,14 +18,14 @@ from protocols.policy import check_update
 from protocols.schedule import PlannedSum, planned_sums
 from protocols.secagg import read_total, total_root
 from protocols.state import State, save_state, state_from_arrays, state_hash
-from protocols.transcript import Transcript, confirmation, verify_confirmations
+from protocols.transcript import Transcript, confirmation, survivors_of, verify_confirmations
 
 
 def hello(node: Node, request: Request) -> Result:
-    """Accepts the plan or refuses it, and says which state this node is at."""
+    """Accepts the plan or refuses it, and says which state this node is at and how many events it was shown."""
     accept_plan(node, request.run, request.part("plan"))
     session = open_session(node, request.run)
-    return Result({"state": session.state_hash, "transcript": session.transcript})
+    return Result({"state": session.state_hash, "transcript": session.transcript, "chain": b"%d" % node.ledger.heads.last.length})
 
 
 def commit_to(node: Node, request: Request) -> Result:
@@ -40,7 +40,7 @@ def commit_to(node: Node, request: Request) -> Result:
 
 
 def follow_total(node: Node, request: Request) -> Result:
-    """Checks the chunks that were drawn, applies the total by itself, and keeps the outcome only if it is the announced one."""
+    """Checks what it drew, applies total and proposal by itself, and keeps the outcome only if it is the announced one."""
     session = open_session(node, request.run)
     transcript = checked_transcript(node, session, request)
     if session.transcript != transcript.hash:
@@ -73,12 +73,13 @@ def _applied(node: Node, session: Session, planned: PlannedSum, transcript: Tran
     written = request.arrays.get("total", np.empty(0, np.uint8))
     if written.dtype != np.uint8 or total_root(format_, written.data) != transcript.total:
         raise Refusal("the total is not the one that the transcript names")
-    total = read_total(format_, written.data)
-    after, _ = session.terms.apply(session.state, planned, decode(total, lanes, len(node.roster.entries)))
-    if state_hash(after) != transcript.after:
-        raise Refusal(f"the total of round {planned.round} does not lead to the announced state; the coordinator must show its transcript")
+    total, survivors = read_total(format_, written.data), survivors_of(transcript.epoch, transcript.certificate)
+    after, _ = session.terms.apply(session.state, planned, decode(total, lanes, len(node.roster.entries)), survivors)
     if planned.kind == "update":
         check_update(node.policy, session.state, after)
+    after = session.terms.adopt(after, planned, {name: values for name, values in request.arrays.items() if name != "total"})
+    if state_hash(after) != transcript.after:
+        raise Refusal(f"the total of round {planned.round} does not lead to the announced state; the coordinator must show its transcript")
     return after
 
 
@@ -101,6 +102,7 @@ def _keep(node: Node, session: Session, transcript: Transcript, state: State, fi
     with ledger.transaction():
         ledger.keep_position(manifest.run, Position(digest, transcript.hash, finished))
         ledger.finish_sum(FinishedSum(manifest.run, manifest.round, manifest.sum, transcript.hash, digest, institutions, ""))
+        ledger.keep_transcript(transcript.hash, transcript.to_bytes())
         erase_used(node, transcript, over=finished == len(planned_sums(session.plan)))
     if former is not None and former.state_hash != digest:
         ledger.state_path(manifest.run, former.state_hash).unlink(missing_ok=True)

@@ -7,9 +7,11 @@ goes on from the journal; the institutions send their stored vectors again, so t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from coordinator.errors import JobError, RunStopped
 from coordinator.events import Event, ExpertsChosen, RoundFinished, RunFailed, RunFinished, RunStarted
@@ -21,8 +23,11 @@ from coordinator.registry.registry import Registry
 from coordinator.registry.states import RunState, WantedState
 from coordinator.rounds import FinishedSum, RoundEngine
 from coordinator.store import Journal, Part, RunStore
+from coordinator.transcripts import keep_parties
+from protocols.chain import ChainHead
 from protocols.errors import ConsortiumError
 from protocols.identity import Identity
+from protocols.parties import Parties
 from protocols.plan import Plan
 from protocols.roster import Roster
 from protocols.schedule import PlannedSum, planned_sums
@@ -100,7 +105,8 @@ def run_plan(
     run = _find_or_create(plan, registry, operator)
     terms, store = Terms(plan, adaptation), RunStore(directory / run.run)
     link = Link(exchange, operator.identity, operator.roster, run.run, plan.participation.deadline_seconds, store.outbox)
-    engine = RoundEngine(terms, link, store, registry.head, on_event)
+    engine = RoundEngine(terms, link, store, registry, partial(_record_event, registry, run.run), on_event)
+    keep_parties(store.directory, Parties(operator.roster, operator.identity.public_key))
     job = _Job(run.run, terms, registry, store, engine, operator, on_event)
     with driving(registry, run.run, LEASE_SECONDS):
         return _drive_or_record(job, run)
@@ -118,6 +124,10 @@ def _drive_or_record(job: _Job, run: Run) -> RunResult:
         job.registry.set_state(run.run, RunState.FAILED, reason)
         job.on_event(RunFailed(run.run, reason))
         raise
+
+
+def _record_event(registry: Registry, run: str, kind: str, body: Mapping[str, Any]) -> ChainHead:
+    return registry.append_event(kind, run, body)
 
 
 def _find_or_create(plan: Plan, registry: Registry, operator: Operator) -> Run:
@@ -194,6 +204,7 @@ def _journal(job: _Job, finished: FinishedSum, seconds: float) -> None:
             attempt=0,
             given_up=True,
             survivors=(),
+            abandoned=(),
             transcripts=journal.transcripts | {kind: transcript},
             figures=journal.figures | known,
             parts=_merged(job, finished),
@@ -228,7 +239,9 @@ def _record_round(job: _Job, planned: tuple[PlannedSum, ...]) -> None:
     if last is None or not last.last_of_round or not journal.transcripts:
         return
     if last.round not in {finished.number for finished in job.registry.rounds(job.run)}:
-        row = job.registry.record_round(job.run, _round_row(last.round, journal, current_state(job.terms, job.store)))
+        kinds = [one.kind for one in planned if one.round == last.round and one.kind in journal.transcripts]
+        ordered = replace(journal, transcripts={kind: journal.transcripts[kind] for kind in kinds})  # JSON sorted them by name
+        row = job.registry.record_round(job.run, _round_row(last.round, ordered, current_state(job.terms, job.store)))
         figures = (row.loss, row.metric, row.seconds, row.bytes_up, row.bytes_down)
         job.on_event(RoundFinished(row.number, row.institutions, row.missing, *figures))
     job.store.update(transcripts={}, figures={}, parts={}, seconds=0.0)
@@ -237,7 +250,8 @@ def _record_round(job: _Job, planned: tuple[PlannedSum, ...]) -> None:
 
 def _round_row(number: int, journal: Journal, state: State) -> Round:
     parts = tuple(Contribution(name, p.bytes_up, p.bytes_down, p.missing_from) for name, p in sorted(journal.parts.items()))
-    figures, experts = journal.figures, state.experts if number == 0 else None
+    kept = state.pre_round.kept if state.pre_round is not None else None
+    figures, experts = journal.figures, state.experts if number == 0 else kept
     return Round(
         number, journal.state_sha256, journal.transcripts, parts, journal.seconds, figures.get("loss"), figures.get("metric"), experts
     )

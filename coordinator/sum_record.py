@@ -9,8 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
 from coordinator.errors import JobError
 from coordinator.spool import Spool
+from protocols.aggregation.rebalance import Proposal
 from protocols.codec import Message
 from protocols.epoch import EpochManifest
 from protocols.errors import ConsortiumError
@@ -39,9 +43,10 @@ class SumRecord:
     folder: Path
 
     @classmethod
-    def begin(cls, folder: Path, manifest: SumManifest) -> SumRecord:
-        """A new attempt."""
+    def begin(cls, folder: Path, manifest: SumManifest, chain: bytes) -> SumRecord:
+        """A new attempt; `chain` are digests of the registry's last events, up to the manifest's head."""
         record = cls(folder)
+        record._keep("chain", chain)
         record._keep("manifest", manifest.to_bytes())
         return record
 
@@ -51,6 +56,14 @@ class SumRecord:
         if manifest is None:
             raise JobError(f"{self.folder}: the attempt's manifest is missing; start the plan again in a new directory")
         return manifest
+
+    @property
+    def chain(self) -> bytes:
+        """Raises JobError if it is missing."""
+        path = self.folder / "chain"
+        if not path.exists():
+            raise JobError(f"{path}: the digests of the attempt's event chain are missing; start the plan again in a new directory")
+        return path.read_bytes()
 
     def spool(self, epoch: EpochManifest, name: str, roster: Roster) -> Spool:
         """The upload of a member of the epoch."""
@@ -83,6 +96,19 @@ class SumRecord:
     @property
     def opened(self) -> OpenedSeeds | None:
         return self._kept("opened", OpenedSeeds)
+
+    def keep_rebalancing(self, proposal: Proposal) -> Proposal:
+        """What the coordinator proposes beside the total, by tensor; empty after most sums."""
+        self._keep("rebalancing", save(dict(proposal)))
+        return proposal
+
+    @property
+    def rebalancing(self) -> Proposal | None:
+        path = self.folder / "rebalancing"
+        try:
+            return load(path.read_bytes()) if path.exists() else None
+        except (OSError, SafetensorError):
+            raise JobError(f"{path} is damaged; start the plan again in a new directory") from None
 
     def keep_outcome(self, transcript: Transcript, opened: OpenedSeeds, total: bytes) -> None:
         """What came out; the transcript last, because it speaks for the others."""

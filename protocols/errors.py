@@ -39,6 +39,10 @@ class ProtocolError(ConsortiumError):
     """A step of the secure sum that breaks its rules; nothing was released and nothing changed."""
 
 
+class ChainError(ProtocolError):
+    """An event chain that is not shown to extend the one before."""
+
+
 class MalformedMessage(ProtocolError):
     """Bytes that are not a message in its one allowed form."""
 
@@ -65,6 +69,14 @@ class DishonestMember(ProtocolError):
     def __init__(self, member: str, fault: str) -> None:
         super().__init__(f"{member} {fault}")
         self.member = member
+
+
+class PartsError(ProtocolError):
+    """An update's set that is not within the one over which its parts were counted."""
+
+
+class RebalanceError(ProtocolError):
+    """A proposal for LoRA factors that changes more than their coordinates."""
 
 
 class EncodingError(ProtocolError):

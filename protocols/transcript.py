@@ -14,6 +14,7 @@ from protocols.epoch import EpochCertificate, EpochManifest, verify_epoch
 from protocols.errors import ProtocolError, TooFewSurvivors
 from protocols.identity import open_envelope
 from protocols.pack import pack
+from protocols.parts import Survivors
 from protocols.roster import Roster
 from protocols.secagg import SumManifest, SurvivorCertificate, verify_certificate
 
@@ -33,6 +34,11 @@ class Transcript(Message):
     after: bytes  # hash of the state that follows
 
 
+def survivors_of(epoch: EpochManifest, certificate: SurvivorCertificate) -> Survivors:
+    """Whom a total is of, and the terms of their epoch: what `Terms.apply` needs of a transcript beside the total."""
+    return Survivors(certificate.proposal.members, epoch.threshold, epoch.colluding)
+
+
 def verify_transcript(transcript: Transcript, roster: Roster, coordinator_key: bytes) -> None:
     """Whether a certified epoch of institutions on this roster, under this coordinator, agreed on the set that was opened.
 
@@ -45,6 +51,16 @@ def verify_transcript(transcript: Transcript, roster: Roster, coordinator_key: b
     manifest.check(epoch, coordinator_key)
     verify_epoch(transcript.setup, epoch, roster, coordinator_key)
     verify_certificate(manifest, epoch, roster, transcript.certificate)
+
+
+def check_follows(transcript: Transcript, former: Transcript) -> None:
+    """Raises ProtocolError unless a sum began where `former` ended, and its event chain is not shorter."""
+    manifest = transcript.manifest
+    here, before = (f"the {one.sum} sum of round {one.round}" for one in (manifest, former.manifest))
+    if (manifest.previous_transcript, manifest.state_hash) != (former.hash, former.after):
+        raise ProtocolError(f"{here} does not follow {before}")
+    if manifest.chain_length < former.manifest.chain_length:
+        raise ProtocolError(f"{here} names fewer events than {before}")
 
 
 def confirmation(transcript: Transcript) -> dict[str, bytes]:

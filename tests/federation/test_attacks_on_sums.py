@@ -1,4 +1,4 @@
-"""A coordinator that asks for what would tell two sums apart: finished sums, second sets, returning members, cut chains, weak epochs."""
+"""A coordinator that asks for what would tell two sums apart: finished sums, second sets, returning members, weak epochs."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_finished_sum_is_not_taken_up_again(tmp_path: Path) -> None:
     script.follow(script.sum(epoch, 0, "experts", 2), NAMES)
     for kind, slot in (("evaluate", 3), ("experts", 4)):
         again = script.send("ada", epoch, script.manifest(epoch, 0, kind, slot))
-        assert "the next sum of run r1 is the update sum of round 1" in again.refusal
+        assert "the next sum of run r1 is the parts sum of round 1" in again.refusal
     fewer = without(proposal, stale, "dov")
     assert "the next sum" in script.sign("ada", epoch, stale, fewer).refusal
     assert "the next sum" in script.open("ada", epoch, stale, script.forge_certificate(stale, fewer, THREE)).refusal
@@ -144,7 +144,7 @@ def test_member_that_was_left_out_does_not_return_within_the_epoch(script: Scrip
 def test_envelope_that_names_another_manifest_is_refused(script: Script) -> None:
     epoch = script.set_up(NAMES)
     manifest = script.manifest(epoch, 0, "evaluate", 0)
-    parts = {"manifest": manifest.to_bytes(), "epoch": epoch.certificate.to_bytes()}
+    parts = {"manifest": manifest.to_bytes(), "epoch": epoch.certificate.to_bytes(), "chain": b""}
     subject = Subject(0, "evaluate", manifest.attempt, b"")
     assert "not the one that its envelope names" in script.ask("ada", subject, "evaluate.sum", parts).refusal
     assert "not the one that its envelope names" in script.announce("ada", script.terms_of(NAMES), manifest_hash=b"").refusal

@@ -154,7 +154,7 @@ class Adversary:
             asked = one.manifest
             with suppress(Refusal):  # a twin that copied a state's hash has no vector under it
                 vector = self.federation.nodes[name].ledger.vector(asked.run, asked.round, asked.sum, asked.state_hash)
-                self.inputs |= {} if vector is None else {(name, asked.hash): np.array(vector)}
+                self.inputs |= {} if vector is None else {(name, asked.hash): np.array(vector.view("<u4"))}
 
     def _note_secrets(self, name: str, run: str, epoch: int) -> None:
         stored = self.federation.nodes[name].ledger.epoch(run, epoch)

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from protocols.chain import GENESIS, event_digest, extend
 from protocols.proofs import ContradictionProof
 from tests.federation.attacks.conftest import Stage
 from tests.federation.attacks.scene import VICTIM, Scene
 from tests.federation.attacks.weakened import weakened
 from tests.federation.federation import NAMES
 
-SHOWN = (5, b"\5" * 32)  # length and head of the chain that the victim saw first
+EVENTS = [event_digest(b"event %d" % number) for number in range(5)]
+FORK = [*EVENTS[:3], *(event_digest(b"another event %d" % number) for number in range(4))]
 
 
-def shown_after(scene: Scene, chain: tuple[int, bytes]) -> None:
+def show(scene: Scene, events: list[bytes]) -> tuple[int, bytes]:
+    """From now on the coordinator's chain has these events."""
+    scene.chain, scene.digests = (len(events), extend(GENESIS, b"".join(events))), b"".join(events)
+    return scene.chain
+
+
+def shown_after(scene: Scene, events: list[bytes]) -> None:
     """The victim masks for a manifest with one chain, and then for one with another."""
     epoch = scene.set_up(NAMES)
-    for slot, scene.chain in enumerate((SHOWN, chain)):
+    for slot, shown in enumerate((EVENTS, events)):
+        show(scene, shown)
         scene.collect(epoch, scene.manifest(epoch, 0, "evaluate", slot), [VICTIM])
 
 
@@ -25,30 +34,28 @@ def heads(scene: Scene) -> list[tuple[int, bytes]]:
 
 def test_forked_event_chain(stage: Stage) -> None:
     """To tell two histories: an event that some saw stands in no chain that others see."""
-    fork = (5, b"\6" * 32)
-    with weakened("client.ledger.Ledger.follow_chain"):
+    with weakened("client.heads.check_extension"):
         twin = stage()
-        shown_after(twin, fork)
-        assert heads(twin) == [SHOWN, fork]
+        shown_after(twin, FORK)
+        assert heads(twin) == [show(twin, EVENTS), show(twin, FORK)]
     scene = stage()
-    with scene.refused(VICTIM, "an event chain of 5 events does not extend the one of 5"):
-        shown_after(scene, fork)
-    requests = [one.request.envelope for one in scene.adversary.seen if one.message_type == "evaluate.sum"]
-    proof = ContradictionProof(*requests)
-    assert "two event chains of 5 events" in proof.accuse(scene.federation.operator_identity.public_key)
-    scene.chain = SHOWN
+    with scene.refused(VICTIM, "an event chain of 7 events is not shown to extend the one of 5"):
+        shown_after(scene, FORK)
+    evidence = scene.federation.nodes[VICTIM].ledger.evidence()[-1]
+    proof = ContradictionProof(evidence.earlier, evidence.request)
+    assert "events that are not one" in proof.accuse(scene.federation.operator_identity.public_key)
+    show(scene, EVENTS)
     scene.finish_sum()
 
 
 def test_truncated_event_chain(stage: Stage) -> None:
     """To take back what was announced: later manifests name a chain that ends before it."""
-    cut = (4, b"\4" * 32)
-    with weakened("client.ledger.Ledger.follow_chain"):
+    with weakened("client.heads.check_extension"):
         twin = stage()
-        shown_after(twin, cut)
-        assert heads(twin) == [SHOWN, cut]
+        shown_after(twin, EVENTS[:4])
+        assert heads(twin) == [show(twin, EVENTS), show(twin, EVENTS[:4])]
     scene = stage()
-    with scene.refused(VICTIM, "an event chain of 4 events does not extend the one of 5"):
-        shown_after(scene, cut)
-    scene.chain = SHOWN
+    with scene.refused(VICTIM, "an event chain of 4 events is not shown to extend the one of 5"):
+        shown_after(scene, EVENTS[:4])
+    show(scene, EVENTS)
     scene.finish_sum()

@@ -10,11 +10,11 @@ import pytest
 
 import client.sums
 from client.node import Node, Request
-from client.promises import promise_set
 from protocols.errors import SignatureError
 from protocols.keys import Purpose, derive_key
 from protocols.proofs import ContradictionProof
 from protocols.secagg import SumManifest, SurvivorProposal, UploadRoot, check_root
+from protocols.state import State
 from tests.federation.attacks.adversary import Lanes
 from tests.federation.attacks.conftest import Stage
 from tests.federation.attacks.scene import OTHERS, VICTIM, Scene, proposed, stolen, total_of
@@ -102,13 +102,13 @@ def same_state_under_another_name(scene: Scene) -> Lanes:
     return np.asarray(whole - total_of(again, smaller, second, proposed(again, smaller, second)))
 
 
-def copying(node: Node, request: Request, manifest: SumManifest, proposal: SurvivorProposal, _: bytes) -> None:
-    promise_set(node, request, manifest, proposal, manifest.state_hash)
+def copied(manifest: SumManifest, _: State) -> str:
+    return f"set/{manifest.state_hash.hex()}/{manifest.sum}"
 
 
 def test_state_hash_copied_not_computed(stage: Stage) -> None:
     """To have a second set for one state: its manifest names a hash of nothing, under which no set was ever signed."""
-    with weakened("client.sums.check_manifest"), weakened("client.sums.promise_set", by=copying):
+    with weakened("client.sums.check_manifest"), weakened("client.promises._inputs_claim", by=copied):
         twin = stage()
         assert stolen(twin, same_state_under_another_name(twin))
     scene = stage()

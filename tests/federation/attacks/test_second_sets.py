@@ -72,7 +72,7 @@ def test_second_set_same_state_new_attempt(stage: Stage) -> None:
 
 def test_second_set_same_state_new_run(stage: Stage) -> None:
     """To learn the victim's vector: another run of the same plan starts from the same state, in an epoch without the victim."""
-    with weakened("client.sums.inputs_hash", by=lambda _: os.urandom(32)):
+    with weakened("client.promises.inputs_hash", by=lambda _: os.urandom(32)):
         twin = stage()
         assert stolen(twin, within_two_runs(twin))
         twin.breaks("I-3")
