@@ -28,6 +28,9 @@ def small_plan(**tables: Any) -> Plan:
     return make_plan(**{"rounds": 1, "trainable": NO_EXPERTS, **tables})
 
 
+CLASSICAL = small_plan(secure_aggregation={"suite": "SA-1-X25519"})  # whose every key follows from what tests know
+
+
 class Scene(Script):
     """A script under an adversary's eyes."""
 

@@ -22,11 +22,9 @@ from protocols.suites import SUITES
 from tests.federation.attacks.adversary import Lanes
 from tests.federation.attacks.conftest import Stage
 from tests.federation.attacks.recovery import sent, unmasked
-from tests.federation.attacks.scene import COLLUDER, OTHERS, VICTIM, Scene, proposed, small_plan, stolen
+from tests.federation.attacks.scene import CLASSICAL, COLLUDER, OTHERS, VICTIM, Scene, proposed, stolen
 from tests.federation.attacks.weakened import weakened
 from tests.federation.federation import NAMES
-
-CLASSICAL = small_plan(secure_aggregation={"suite": "SA-1-X25519"})
 
 
 def shares_for_swapped_keys(scene: Scene) -> bytes:
