@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from client.ledger import Ledger
 from protocols.epoch import EpochManifest
 from protocols.plan import Plan
 from protocols.schedule import planned_sums
@@ -17,7 +19,7 @@ from protocols.secagg import SumManifest, SurvivorProposal
 from tests.federation.attacks.adversary import Adversary, Lanes
 from tests.federation.attacks.canaries import CanaryWork
 from tests.federation.attacks.invariants import check_invariants
-from tests.federation.federation import NAMES, Federation, make_plan
+from tests.federation.federation import NAMES, Federation, _now, make_plan
 from tests.federation.scripted import Epoch, Outcome, Refused, Script
 
 VICTIM, OTHERS, COLLUDER = "ada", ("bea", "cyd", "dov"), "dov"
@@ -62,6 +64,12 @@ class Scene(Script):
         self.follow(outcome, members)
         check_invariants(self.adversary)
         return outcome
+
+    def restart(self, name: str) -> None:
+        """The institution's process dies, and another goes on with what is on its disk."""
+        node = self.federation.nodes[name]
+        node.ledger.close()
+        self.federation.nodes[name] = replace(node, ledger=Ledger.open(node.ledger.home, _now))
 
     def breaks(self, invariant: str) -> None:
         """Of a weakened twin: this invariant does not hold any more, and who checks it notices."""

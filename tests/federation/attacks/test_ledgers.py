@@ -40,7 +40,7 @@ def after_a_restore(scene: Scene) -> Lanes:
         scene.federation.nodes[name].ledger.close()
         (home / "ledger.db").rename(home / "newest.db")
         (home / "backup.db").rename(home / "ledger.db")
-        scene.federation.nodes[name] = replace(scene.federation.nodes[name], ledger=Ledger.open(home, _now))
+        scene.restart(name)
     return np.asarray(whole - total_of(scene, epoch, second, without(proposed(scene, epoch, second), VICTIM)))
 
 
@@ -55,7 +55,7 @@ def test_restored_ledger(stage: Stage) -> None:
         after_a_restore(scene)
     home = scene.federation.nodes["bea"].ledger.home
     (home / "newest.db").rename(home / "ledger.db")
-    scene.federation.nodes["bea"] = replace(scene.federation.nodes["bea"], ledger=Ledger.open(home, _now))
+    scene.restart("bea")
     scene.finish_sum()
 
 

@@ -10,6 +10,7 @@ from protocols.proofs import ContradictionProof
 from tests.federation.attacks.adversary import Lanes
 from tests.federation.attacks.conftest import Stage
 from tests.federation.attacks.scene import OTHERS, VICTIM, Scene, proposed, stolen, total_of, without
+from tests.federation.attacks.third_party import is_convinced
 from tests.federation.attacks.weakened import weakened
 from tests.federation.federation import NAMES
 from tests.federation.scripted import Script
@@ -65,8 +66,9 @@ def test_second_set_same_state_new_attempt(stage: Stage) -> None:
     with scene.refused("bea", "already signed another set for this sum"):
         within_two_attempts(scene)
     evidence = scene.federation.nodes["bea"].ledger.evidence()[-1]
-    proof = ContradictionProof(evidence.earlier, evidence.request)
-    assert "two sets of survivors of one evaluate sum" in proof.accuse(scene.federation.operator_identity.public_key)
+    proof, key = ContradictionProof(evidence.earlier, evidence.request).to_bytes(), scene.federation.operator_identity.public_key
+    said = "two sets of survivors of one evaluate sum"
+    is_convinced(proof, lambda data: ContradictionProof.from_bytes(data).accuse(key), said)
     scene.finish_sum()
 
 

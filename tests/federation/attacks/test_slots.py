@@ -22,6 +22,7 @@ def asked_twice(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Lanes:
     manifest = scene.manifest(epoch, 0, "evaluate", 0)
     scene.collect(epoch, manifest, [VICTIM])
     first = sent(scene.adversary, VICTIM, manifest)
+    scene.restart(VICTIM)
     monkeypatch.setattr(scene.federation.works[VICTIM], "evaluate", lambda *_: MetricSums(1914.0, 1998))
     scene.collect(epoch, manifest, [VICTIM])
     return np.asarray(sent(scene.adversary, VICTIM, manifest, -1) - first)
@@ -43,6 +44,7 @@ def test_slot_is_not_taken_by_another_manifest(stage: Stage) -> None:
     epoch = scene.set_up(NAMES)
     manifest = scene.manifest(epoch, 0, "evaluate", 0)
     scene.collect(epoch, manifest, [VICTIM])
+    scene.restart(VICTIM)
     with scene.refused(VICTIM, "slot 0 of this epoch was used by another manifest"):
         scene.collect(epoch, scene.manifest(epoch, 0, "evaluate", 0), [VICTIM])
     evidence = scene.federation.nodes[VICTIM].ledger.evidence()[-1]
