@@ -155,7 +155,7 @@ def test_a_channel_ciphertext_of_a_wrong_length_names_its_sender() -> None:
     cohort = Cohort()
     message = cohort.shares["ada"]
     altered = cohort.signed(with_part(message, 2, ciphertext=b"short"))
-    with pytest.raises(DishonestMember, match="ada sent an ML-KEM-768 ciphertext of a wrong length"):
+    with pytest.raises(DishonestMember, match="ada sent a channel ciphertext of a wrong length"):
         confirm_epoch(cohort.dealt["bio"][0], cohort.relayed("bio") | {"ada": altered.relayed(2)}, cohort.identities["bio"])
 
 
