@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from client.ledger import StoredEpoch
-from client.node import Node, Request, Result
+from client.node import Node, Request, Result, check_not_stopped
 from protocols.epoch import (
     EpochManifest,
     EpochState,
@@ -25,6 +25,7 @@ def announce_keys(node: Node, request: Request) -> Result:
     """Stage 1: fresh channel keys for an epoch whose members and terms this node's own roster and policy allow."""
     manifest = EpochManifest.from_bytes(request.part("manifest"))
     _check_subject(request, manifest)
+    check_not_stopped(node, request.run)
     if node.ledger.epoch(request.run, request.attempt) is not None:
         raise Refusal(f"epoch {request.attempt} of run {request.run} was begun before at {node.name}; give the next one another number")
     check_cohort(node, manifest)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from client import heads
 from client.errors import LedgerError
-from client.ledger_file import begin_incarnation, checked_incarnation, look_at_database, open_database
+from client.ledger_file import begin_incarnation, check_promises, checked_incarnation, look_at_database, note_promises, open_database
 from protocols.errors import Contradiction, Refusal
 from protocols.files import write_file
 
@@ -111,6 +111,8 @@ class Ledger:
         self._clock = clock
         self._depth = 0
         self._erasing = False
+        self._promising = False
+        check_promises(database, home)
         self.heads = heads.Heads(database, self._write)
 
     @classmethod
@@ -118,7 +120,7 @@ class Ledger:
         """Opens or begins the ledger in `home`.
 
         Raises:
-            LedgerError: the database is damaged, or is not the one that the file `incarnation` beside it belongs to.
+            LedgerError: the database is damaged, or is not the one that the files `incarnation` and `promises` beside it belong to.
         """
         database = open_database(home, _TABLES + heads.TABLES)
         begin_incarnation(database, home)
@@ -150,12 +152,15 @@ class Ledger:
         except BaseException:
             self._depth -= 1
             if self._depth == 0:
-                self._erasing = False
+                self._erasing = self._promising = False
                 self._database.execute("ROLLBACK")
             raise
         self._depth -= 1
         if self._depth == 0:
             self._database.execute("COMMIT")
+            if self._promising:
+                self._promising = False
+                note_promises(self._database, self.home)
             if self._erasing:
                 self._erase_rest()
 
@@ -250,7 +255,9 @@ class Ledger:
         """
         row = self._database.execute("SELECT value, request FROM claims WHERE claim = ?", (claim,)).fetchone()
         if row is None:
-            self._write("INSERT INTO claims VALUES (?, ?, ?)", claim, value, request)
+            with self.transaction():
+                self._promising = True
+                self._write("INSERT INTO claims VALUES (?, ?, ?)", claim, value, request)
         elif row[0] != value:
             raise Contradiction(sentence, row[1])
 

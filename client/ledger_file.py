@@ -73,3 +73,23 @@ def checked_incarnation(database: sqlite3.Connection, home: Path) -> int:
     if not outside.exists() or outside.read_text().split() != [rows.get("identifier"), rows.get("incarnation")]:
         raise LedgerError(f"{home}: ledger and incarnation file do not belong together; a restored ledger must not be used to answer")
     return int(rows["incarnation"])
+
+
+def note_promises(database: sqlite3.Connection, home: Path) -> None:
+    """Writes beside the database how many promises are in it, before any that is new is acted upon."""
+    write_file(home / "promises", b"%d\n" % _promises(database), mode=0o600)
+
+
+def check_promises(database: sqlite3.Connection, home: Path) -> None:
+    """Raises LedgerError if the database holds fewer promises than were made: it was put back from a copy, and would make others."""
+    path = home / "promises"  # read first: a node at work adds to both, to the database before the file
+    made = int(path.read_text()) if path.exists() else 0
+    kept = _promises(database)
+    if kept < made:
+        raise LedgerError(
+            f"{home}: the ledger holds {kept} promises of {made} that were made; it is an older copy, and must not be used to answer"
+        )
+
+
+def _promises(database: sqlite3.Connection) -> int:
+    return int(database.execute("SELECT count(*) FROM claims").fetchone()[0])

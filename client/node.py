@@ -114,8 +114,7 @@ def open_session(node: Node, run: str) -> Session:
     canonical = node.ledger.plan(run)
     if canonical is None:
         raise Refusal(f"run {run} was never announced to {node.name}; greet it with the plan first")
-    if node.ledger.is_stopped(run):
-        raise Refusal(f"{node.name} takes no part in run {run} any more: it has proof that a published total is wrong")
+    check_not_stopped(node, run)
     plan = plan_from_canonical(canonical)
     work = node.open_work(plan)
     if work.base_sha256 != plan.base.sha256:
@@ -128,6 +127,12 @@ def open_session(node: Node, run: str) -> Session:
         return Session(plan, work, terms, terms.start(), bytes(32))
     state = load_state(node.ledger.state_path(run, position.state_hash))
     return Session(plan, work, terms, state, position.transcript, position.finished)
+
+
+def check_not_stopped(node: Node, run: str) -> None:
+    """Raises Refusal if this institution has proof against the run's coordinator."""
+    if node.ledger.is_stopped(run):
+        raise Refusal(f"{node.name} takes no part in run {run} any more: it has proof that a published total is wrong")
 
 
 def next_sum(session: Session, request: Request) -> PlannedSum:

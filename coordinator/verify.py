@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from coordinator.counted_again import verify_faults, verify_totals
 from coordinator.countersigned import SignedRun, verify_signed
 from coordinator.errors import ChainBroken, ReleaseBroken
 from coordinator.manifest import file_sha256, verify_release
@@ -16,8 +17,10 @@ from coordinator.registry.registry import Registry
 from protocols.audit import Audit
 from protocols.parties import Parties
 
+NOT_COUNTED = (
+    "Whether totals are the sums of what was sent: institutions looked at chunks that they drew; --full counts what is kept again."
+)
 NOT_PROVED = (
-    "Whether every chunk of the totals is the sum of what was sent: institutions looked at those they drew, and none is counted here.",
     "Whether institutions trained on the records they say, and reported true figures.",
     "Whether the signing key belongs to the coordinator: compare its fingerprint with one obtained by another way.",
 )
@@ -25,7 +28,7 @@ UNKNOWN_KEYS = "Whether the institutions' keys are theirs: give an institution's
 
 
 def verify_registry(
-    registry: Registry, models: Path, run: str | None = None, runs: Path | None = None, parties: Parties | None = None
+    registry: Registry, models: Path, run: str | None = None, runs: Path | None = None, parties: Parties | None = None, full: bool = False
 ) -> Audit:
     """Checks the event chain, every row of one run, or of all, against the events, and both against what institutions signed.
 
@@ -34,16 +37,22 @@ def verify_registry(
         run: a run's id; None looks at all runs.
         runs: folder of the runs' transcripts; `runs` beside the models if None.
         parties: keys from an institution; None takes those of the registry.
+        full: whether totals are counted again from the uploads that are still kept.
     """
     events = registry.events()
-    audit = Audit("this registry", unproved=[*NOT_PROVED, *([UNKNOWN_KEYS] if parties is None else [])])
+    unproved = [*NOT_PROVED, *([UNKNOWN_KEYS] if parties is None else []), *([] if full else [NOT_COUNTED])]
+    audit = Audit("this registry", unproved=unproved)
     audit.attempt(_chain, registry)
     audit.attempt(_participants, registry, events)
     countersigned = 0
     for one in (registry.run(run),) if run is not None else registry.runs():
         _verify_run(audit, registry, one, [event for event in events if event.run == one.run], models)
         signed = SignedRun(one.run, registry.rounds(one.run), registry.participants(), parties)
-        countersigned = max(countersigned, verify_signed(audit, signed, (runs or models.parent / "runs") / one.run, events))
+        directory = (runs or models.parent / "runs") / one.run
+        countersigned = max(countersigned, verify_signed(audit, signed, directory, events))
+        verify_faults(audit, one.run, directory, parties)
+        if full:
+            verify_totals(audit, one.run, directory, parties)
     if countersigned < len(events):
         audit.unproved.append(f"Events {countersigned + 1} to {len(events)} of the chain: no institution countersigned them.")
     return audit

@@ -15,6 +15,8 @@ ModelsOption = Annotated[Path | None, typer.Option("--models", metavar="DIR", he
 RunsOption = Annotated[Path | None, typer.Option("--runs", metavar="DIR", help="Folder of the runs' transcripts; beside the registry.")]
 RosterOption = Annotated[Path | None, typer.Option("--roster", metavar="FILE", help="An institution's roster.toml, for the keys.")]
 
+FullOption = Annotated[bool, typer.Option("--full", help="Count totals again from the masked uploads that are still kept.")]
+
 
 def verify(
     run: RunToVerify = None,
@@ -22,6 +24,7 @@ def verify(
     models: ModelsOption = None,
     runs: RunsOption = None,
     roster: RosterOption = None,
+    full: FullOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check the registry, the released files, and what institutions countersigned; says what was proved and what could not be."""
@@ -37,6 +40,7 @@ def verify(
             source.run(run).run if run else None,
             runs or settings.runs_folder(place),
             read_parties(roster) if roster else None,
+            full,
         )
     if as_json:
         print_json(audit.document())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
@@ -27,10 +27,11 @@ def agree(private: X25519PrivateKey, other: KeysMessage) -> bytes:
         raise DishonestMember(other.sender, "announced an X25519 key that is none; leave it out") from None
 
 
-def encapsulate(manifest: EpochManifest, other: KeysMessage) -> tuple[bytes, bytes]:
-    """Secret and ciphertext; both are empty in a suite without ML-KEM-768."""
+def encapsulate(manifest: EpochManifest, other: KeysMessage, randomness: Callable[[int], bytes]) -> tuple[bytes, bytes]:
+    """Secret and ciphertext; in a suite without ML-KEM-768 both are a salt, so that no two dealings are sealed under one key."""
     if not manifest.uses_mlkem:
-        return b"", b""
+        salt = randomness(KEY_BYTES)
+        return salt, salt
     try:
         return MLKEM768PublicKey.from_public_bytes(other.mlkem).encapsulate()
     except ValueError:
@@ -38,13 +39,16 @@ def encapsulate(manifest: EpochManifest, other: KeysMessage) -> tuple[bytes, byt
 
 
 def decapsulate(private: MLKEM768PrivateKey | None, dealt: RelayedShares) -> bytes:
-    """The secret that a dealer encapsulated; empty without a key, in a suite without ML-KEM-768."""
-    if private is None:
-        return b""
+    """The secret that a dealer encapsulated; without a key, in a suite without ML-KEM-768, its salt."""
+    ciphertext = dealt.part.ciphertext
+    if private is None and len(ciphertext) == KEY_BYTES:
+        return ciphertext
     try:
-        return private.decapsulate(dealt.part.ciphertext)
+        if private is None:
+            raise ValueError(len(ciphertext))
+        return private.decapsulate(ciphertext)
     except ValueError:
-        raise DishonestMember(dealt.header.sender, "sent an ML-KEM-768 ciphertext of a wrong length; leave it out") from None
+        raise DishonestMember(dealt.header.sender, "sent a channel ciphertext of a wrong length; leave it out") from None
 
 
 def seal(secret: bytes, manifest: EpochManifest, sender: str, recipient: str, content: bytes) -> bytes:

@@ -53,7 +53,7 @@ def deal_shares(
     check_incarnation(me, state.own.incarnation, incarnation)
     private = X25519PrivateKey.from_private_bytes(state.seed)
     agreed = {name: agree(private, keys[name]) for name in manifest.members if name != me}
-    encapsulated = {name: encapsulate(manifest, keys[name]) for name in agreed}
+    encapsulated = {name: encapsulate(manifest, keys[name], randomness) for name in agreed}
     pairs = [(randomness(SECRET_BYTES), randomness(SECRET_BYTES)) for _ in range(manifest.slots)]
     dealt = _deal(manifest, pairs, randomness)
     parts = tuple(_part(manifest, me, name, dealt[name], agreed.get(name, b""), *encapsulated.get(name, (b"", b""))) for name in dealt)

@@ -85,6 +85,19 @@ def test_ledger_opens_again_but_not_with_another_database(tmp_path: Path) -> Non
         Ledger.open(tmp_path / "b", now)
 
 
+def test_ledger_that_holds_fewer_promises_than_were_made_is_not_opened(tmp_path: Path) -> None:
+    ledger = Ledger.open(tmp_path, now)
+    ledger.claim("slot", b"manifest", "used")
+    ledger.claim("slot", b"manifest", "used")
+    ledger.close()
+    assert (tmp_path / "promises").read_text() == "1\n"
+    (tmp_path / "promises").write_text("0\n")  # as after a crash between the database and the file
+    Ledger.open(tmp_path, now).close()
+    (tmp_path / "promises").write_text("2\n")
+    with pytest.raises(LedgerError, match="holds 1 promises of 2"):
+        Ledger.open(tmp_path, now)
+
+
 def test_run_is_bound_to_one_plan(ledger: Ledger) -> None:
     ledger.accept_run("run", b"plan")
     ledger.accept_run("run", b"plan")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ import numpy as np
 from flwr.app import Context, Message, RecordDict
 from numpy.typing import NDArray
 
+from client.answering import answer
 from client.client_app import make_client_app
 from client.ledger import Ledger
 from client.node import Node
@@ -30,7 +32,8 @@ from protocols.policy import Policy
 from protocols.roster import Roster, RosterEntry
 from protocols.schedule import learning_rate
 from protocols.state import Experts, Tensors
-from protocols.wire import deserialize, serialize
+from protocols.suites import Suite
+from protocols.wire import Parcel, deserialize, from_record, serialize
 
 CONFIG = ModelConfig(
     vocab_size=32, hidden_size=8, intermediate_size=12, moe_intermediate_size=6, num_hidden_layers=2, num_attention_heads=2,
@@ -99,6 +102,9 @@ class Federation:
     fails: Callable[[str, str], bool] = lambda *_: False  # (institution, message type) -> does not answer
     events: list[Event] = field(default_factory=list)
     keep_messages: bool = False
+    on_answer: Callable[[str, str, Parcel, Parcel], None] | None = None  # (institution, message type, request, answer)
+    seed: int | None = None  # of everybody's randomness and of the coordinator's clock, so that a repeated run has the same bytes
+    suites: tuple[Suite, ...] = ("SA-1",)  # that institutions accept
     messages: list[tuple[str, Message]] = field(default_factory=list)  # requests as they reached institutions
 
     def __post_init__(self) -> None:
@@ -123,7 +129,8 @@ class Federation:
             self.events.append(event)
             on_event(event)
 
-        operator = Operator(self.operator_identity, self.roster, np.random.default_rng().bytes)
+        clock = time.monotonic if self.seed is None else float  # which counts no seconds
+        operator = Operator(self.operator_identity, self.roster, self.randomness("operator"), clock)
         exchange = Exchange(self.grid, poll_seconds=0.0)
         return run_plan(
             self.plan,
@@ -134,6 +141,18 @@ class Federation:
             directory=self.directory / "runs",
             on_event=notice,
         )
+
+    def answer(self, name: str, message_type: str, request: Parcel) -> Parcel:
+        """What an institution answers to a request that reached it, whoever sent it on."""
+        reply = answer(self.nodes[name], message_type, request)
+        if self.on_answer is not None:
+            self.on_answer(name, message_type, request, reply)
+        return reply
+
+    def randomness(self, name: str) -> Callable[[int], bytes]:
+        if self.seed is None:
+            return np.random.default_rng().bytes
+        return np.random.Generator(np.random.Philox(key=[self.seed, int.from_bytes(name.encode(), "little")])).bytes
 
     def close(self) -> None:
         self.registry.close()
@@ -150,15 +169,19 @@ class Federation:
                 self.messages.append((name, deserialize(serialize(message))))
             if self.fails(name, message.metadata.message_type):
                 raise ConnectionError(name)
-            return self.apps[name](message, context)
+            if self.on_answer is None:
+                return self.apps[name](message, context)
+            request = from_record(deserialize(serialize(message)).content)
+            reply = self.apps[name](message, context)
+            self.on_answer(name, message.metadata.message_type, request, from_record(deserialize(serialize(reply)).content))
+            return reply
 
         return app
 
     def _node(self, name: str, identity: Identity) -> Node:
         ledger = Ledger.open(self.directory / "institutions" / name, _now)
-        work = self.works[name]
-        random = np.random.default_rng().bytes
-        return Node(identity, self.roster, self.operator_identity.public_key, Policy(), ledger, lambda _: work, random, b"seed")
+        policy, key = Policy(suites=self.suites), self.operator_identity.public_key
+        return Node(identity, self.roster, key, policy, ledger, lambda _: self.works[name], self.randomness(name), b"seed")
 
 
 def _identity(name: str) -> Identity:

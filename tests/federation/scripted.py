@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from client.answering import answer
 from client.audits import indices
 from coordinator.link import Subject
 from coordinator.publishing import subject_of
@@ -20,6 +19,8 @@ from protocols.epoch import (
     SUITE,
     EpochCertificate,
     EpochManifest,
+    KeysMessage,
+    SharesMessage,
     certify_epoch,
     read_confirmation,
     read_keys,
@@ -97,6 +98,21 @@ class Answer:
         return self.parts.get("refused", b"").decode()
 
 
+class Refused(AssertionError):
+    """An institution that refused what a script needs."""
+
+    def __init__(self, institution: str, sentence: str) -> None:
+        super().__init__(f"{institution} refused: {sentence}")
+        self.institution, self.sentence = institution, sentence
+
+
+def taken(name: str, given: Answer) -> Answer:
+    """The answer, unless it is a refusal."""
+    if given.refusal:
+        raise Refused(name, given.refusal)
+    return given
+
+
 class Script:
     """Keeps what an honest coordinator would send next; every step can be given something else instead."""
 
@@ -118,13 +134,12 @@ class Script:
         operator = self.federation.operator_identity
         fields = (self.run, subject.round, subject.attempt, subject.stage(message_type), subject.manifest_hash)
         sealed = seal_envelope(operator, Envelope(operator.name, name, *fields, 0, pack(parts)))
-        reply = answer(self.federation.nodes[name], message_type, Parcel(sealed, arrays or {}))
+        reply = self.federation.answer(name, message_type, Parcel(sealed, arrays or {}))
         return Answer(unpack(open_envelope(reply.envelope, self.federation.roster).payload), reply)
 
     def must(self, name: str, subject: Subject, message_type: str, parts: Mapping[str, bytes], arrays: Arrays | None = None) -> Answer:
         given = self.ask(name, subject, message_type, parts, arrays)
-        assert given.refusal == "", given.refusal
-        return given
+        return taken(name, given)
 
     def identity(self, name: str) -> Identity:
         return self.federation.nodes[name].identity
@@ -147,16 +162,21 @@ class Script:
         manifest = self.terms_of(members, **changes)
         subject = Subject(0, "epoch", manifest.epoch, manifest.hash)
         roster, members = self.federation.roster, manifest.members
-        sent = {name: self.announce(name, manifest).parts["message"] for name in members}
+        sent = {name: taken(name, self.announce(name, manifest)).parts["message"] for name in members}
         keys, packed = {name: read_keys(manifest, roster, name, data) for name, data in sent.items()}, {"messages": pack(sent)}
         sent = {name: self.must(name, subject, "query.epoch_shares", packed).parts["message"] for name in members}
         shares = {name: read_shares(manifest, roster, keys, name, data) for name, data in sent.items()}
         setup, confirmations = setup_hash(manifest, keys, shares), {}
         for number, name in enumerate(members, 1):
-            relayed = pack({dealer: message.relayed(number).to_bytes() for dealer, message in shares.items()})
+            shown = self.shown(name, keys, shares)
+            relayed = pack({dealer: message.relayed(number).to_bytes() for dealer, message in shown.items()})
             data = self.must(name, subject, "query.epoch_confirm", {"messages": relayed}).parts["message"]
             confirmations[name] = read_confirmation(manifest, roster, setup, shares[name], name, data)
         return Epoch(manifest, certify_epoch(manifest, keys, shares, confirmations))
+
+    def shown(self, name: str, keys: Mapping[str, KeysMessage], shares: Mapping[str, SharesMessage]) -> Mapping[str, SharesMessage]:
+        """What an institution is shown of the shares that were dealt on these keys; an honest coordinator shows it all of them."""
+        return shares
 
     def forge_epoch(self, members: Sequence[str], **changes: Any) -> Epoch:
         """An epoch that these members signed without any setup, as colluding ones may."""
@@ -194,9 +214,7 @@ class Script:
     def collect(self, epoch: Epoch, manifest: SumManifest, names: Sequence[str]) -> Accumulator:
         accumulator = Accumulator(manifest)
         for name in names:
-            given = self.send(name, epoch, manifest)
-            assert given.refusal == "", given.refusal
-            accumulator.add(self.upload(manifest, given))
+            accumulator.add(self.upload(manifest, taken(name, self.send(name, epoch, manifest))))
         return accumulator
 
     def upload(self, manifest: SumManifest, given: Answer) -> CheckedUpload:
@@ -221,12 +239,27 @@ class Script:
         """A whole sum over `names`, or all members, as the protocol wants it."""
         manifest = self.manifest(epoch, round_number, kind, slot)
         accumulator = self.collect(epoch, manifest, names or epoch.manifest.members)
-        proposal = propose_survivors(manifest, accumulator.roots)
-        signatures = {name: self.sign(name, epoch, manifest, proposal).parts["signature"] for name in proposal.members}
-        certificate = certify(manifest, epoch.manifest, self.federation.roster, proposal, signatures)
-        answers = {n: UnmaskAnswer.from_bytes(self.open(n, epoch, manifest, certificate).parts["answer"]) for n in proposal.members}
-        opened = open_seeds(manifest, epoch.manifest, epoch.certificate, certificate, answers)
-        return self.outcome(epoch, manifest, certificate, remove_masks(accumulator, opened), opened)
+        certificate = self.certify(epoch, manifest, propose_survivors(manifest, accumulator.roots))
+        total, opened = self.total(epoch, manifest, certificate)
+        return self.outcome(epoch, manifest, certificate, total, opened)
+
+    def certify(self, epoch: Epoch, manifest: SumManifest, proposal: SurvivorProposal, signers: Sequence[str] = ()) -> SurvivorCertificate:
+        """A set that its members, or `signers` among them, really sign."""
+        signatures = {name: taken(name, self.sign(name, epoch, manifest, proposal)) for name in signers or proposal.members}
+        read = {name: given.parts["signature"] for name, given in signatures.items()}
+        return certify(manifest, epoch.manifest, self.federation.roster, proposal, read)
+
+    def total(
+        self, epoch: Epoch, manifest: SumManifest, certificate: SurvivorCertificate, openers: Sequence[str] = ()
+    ) -> tuple[NDArray[np.uint32], OpenedSeeds]:
+        """What the set's uploads add up to once its members, or `openers` among them, opened it."""
+        accumulator = Accumulator(manifest)
+        for name, root in certificate.proposal.roots.items():
+            accumulator.add(CheckedUpload(name, root, self.uploads[root]))
+        opened = {name: taken(name, self.open(name, epoch, manifest, certificate)) for name in openers or certificate.proposal.members}
+        answers = {name: UnmaskAnswer.from_bytes(given.parts["answer"]) for name, given in opened.items()}
+        seeds = open_seeds(manifest, epoch.manifest, epoch.certificate, certificate, answers)
+        return remove_masks(accumulator, seeds), seeds
 
     def outcome(
         self,

@@ -138,18 +138,6 @@ def test_coordinator_is_bound_to_the_first_transcript_that_it_announces(script: 
     assert script.publish("ada", first).refusal == ""
 
 
-def test_step_over_the_policy_is_refused(script: Script) -> None:
-    evaluated(script)
-    place = script.place("ada")
-    size = script.terms.lanes(script.state, script.planned(1, "update")).size
-    outcome = script.forge_outcome(script.forge_epoch(OTHERS), 1, "update", 0, np.full(size, 1 << 24, np.uint32))
-    strict(script, max_update_norm=1e-6)
-    assert "policy allows 1e-06" in script.publish("ada", outcome).refusal
-    assert script.place("ada") == place
-    strict(script)
-    assert script.publish("ada", outcome).refusal == ""
-
-
 def signed_by_ada(script: Script) -> tuple[Epoch, Outcome]:
     """Ada signed the set of all four; the transcript that is published names three."""
     epoch = script.set_up(NAMES)

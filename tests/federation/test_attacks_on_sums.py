@@ -14,7 +14,6 @@ from client.node import Request
 from coordinator.link import Subject
 from protocols.epoch import EpochManifest
 from protocols.errors import Refusal
-from protocols.proofs import ContradictionProof
 from protocols.secagg import SumManifest, SurvivorProposal, UploadRoot, propose_survivors
 from tests.federation.federation import NAMES, Federation, make_plan
 from tests.federation.scripted import Epoch, Script
@@ -74,19 +73,6 @@ def test_second_set_for_the_same_manifest_is_not_opened(script: Script) -> None:
     assert "already signed another set for this slot" in script.open("ada", epoch, manifest, certificate).refusal
 
 
-def test_second_set_in_a_new_attempt_is_refused_and_kept_as_evidence(script: Script) -> None:
-    epoch = script.set_up(NAMES)
-    first, second = script.manifest(epoch, 0, "evaluate", 0), script.manifest(epoch, 0, "evaluate", 1)
-    assert script.sign("ada", epoch, first, proposed(script, epoch, first)).refusal == ""
-    fewer = without(proposed(script, epoch, second), second, "dov")
-    answer = script.sign("ada", epoch, second, fewer)
-    assert "already signed another set" in answer.refusal
-    evidence = script.federation.nodes["ada"].ledger.evidence()[-1]
-    assert evidence.key.endswith("/2/query.survivors") and fewer.to_bytes() in evidence.request
-    proof = ContradictionProof(evidence.earlier, evidence.request)
-    assert "two sets of survivors of one evaluate sum" in proof.accuse(script.federation.operator_identity.public_key)
-
-
 def test_opening_binds_as_signing_does(script: Script) -> None:
     epoch = script.set_up(NAMES)
     first, second = script.manifest(epoch, 0, "evaluate", 0), script.manifest(epoch, 0, "evaluate", 1)
@@ -94,15 +80,6 @@ def test_opening_binds_as_signing_does(script: Script) -> None:
     assert script.open("ada", epoch, first, certificate).refusal == ""
     fewer = without(proposed(script, epoch, second), second, "dov")
     assert "already signed another set" in script.sign("ada", epoch, second, fewer).refusal
-
-
-def test_second_set_for_the_same_inputs_in_another_run_is_refused(script: Script) -> None:
-    epoch = script.set_up(NAMES)
-    script.follow(script.sum(epoch, 0, "evaluate", 0), NAMES)
-    again = Script(script.federation, "r2")
-    epoch = again.set_up(THREE)
-    manifest = again.manifest(epoch, 0, "evaluate", 0)
-    assert "for this state and kind of sum" in again.sign("ada", epoch, manifest, proposed(again, epoch, manifest)).refusal
 
 
 def test_inputs_are_the_same_whatever_the_round(script: Script) -> None:

@@ -77,7 +77,7 @@ def without_part(name: str) -> Alter:
 
 def with_arrays(change: Callable[[Any], Mapping[str, Any]]) -> Alter:
     def alter(parcel: Parcel, envelope: Envelope, parts: Parts) -> tuple[Envelope, Mapping[str, Any]]:
-        return envelope, change(parcel.arrays["masked"])
+        return envelope, change(parcel.arrays["chunks"])
 
     return alter
 
@@ -110,10 +110,10 @@ RESIGNED: dict[str, tuple[str, Alter]] = {
     "shares empty": ("query.epoch_shares", with_part("message", lambda _: b"")),
     "confirmation junk": ("query.epoch_confirm", with_part("message", junk)),
     "root missing": ("evaluate.sum", without_part("root")),
-    "signature junk": ("evaluate.sum", with_part("signature", junk)),
+    "root junk": ("evaluate.sum", with_part("root", junk)),
     "no vector": ("evaluate.sum", with_arrays(lambda _: {})),
-    "vector too long": ("evaluate.sum", with_arrays(lambda v: {"masked": np.zeros(2**20, np.uint32)})),
-    "vector of reals": ("evaluate.sum", with_arrays(lambda v: {"masked": v.astype(np.float32)})),
+    "vector too long": ("evaluate.sum", with_arrays(lambda v: {"chunks": np.zeros(2**20, np.uint8)})),
+    "vector of reals": ("evaluate.sum", with_arrays(lambda v: {"chunks": v.astype(np.float32)})),
     "another incarnation": ("evaluate.sum", another_incarnation),
 }
 
@@ -123,6 +123,8 @@ def test_member_that_signs_junk_is_left_out(tmp_path: Path, case: str) -> None:
     federation, (stage, alter) = make_federation(tmp_path), RESIGNED[case]
     let_lie(federation, stage, resigned(federation, alter))
     assert first_sum(federation) == HONEST
+    reasons = [dict(event.missing)["eve"] for event in federation.of(StageFinished) if "eve" in dict(event.missing)]
+    assert not any("the node failed" in reason for reason in reasons), "the lie itself broke off"
 
 
 def test_run_ends_well_though_a_member_sends_junk_throughout(tmp_path: Path) -> None:
@@ -153,13 +155,13 @@ def _no_records(reply: Message) -> Message:
 
 def _unknown_type(reply: Message) -> Message:
     array = Array("complex512", (1,), "raw", b"0000")
-    reply.content = RecordDict({"envelope": ConfigRecord({"bytes": b""}), "arrays": ArrayRecord(array_dict={"masked": array})})
+    reply.content = RecordDict({"envelope": ConfigRecord({"bytes": b""}), "arrays": ArrayRecord(array_dict={"chunks": array})})
     return reply
 
 
 def _shape_beyond_measure(reply: Message) -> Message:
     array = Array("uint32", (2**70,), "raw", b"0000")
-    reply.content = RecordDict({"envelope": ConfigRecord({"bytes": b""}), "arrays": ArrayRecord(array_dict={"masked": array})})
+    reply.content = RecordDict({"envelope": ConfigRecord({"bytes": b""}), "arrays": ArrayRecord(array_dict={"chunks": array})})
     return reply
 
 

@@ -187,13 +187,16 @@ def _die_after(event: object, kind: type) -> None:
 def test_lost_confirmations_are_asked_for_again_before_a_state_is_handed_over(tmp_path: Path) -> None:
     federation = Federation(tmp_path, make_plan(rounds=3))
     federation.fails = lambda name, _: name == "dov" and len(federation.of(RoundFinished)) == 1
+    lost: list[Path] = []
 
     def lose(event: object) -> None:
         if isinstance(event, RoundFinished) and event.round == 1:
-            for path in tmp_path.glob("runs/*/published/*/confirmations"):
+            for path in tmp_path.glob("runs/*/sums/*/confirmations"):
                 path.unlink()
+                lost.append(path)
 
     result = federation.run(lose)
+    assert lost
     assert [row.missing for row in federation.registry.rounds(result.run)] == [(), ("dov",), (), ()]
     assert state_at(federation, "dov", result) == state_hash(result.state)
     federation.close()

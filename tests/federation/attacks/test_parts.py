@@ -1,0 +1,67 @@
+"""Parts of an update that one institution alone trained: without care they are its own in everybody's total."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from protocols.parts import fewest_contributors, rank_cut
+from protocols.secagg import run_secagg
+from tests.federation.attacks.adversary import Lanes
+from tests.federation.attacks.conftest import Stage
+from tests.federation.attacks.scene import VICTIM, Scene
+from tests.federation.attacks.weakened import weakened
+from tests.federation.federation import make_plan
+from tests.federation.test_parts import ALL, FIVE, routed
+
+PLAN = make_plan(rounds=1, trainable=ALL)
+RARE, LEFT = 2, ("ada", "cyd", "dov", "eve")  # an expert; who stays to the end
+
+
+def lanes_of_the_rare_expert(scene: Scene) -> tuple[Lanes, Lanes]:
+    """Its lanes in the total, less the colluder's, and in the victim's vector, when the third contributor dropped out after the count."""
+    for name, work in scene.federation.works.items():
+        routed(work, {0: 5, RARE: 5 if name in (VICTIM, "bea", "eve") else 0})
+    scene.follow(scene.sum(scene.set_up(FIVE), 0, "evaluate", 0), FIVE)
+    epoch = scene.set_up(FIVE)
+    scene.follow(scene.sum(epoch, 1, "parts", 0), FIVE)
+    outcome = scene.sum(epoch, 1, "update", 1, LEFT)
+    layout = scene.federation.adaptation.layout(scene.state.experts)
+    rare = {f"delta.{tensor.name}" for tensor in layout if tensor.expert is not None and tensor.expert[1] == RARE}
+    blocks = scene.terms.lanes(scene.state, scene.planned(1, "update")).blocks
+    wanted = np.concatenate([np.full(block.size, block.name in rare) for block in blocks])
+    victims, known = (scene.adversary.inputs[name, outcome.transcript.manifest.hash] for name in (VICTIM, "eve"))
+    return np.asarray(outcome.lanes - known)[wanted], victims[wanted]
+
+
+def test_expert_contributors_drop_between_sums(stage: Stage) -> None:
+    """To be alone with the victim in an expert: of three contributors one colludes, and one is dropped after all were counted."""
+    cast = {"names": FIVE, "colluders": ("eve",), "plan": PLAN}
+    with weakened("protocols.parts.fewest_contributors", by=lambda colluding, *_: colluding + 2):  # as if nobody could drop out
+        twin = stage(**cast)
+        total, own = lanes_of_the_rare_expert(twin)
+        assert np.array_equal(total, own) and own.any()
+        twin.breaks("I-5")
+    scene = stage(**cast)
+    total, own = lanes_of_the_rare_expert(scene)
+    assert not total.any() and not own.any(), "zero before it was masked"
+    scene.finish_sum(LEFT)
+
+
+def summed_columns(ranks: Mapping[str, int], cut: int) -> Lanes:
+    """The total of factors of these ranks, a number for each column, those beyond the cut left out before upload."""
+    columns = {
+        name: np.where(np.arange(8) < min(rank, cut), rank * 100 + np.arange(8), 0).astype(np.uint32) for name, rank in ranks.items()
+    }
+    return run_secagg(columns, colluding=1).total
+
+
+def test_top_rank_alone() -> None:
+    """To read the columns of the one institution with the largest rank: nobody else's are in these lanes of the total."""
+    ranks = {"ada": 8, "bea": 4, "cyd": 4, "dov": 2}
+    own = 800 + np.arange(8)
+    assert np.array_equal(summed_columns(ranks, max(ranks.values()))[4:], own[4:])  # the twin cuts at the largest rank
+    cut = rank_cut(list(ranks.values()), colluding=1, threshold=3, members=4)
+    total = summed_columns(ranks, cut)
+    assert cut == 2 and not total[cut:].any() and sum(rank >= cut for rank in ranks.values()) >= fewest_contributors(1, 3, 4)

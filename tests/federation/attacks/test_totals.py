@@ -1,0 +1,80 @@
+"""Totals that are not the sum, or that no institution wants to apply."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from protocols.policy import Policy
+from protocols.proofs import WrongTotalProof
+from protocols.secagg import read_total
+from protocols.state import state_hash
+from tests.federation.attacks.conftest import Stage
+from tests.federation.attacks.invariants import check_invariants
+from tests.federation.attacks.scene import OTHERS, VICTIM, Scene
+from tests.federation.attacks.third_party import is_convinced
+from tests.federation.attacks.weakened import weakened
+from tests.federation.federation import NAMES
+from tests.federation.scripted import Outcome, Refused, Script, taken
+
+SMALL_CHUNKS = ("protocols.lanes.CHUNK_LANES", "protocols.secagg.inputs.CHUNK_LANES")
+
+
+def one_chunk_altered(scene: Scene) -> tuple[Outcome, Outcome]:
+    """What the sum of round 1 brought, and what the victim is told instead."""
+    epoch = scene.set_up(NAMES)
+    scene.follow(scene.sum(epoch, 0, "evaluate", 0), NAMES)
+    honest = scene.sum(epoch, 1, "update", 1)
+    manifest, certificate = honest.transcript.manifest, honest.transcript.certificate
+    assert manifest.lanes.chunks > 3
+    total = read_total(manifest.lanes, honest.total)
+    total[manifest.lanes.span(2)] += np.uint32(1 << 20)
+    altered = scene.outcome(epoch, manifest, certificate, total, honest.opened)
+    taken(VICTIM, scene.publish(VICTIM, altered))
+    return honest, altered
+
+
+def test_published_total_altered_in_one_chunk(stage: Stage) -> None:
+    """To move the model of one institution, or all, to where their data does not."""
+    with weakened(*SMALL_CHUNKS, by=16), weakened("client.states.check_spots"):
+        twin = stage()
+        honest, altered = one_chunk_altered(twin)
+        assert twin.place(VICTIM)[0] == state_hash(altered.after) != state_hash(honest.after)
+        twin.breaks("I-10")
+    with weakened(*SMALL_CHUNKS, by=16):
+        scene = stage()
+        with scene.refused(VICTIM, "chunk 2 of the total is not the sum of the survivors' inputs; the coordinator altered it"):
+            one_chunk_altered(scene)
+        ((_, proof),) = scene.federation.nodes[VICTIM].ledger.proofs()
+        public = (scene.federation.roster, scene.federation.operator_identity.public_key)
+        said = "run r1, update sum of round 1: chunk 2 of the total is not the sum"
+        is_convinced(proof, lambda data: WrongTotalProof.from_bytes(data).accuse(*public), said)
+        with pytest.raises(Refused, match="ada takes no part in run r1 any more"):
+            scene.set_up(NAMES)
+        again = Script(scene.federation, "r2")  # run r1 is over for the victim, and nothing else is
+        again.follow(again.sum(again.set_up(NAMES), 0, "evaluate", 0), NAMES)
+        check_invariants(scene.adversary)
+
+
+def far_step(scene: Scene) -> Outcome:
+    """An update that all others made up, as far as lanes go."""
+    scene.follow(scene.forge_outcome(scene.forge_epoch(OTHERS), 0, "evaluate", 0), [VICTIM])
+    size = scene.terms.lanes(scene.state, scene.planned(1, "update")).size
+    outcome = scene.forge_outcome(scene.forge_epoch(OTHERS), 1, "update", 0, np.full(size, 1 << 24, np.uint32))
+    scene.federation.nodes[VICTIM] = replace(scene.federation.nodes[VICTIM], policy=Policy(max_update_norm=1e-6))
+    taken(VICTIM, scene.publish(VICTIM, outcome))
+    return outcome
+
+
+def test_crafted_update_over_norm(stage: Stage) -> None:
+    """To put the model where the next update tells more, or does harm: three colluding institutions certify a step without measure."""
+    with weakened("client.states.check_update"):
+        twin = stage(colluders=OTHERS)
+        outcome = far_step(twin)
+        assert twin.place(VICTIM) == (outcome.transcript.after, 2)
+    scene = stage(colluders=OTHERS)
+    with scene.refused(VICTIM, "policy allows 1e-06"):
+        far_step(scene)
+    assert scene.place(VICTIM)[1] == 1
