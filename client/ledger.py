@@ -352,13 +352,20 @@ class Ledger:
 
 
 def _incarnation(database: sqlite3.Connection, home: Path) -> int:
-    """The ledger's incarnation, which a file outside the database must confirm: a copied or restored database is not taken for this one."""
+    """The ledger's incarnation, which a file outside the database must confirm: a copied or restored database is not taken for this one.
+
+    A ledger with an identifier and no incarnation was being made when its process died, and has answered nothing.
+    """
     outside = home / "incarnation"
     rows = dict(database.execute("SELECT name, value FROM meta"))
     if not rows and not outside.exists():
-        rows = {"identifier": secrets.token_hex(16), "incarnation": "1"}
-        write_file(outside, f"{rows['identifier']} {rows['incarnation']}\n".encode(), mode=0o600)
-        database.executemany("INSERT INTO meta VALUES (?, ?)", rows.items())
+        rows = {"identifier": secrets.token_hex(16)}
+        database.execute("INSERT INTO meta VALUES ('identifier', ?)", (rows["identifier"],))
+    if rows.keys() == {"identifier"}:
+        rows["incarnation"] = "1"
+        if not outside.exists():
+            write_file(outside, f"{rows['identifier']} 1\n".encode(), mode=0o600)
     if not outside.exists() or outside.read_text().split() != [rows.get("identifier"), rows.get("incarnation")]:
         raise LedgerError(f"{home}: ledger and incarnation file do not belong together; a restored ledger must not be used to answer")
+    database.execute("INSERT OR IGNORE INTO meta VALUES ('incarnation', ?)", (rows["incarnation"],))
     return int(rows["incarnation"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from client.ledger import FinishedSum, Ledger, LedgerError, StoredReply
 from protocols.errors import Contradiction, Refusal
+from tests.federation.federation import Crash
 
 VECTOR = np.arange(5, dtype=np.uint32)
 
@@ -81,6 +83,23 @@ def test_ledger_opens_again_but_not_with_another_database(tmp_path: Path) -> Non
     shutil.copy(tmp_path / "a" / "ledger.db", tmp_path / "b" / "ledger.db")
     with pytest.raises(LedgerError, match="do not belong together"):
         Ledger.open(tmp_path / "b", now)
+
+
+def test_ledger_whose_first_opening_was_cut_short_is_begun_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(*_: object, **__: object) -> None:
+        raise Crash
+
+    with monkeypatch.context() as patch, pytest.raises(Crash):
+        patch.setattr("client.ledger.write_file", die)
+        Ledger.open(tmp_path, now)
+    Ledger.open(tmp_path, now).close()
+    with sqlite3.connect(tmp_path / "ledger.db") as database:
+        database.execute("DELETE FROM meta WHERE name = 'incarnation'")
+    database.close()
+    Ledger.open(tmp_path, now).close()
+    (tmp_path / "ledger.db").unlink()
+    with pytest.raises(LedgerError, match="do not belong together"):
+        Ledger.open(tmp_path, now)
 
 
 def test_run_is_bound_to_one_plan(ledger: Ledger) -> None:
