@@ -60,7 +60,7 @@ class Cohort:
         Raises:
             JobError: too few institutions are left.
         """
-        members = self._present(state, only)
+        members = self.present(state, only)
         while True:
             self._check_size(members, only)
             epoch, members = self._set_up(members)
@@ -73,13 +73,14 @@ class Cohort:
         stored = load_epoch(self.store.epoch_path(self.store.journal.epoch), self.link.roster)
         if stored is None or stored[0].hash != epoch_hash:
             return None
-        self._present(state, ())
+        self.present(state)
         records = [record for record in self.store.records if record.manifest.epoch_hash == epoch_hash]
         proposed = [set(record.proposal.members) for record in records if record.proposal is not None]
         members = tuple(name for name in stored[0].members if all(name in members for members in proposed))
         return Epoch(*stored, members, next_slot=1 + max((record.manifest.slot for record in records), default=-1))
 
-    def _present(self, state: State, only: tuple[str, ...]) -> tuple[str, ...]:
+    def present(self, state: State, only: tuple[str, ...] = ()) -> tuple[str, ...]:
+        """Who answers a greeting, if it is one of `only` or that is empty, and is at the run's last state or comes to it now."""
         greetings = self.link.greet(pack({"plan": self.terms.plan.canonical()}))
         wanted = {name: reply.parts for name, reply in greetings.items() if not only or name in only}
         places = {name: (parts.get("state", b""), parts.get("transcript", b"")) for name, parts in wanted.items()}

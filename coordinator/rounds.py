@@ -123,6 +123,12 @@ class RoundEngine:
         if dropped or (absent and finished.planned.last_of_round):
             self._epoch = None  # who is back takes part from the next epoch on
 
+    def tell_rest(self, state: State) -> None:
+        """Tells the last sum to members of its epoch that did not confirm it, as nobody asks them anything afterwards."""
+        published = self._store.published
+        if published is not None and published.unconfirmed:
+            self._cohort.present(state)
+
     def _attempt(self, planned: PlannedSum, state: State) -> FinishedSum:
         one = self._resumed(planned, state) or self._begun(planned, state)
         accumulator = self._collect(one, planned)
