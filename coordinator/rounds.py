@@ -141,7 +141,7 @@ class RoundEngine:
         journal = self._store.journal
         if self._epoch is None or self._epoch.used_up or (journal.survivors and journal.survivors != self._epoch.members):
             self._epoch = self._cohort.begin_epoch(state, journal.survivors)
-        lanes, attempt = self._terms.lanes(state, planned), journal.attempt + 1
+        lanes, attempt = self._terms.lanes(state, planned), self._store.next_attempt(planned)
         manifest = self._manifest(planned, state, self._epoch, lanes, attempt)
         record = SumRecord.begin(self._store.record_path(planned, attempt), manifest)
         self._store.update(attempt=attempt, given_up=False)
