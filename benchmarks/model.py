@@ -6,19 +6,17 @@ python benchmarks/model.py [--threads N] [--repeats N] [--only WORD]
 from __future__ import annotations
 
 import argparse
-import re
 import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from benchmarks.model_networks import CONFIG, forward_flops, our_network, their_networks
-from benchmarks.timing import Work, interleaved
+from benchmarks.timing import Work, interleaved, resident_peak
 from model.adapters import attach_adapters
 from model.layout import AdapterConfig, expert_layers
 from model.training import Batch, Execution, LossTerms, accumulate_gradients
@@ -178,12 +176,6 @@ def print_peak(way: str) -> None:
     before = resident_peak()
     accumulate_gradients(net, whole_rows(8, 512), LossTerms(), execution)
     print((resident_peak() - before) >> 20)
-
-
-def resident_peak() -> int:
-    """Bytes; VmHWM of Linux and not ru_maxrss, which a process inherits from the one that started it."""
-    found = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text(encoding="utf-8"))
-    return 1024 * int(found[1]) if found else 0
 
 
 def main() -> None:

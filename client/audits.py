@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from client.ledger import Challenge
 from client.node import Node, Request
+from protocols.epoch import EpochState, check_opened_seeds
 from protocols.errors import Refusal, WrongTotal
 from protocols.pack import unpack
 from protocols.proofs import WrongTotalProof
@@ -14,10 +15,14 @@ SPOT_CHECKS = 8
 
 
 def challenge(node: Node, request: Request, transcript: Transcript) -> bytes:
-    """The chunks that the coordinator must show, 4 bytes each: all of a short vector, else eight of the node's own choice."""
-    drawn = node.ledger.challenge(transcript.hash)
+    """The chunks that the coordinator must show, 4 bytes each: all of a short vector, else eight of the node's own choice.
+
+    All of a pre-round too: what its total says decides which of this institution's experts are sent, so that a later look is too late.
+    """
+    drawn, chunks = node.ledger.challenge(transcript.hash), transcript.manifest.lanes.chunks
     if drawn is None:
-        drawn = Challenge(_draw(node, transcript.manifest.lanes.chunks), request.signed)
+        looks = chunks if transcript.manifest.sum == "parts" else min(chunks, SPOT_CHECKS)
+        drawn = Challenge(_draw(node, chunks, looks), request.signed)
         node.ledger.keep_challenge(transcript.hash, drawn)
     return drawn.chunks
 
@@ -35,6 +40,7 @@ def check_spots(node: Node, request: Request, transcript: Transcript) -> None:
     proposal = transcript.certificate.proposal
     try:
         check_opened(transcript.epoch, proposal, opened)
+        _check_known_seeds(node, transcript, opened)
         for one in shown:
             check_shown(transcript.manifest, proposal, opened, transcript.total, one)
     except WrongTotal as fault:
@@ -53,6 +59,13 @@ def _shown(request: Request, transcript: Transcript, drawn: Challenge) -> tuple[
     return opened, shown
 
 
+def _check_known_seeds(node: Node, transcript: Transcript, opened: OpenedSeeds) -> None:
+    """In an epoch of its own a member knows every commitment to a self seed, and its own pair seeds: others would be made up."""
+    stored = node.ledger.epoch(transcript.manifest.run, transcript.epoch.epoch)
+    if stored is not None and stored.stage == "confirmed":
+        check_opened_seeds(EpochState.from_bytes(stored.state), transcript.manifest.slot, opened.self_seeds, opened.pair_seeds)
+
+
 def indices(chunks: bytes) -> list[int]:
     """The numbers of drawn chunks."""
     return [int.from_bytes(chunks[start : start + 4], "little") for start in range(0, len(chunks), 4)]
@@ -66,8 +79,8 @@ def _is_wrong(transcript: Transcript, opened: OpenedSeeds, shown: ShownTotal) ->
     return False
 
 
-def _draw(node: Node, chunks: int) -> bytes:
-    drawn = set(range(chunks)) if chunks <= SPOT_CHECKS else set[int]()
-    while len(drawn) < min(chunks, SPOT_CHECKS):
+def _draw(node: Node, chunks: int, looks: int) -> bytes:
+    drawn = set(range(chunks)) if looks == chunks else set[int]()
+    while len(drawn) < looks:
         drawn.add(int.from_bytes(node.randomness(8), "little") % chunks)
     return b"".join(chunk.to_bytes(4, "little") for chunk in sorted(drawn))

@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from client.work import LocalUpdate, Work
-from protocols.aggregation import Weights
+from protocols.aggregation import Tensor, Weights
 from protocols.encoding import LaneLayout
 from protocols.errors import UpdateError
+from protocols.parts import is_kept, part_lane
 from protocols.schedule import PlannedSum
 from protocols.selection import normalized_affinities
-from protocols.state import State
+from protocols.state import Experts, State
 from protocols.update import Terms
 
 Values = dict[str, NDArray[np.float64]]
 
 
-def contribute(work: Work, terms: Terms, state: State, planned: PlannedSum) -> Values:
+def contribute(work: Work, terms: Terms, state: State, planned: PlannedSum, train: Callable[[], LocalUpdate]) -> Values:
     """Does the work of one sum and returns its values, each within its lane's bound.
+
+    Args:
+        train: the round's training, which is done once for its pre-round and its update (`client.trainings`).
 
     Raises:
         UpdateError: the work's result is not finite, or does not fit the plan.
     """
     if planned.kind == "update":
-        values = _update(work, terms, state, planned)
+        values = _update(train(), terms, state, planned)
+    elif planned.kind == "parts":
+        values = touched_parts(train(), terms.trained(state, planned), state.experts)
     elif planned.kind == "experts":
         values = {f"affinity.{layer}": share for layer, share in normalized_affinities(work.expert_affinity()).items()}
     else:
@@ -35,10 +41,20 @@ def contribute(work: Work, terms: Terms, state: State, planned: PlannedSum) -> V
     return _bounded(values, terms.lanes(state, planned))
 
 
-def _update(work: Work, terms: Terms, state: State, planned: PlannedSum) -> Values:
+def touched_parts(update: LocalUpdate, trained: Sequence[Tensor], experts: Experts) -> Values:
+    """One bit for each adapted expert: whether this institution's own summand of it, tokens times delta, is not all zero.
+
+    Weight decay moves an expert without tokens too; who counts as its contributor must add something to its lanes.
+    """
+    moved = {tensor.expert for tensor in trained if tensor.expert is not None and np.any(update.delta[tensor.name])}
+    return {
+        part_lane(layer): np.array([float(update.expert_tokens[layer][e] > 0 and (layer, e) in moved) for e in chosen])
+        for layer, chosen in experts.items()
+    }
+
+
+def _update(update: LocalUpdate, terms: Terms, state: State, planned: PlannedSum) -> Values:
     trained = terms.trained(state, planned)
-    update = work.train(planned.round, state.tensors, [tensor.name for tensor in trained], state.experts)
-    _check_update(update, {tensor.name: tensor.shape for tensor in trained})
     weights = local_weights(update, terms, state)
     deltas = terms.rule.contribution(update.delta, weights, trained)
     return {
@@ -51,21 +67,18 @@ def _update(work: Work, terms: Terms, state: State, planned: PlannedSum) -> Valu
 
 
 def local_weights(update: LocalUpdate, terms: Terms, state: State) -> Weights:
-    """Weight 1, or target tokens over the cap; for an expert always its routed tokens over the cap (as in FLAME, arXiv 2506.16600)."""
+    """Weight 1, or target tokens over the cap; for an expert always its routed tokens over the cap (as in FLAME, arXiv 2506.16600).
+
+    An expert that the round's pre-round left out weighs nothing, so that delta and weight lanes of it are zero.
+    """
     cap = terms.token_cap()
     shared = min(update.tokens, cap) / cap if terms.plan.aggregation.weights == "tokens" else 1.0
     experts = {
-        (layer, expert): min(int(update.expert_tokens[layer][expert]), cap) / cap
+        (layer, expert): min(int(update.expert_tokens[layer][expert]), cap) / cap if is_kept(state.pre_round, (layer, expert)) else 0.0
         for layer, chosen in state.experts.items()
         for expert in chosen
     }
     return Weights(shared, experts)
-
-
-def _check_update(update: LocalUpdate, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    for name, shape in shapes.items():
-        if name not in update.delta or update.delta[name].shape != shape:
-            raise UpdateError(f"training returned no delta of shape {shape} for {name}; base and plan do not fit this version")
 
 
 def _bounded(values: Values, lanes: LaneLayout) -> Values:

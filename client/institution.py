@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tomllib
 from collections.abc import Callable, Mapping
@@ -16,6 +15,7 @@ from client.ledger import Ledger
 from client.node import Node
 from client.settings import load_settings
 from client.work import Work
+from protocols.commented import quoted
 from protocols.files import write_file
 from protocols.identity import Identity
 from protocols.plan import Plan
@@ -36,9 +36,9 @@ class Membership:
 
 def write_membership(folder: Path, membership: Membership) -> None:
     """Writes `roster.toml`."""
-    lines = [f"name = {json.dumps(membership.name)}", f'coordinator = "{membership.coordinator_key.hex()}"']
+    lines = [f"name = {quoted(membership.name)}", f'coordinator = "{membership.coordinator_key.hex()}"']
     for entry in membership.roster.entries:
-        lines += ["", "[[institutions]]", f"name = {json.dumps(entry.name)}", f'public_key = "{entry.public_key.hex()}"']
+        lines += ["", "[[institutions]]", f"name = {quoted(entry.name)}", f'public_key = "{entry.public_key.hex()}"']
         lines += [f'{field} = "{day}"' for field in VALIDITY if (day := getattr(entry, field))]
     write_file(folder / "roster.toml", "\n".join([*lines, ""]).encode())
 
@@ -53,17 +53,23 @@ def read_membership(folder: Path) -> Membership:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
         roster = Roster(tuple(_read_entry(entry) for entry in content["institutions"]))
-        return Membership(content["name"], roster, bytes.fromhex(content["coordinator"]))
+        return Membership(_text(content["name"]), roster, bytes.fromhex(content["coordinator"]))
     except OSError:
         raise SettingsError(f"{path} cannot be read; it lists the institutions that this one takes part with") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise SettingsError(f"{path} is not a roster; restore it, or join again") from None
 
 
 def _read_entry(entry: Mapping[str, Any]) -> RosterEntry:
     """Dates may be written as text or as TOML's own; without them the entry is valid on every day."""
     validity = [str(entry.get(field, "")) for field in VALIDITY]
-    return RosterEntry(entry["name"], bytes.fromhex(entry["public_key"]), *validity)
+    return RosterEntry(_text(entry["name"]), bytes.fromhex(entry["public_key"]), *validity)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return value
 
 
 def open_node(

@@ -43,6 +43,9 @@ CREATE TABLE IF NOT EXISTS sums (run TEXT, round INTEGER, sum TEXT, transcript B
 """
 
 
+TRAINING = "training"  # beside the names of sums: what an institution trained in a round, before any of it is a vector
+
+
 class LedgerError(ConsortiumError):
     """The ledger is damaged, or not the one that this institution used last."""
 
@@ -254,6 +257,11 @@ class Ledger:
         row = self._database.execute("SELECT value FROM claims WHERE claim = ?", (claim,)).fetchone()
         return bytes(row[0]) if row else None
 
+    def claimed_by(self, claim: str) -> bytes:
+        """The signed request that bound `claim`; empty if none did."""
+        row = self._database.execute("SELECT request FROM claims WHERE claim = ?", (claim,)).fetchone()
+        return bytes(row[0]) if row else b""
+
     def follow_chain(self, length: int, head: bytes) -> None:
         """Binds a length of the coordinator's event chain to its head.
 
@@ -288,16 +296,15 @@ class Ledger:
 
     # Vectors and states: files, named by their rows.
 
-    def keep_vector(self, run: str, round_number: int, kind: str, state_hash: bytes, vector: NDArray[np.uint32]) -> None:
-        """The final vector of a sum, uint32 [size]; a sum that is asked again sends this one."""
-        content = np.ascontiguousarray(vector, "<u4").data
-        row = (run, round_number, kind, state_hash, hashlib.sha256(content).digest())
+    def keep_vector(self, run: str, round_number: int, kind: str, state_hash: bytes, vector: bytes | memoryview) -> None:
+        """The final vector of a sum, uint32 little-endian, or a round's training; a sum that is asked again sends this one."""
+        row = (run, round_number, kind, state_hash, hashlib.sha256(vector).digest())
         with self.transaction():
-            write_file(self._vector_path(run, round_number, kind), content, mode=0o600)
+            write_file(self._vector_path(run, round_number, kind), vector, mode=0o600)
             self._write("INSERT INTO vectors VALUES (?, ?, ?, ?, ?)", *row)
 
-    def vector(self, run: str, round_number: int, kind: str, state_hash: bytes) -> NDArray[np.uint32] | None:
-        """The stored vector, uint32 [size], read from its file as it is used.
+    def vector(self, run: str, round_number: int, kind: str, state_hash: bytes) -> NDArray[np.uint8] | None:
+        """What was kept, uint8 [bytes], read from its file as it is used.
 
         Raises:
             Refusal: it was made from another state. LedgerError: its file is damaged.
@@ -312,7 +319,7 @@ class Ledger:
         content = np.memmap(path, np.uint8, "r") if path.exists() and path.stat().st_size else np.empty(0, np.uint8)
         if hashlib.sha256(content.data).digest() != row[1]:
             raise LedgerError(f"{path}: the stored vector is damaged; this institution cannot take part in the sum again")
-        return content.view("<u4")
+        return content
 
     def keep_position(self, run: str, position: Position) -> None:
         """Where the run stands now; the state's file is `state_path`."""
@@ -327,12 +334,16 @@ class Ledger:
         return self.home / "states" / run / f"{state_hash.hex()}.safetensors"
 
     def finish_sum(self, finished: FinishedSum) -> None:
-        """Records a sum and erases what only it, and those before it, needed, in one transaction: vectors, and what was drawn."""
+        """Records a sum and erases what only it, and those before it, needed, in one transaction: vectors, and what was drawn.
+
+        The training of a round outlives its pre-round, because the update is made of it.
+        """
         with self.transaction():
             self._erasing = True
             fields = (finished.run, finished.round, finished.sum, finished.transcript, finished.state_hash, finished.institutions)
             self._write("INSERT OR REPLACE INTO sums VALUES (?, ?, ?, ?, ?, ?, ?)", *fields, self._now())
-            self._write("DELETE FROM vectors WHERE run = ?", finished.run)
+            training = finished.round if finished.sum == "parts" else -1
+            self._write("DELETE FROM vectors WHERE run = ? AND NOT (sum = ? AND round = ?)", finished.run, TRAINING, training)
             self._write("DELETE FROM challenges WHERE transcript = ?", finished.transcript)
 
     def finished_sums(self, run: str | None = None) -> list[FinishedSum]:
@@ -341,7 +352,7 @@ class Ledger:
         return [FinishedSum(*row) for row in self._database.execute(query, (run, run))]
 
     def _vector_path(self, run: str, round_number: int, kind: str) -> Path:
-        return self.home / "vectors" / run / f"{round_number}-{kind}.u32"
+        return self.home / "vectors" / run / f"{round_number}-{kind}.{'safetensors' if kind == TRAINING else 'u32'}"
 
     def _write(self, statement: str, *values: object) -> None:
         with self.transaction():

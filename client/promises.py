@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from client.node import Node, Request
+from protocols.errors import Contradiction, PartsError
+from protocols.parts import check_update_set
 from protocols.secagg import SumManifest, SurvivorProposal
+from protocols.state import State, inputs_hash
 from protocols.transcript import Transcript
 
 
@@ -26,21 +29,27 @@ def own_root(node: Node, manifest: SumManifest) -> bytes | None:
     return node.ledger.claimed(f"root/{manifest.hash.hex()}")
 
 
-def promise_set(node: Node, request: Request, manifest: SumManifest, proposal: SurvivorProposal, inputs: bytes) -> None:
+def promise_set(node: Node, request: Request, manifest: SumManifest, proposal: SurvivorProposal, state: State, colluding: int) -> None:
     """Opening binds as signing does: a member that was never asked to sign must not open two sets either.
 
+    A second set for a sum, or for its inputs, is one that `allow_differencing` of the policy allows: the difference of the two
+    totals is then a sum over at least `colluding + 2` institutions. A slot has one set whatever the policy says.
+
     Args:
-        inputs: `protocols.state.inputs_hash` of the state that the sum starts from.
+        state: what the sum starts from; it holds the set of the round's pre-round.
+        colluding: members that may collude, by the terms of the manifest's epoch.
 
     Raises:
         Contradiction: another set was signed for this slot, this sum, or these inputs and kind of sum, in any attempt or run;
-            or an earlier set of the epoch left a member out.
+            or an earlier set of the epoch left a member out, or the pre-round of this update did, in whatever epoch it was.
     """
-    ledger, members, signed = node.ledger, _members(proposal), f"{node.name} has already signed another set for this"
+    ledger, signed = node.ledger, f"{node.name} has already signed another set for this"
+    _check_pre_round(manifest, proposal, state)
+    fewest = colluding + 2 if _may_differ(node, manifest, state) else None
     with ledger.transaction():
         ledger.claim(f"set/{manifest.hash.hex()}", proposal.to_bytes(), f"{signed} slot", request.signed)
-        ledger.claim(_sum_claim(manifest), members, f"{signed} sum", request.signed)
-        ledger.claim(f"set/{inputs.hex()}/{manifest.sum}", members, f"{signed} state and kind of sum", request.signed)
+        for claim, what in ((_sum_claim(manifest), "sum"), (_inputs_claim(manifest, state), "state and kind of sum")):
+            _promise_members(node, request, claim, proposal.members, fewest, f"{signed} {what}")
         ledger.narrow_survivors(manifest.epoch_hash, proposal.members)
 
 
@@ -53,12 +62,50 @@ def promise_transcript(node: Node, request: Request, transcript: Transcript) -> 
 
 def is_promised_set(node: Node, manifest: SumManifest, proposal: SurvivorProposal) -> bool:
     """Whether a set is not another one than this node signed or opened for the sum."""
-    return node.ledger.claimed(_sum_claim(manifest)) in (None, _members(proposal))
+    signed = _signed_sets(node, _sum_claim(manifest))
+    return not signed or set(proposal.members) in signed
+
+
+def _check_pre_round(manifest: SumManifest, proposal: SurvivorProposal, state: State) -> None:
+    if manifest.sum != "update":
+        return
+    try:
+        check_update_set(state.pre_round, proposal.members)
+    except PartsError as error:
+        raise Contradiction(str(error)) from None
+
+
+def _may_differ(node: Node, manifest: SumManifest, state: State) -> bool:
+    """Parts of an update have too few contributors in the difference of two sets, however many these differ in."""
+    return node.policy.allow_differencing and not (manifest.sum == "update" and state.pre_round is not None)
+
+
+def _promise_members(node: Node, request: Request, claim: str, members: tuple[str, ...], fewest: int | None, sentence: str) -> None:
+    """Adds a set to those signed under a claim, if it is among them, the first, or differs from all in at least `fewest` members."""
+    signed, new = _signed_sets(node, claim), set(members)
+    if new in signed:
+        return
+    if signed and (fewest is None or min(len(new ^ earlier) for earlier in signed) < fewest):
+        differing = "" if fewest is None else f", from which this one differs in fewer than {fewest} members"
+        raise Contradiction(f"{sentence}{differing}", node.ledger.claimed_by(_numbered(claim, len(signed) - 1)))
+    node.ledger.claim(_numbered(claim, len(signed)), "\n".join(members).encode(), sentence, request.signed)
+
+
+def _signed_sets(node: Node, claim: str) -> list[set[str]]:
+    """In the order in which they were signed."""
+    found: list[set[str]] = []
+    while (members := node.ledger.claimed(_numbered(claim, len(found)))) is not None:
+        found.append(set(members.decode().split("\n")))
+    return found
+
+
+def _numbered(claim: str, earlier: int) -> str:
+    return claim if earlier == 0 else f"{claim}/{earlier + 1}"
 
 
 def _sum_claim(manifest: SumManifest) -> str:
     return f"set/{manifest.run}/{manifest.round}/{manifest.sum}"
 
 
-def _members(proposal: SurvivorProposal) -> bytes:
-    return "\n".join(proposal.members).encode()
+def _inputs_claim(manifest: SumManifest, state: State) -> str:
+    return f"set/{inputs_hash(state).hex()}/{manifest.sum}"

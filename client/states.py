@@ -18,7 +18,7 @@ from protocols.policy import check_update
 from protocols.schedule import PlannedSum, planned_sums
 from protocols.secagg import read_total, total_root
 from protocols.state import State, save_state, state_from_arrays, state_hash
-from protocols.transcript import Transcript, confirmation, verify_confirmations
+from protocols.transcript import Transcript, confirmation, survivors_of, verify_confirmations
 
 
 def hello(node: Node, request: Request) -> Result:
@@ -40,7 +40,7 @@ def commit_to(node: Node, request: Request) -> Result:
 
 
 def follow_total(node: Node, request: Request) -> Result:
-    """Checks the chunks that were drawn, applies the total by itself, and keeps the outcome only if it is the announced one."""
+    """Checks what it drew, applies total and proposal by itself, and keeps the outcome only if it is the announced one."""
     session = open_session(node, request.run)
     transcript = checked_transcript(node, session, request)
     if session.transcript != transcript.hash:
@@ -73,12 +73,13 @@ def _applied(node: Node, session: Session, planned: PlannedSum, transcript: Tran
     written = request.arrays.get("total", np.empty(0, np.uint8))
     if written.dtype != np.uint8 or total_root(format_, written.data) != transcript.total:
         raise Refusal("the total is not the one that the transcript names")
-    total = read_total(format_, written.data)
-    after, _ = session.terms.apply(session.state, planned, decode(total, lanes, len(node.roster.entries)))
-    if state_hash(after) != transcript.after:
-        raise Refusal(f"the total of round {planned.round} does not lead to the announced state; the coordinator must show its transcript")
+    total, survivors = read_total(format_, written.data), survivors_of(transcript.epoch, transcript.certificate)
+    after, _ = session.terms.apply(session.state, planned, decode(total, lanes, len(node.roster.entries)), survivors)
     if planned.kind == "update":
         check_update(node.policy, session.state, after)
+    after = session.terms.adopt(after, planned, {name: values for name, values in request.arrays.items() if name != "total"})
+    if state_hash(after) != transcript.after:
+        raise Refusal(f"the total of round {planned.round} does not lead to the announced state; the coordinator must show its transcript")
     return after
 
 

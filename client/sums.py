@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from client.contribution import contribute
 from client.manifests import check_manifest, check_subject
 from client.node import Arrays, Node, Request, Result, Session, next_sum, open_session
 from client.promises import own_root, promise_root, promise_set, promise_slot
+from client.trainings import train_once
 from protocols.encoding import LaneLayout, encode
 from protocols.epoch import EpochCertificate, EpochManifest, EpochState, verify_epoch
 from protocols.errors import Refusal
@@ -28,7 +30,6 @@ from protocols.secagg import (
     sign_survivors,
     unmask,
 )
-from protocols.state import inputs_hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ def masked_part(node: Node, request: Request, part: int) -> Arrays:
     vector = node.ledger.vector(request.run, asked.planned.round, asked.planned.kind, asked.session.state_hash)
     if vector is None or own_root(node, asked.manifest) is None or part >= parts_of(asked.manifest.lanes):
         raise Refusal(f"{node.name} has no part {part} of an input for this manifest")
-    written = b"".join(mask_chunks(asked.epoch, asked.manifest, vector, part))
+    written = b"".join(mask_chunks(asked.epoch, asked.manifest, vector.view("<u4"), part))
     return {"chunks": np.frombuffer(written, np.uint8)}
 
 
@@ -86,7 +87,7 @@ def sign_set(node: Node, request: Request) -> Result:
     if root is None:
         raise Refusal(f"{node.name} sent nothing for this manifest")
     signature = sign_survivors(asked.epoch, asked.manifest, proposal, root, node.identity)
-    promise_set(node, request, asked.manifest, proposal, inputs_hash(asked.session.state))
+    promise_set(node, request, asked.manifest, proposal, asked.session.state, asked.epoch.manifest.colluding)
     return Result({"signature": signature})
 
 
@@ -97,7 +98,7 @@ def open_set(node: Node, request: Request) -> Result:
     answer = unmask(asked.epoch, asked.manifest, certificate, node.roster, node.identity)
     if certificate.proposal.roots[node.name] != own_root(node, asked.manifest):
         raise Refusal(f"{node.name} is not in the certified set with what it sent")
-    promise_set(node, request, asked.manifest, certificate.proposal, inputs_hash(asked.session.state))
+    promise_set(node, request, asked.manifest, certificate.proposal, asked.session.state, asked.epoch.manifest.colluding)
     return Result({"answer": answer.to_bytes()})
 
 
@@ -132,10 +133,12 @@ def _vector(node: Node, request: Request, asked: _Asked) -> NDArray[np.uint32]:
     session, planned = asked.session, asked.planned
     stored = node.ledger.vector(request.run, planned.round, planned.kind, session.state_hash)
     if stored is None:
-        values = contribute(session.work, session.terms, session.state, planned)
-        stored = encode(values, asked.lanes, len(node.roster.entries), _rounding(node, planned))
-        node.ledger.keep_vector(request.run, planned.round, planned.kind, session.state_hash, stored)
-    return stored
+        train = partial(train_once, node, request.run, session, planned)
+        values = contribute(session.work, session.terms, session.state, planned, train)
+        vector = encode(values, asked.lanes, len(node.roster.entries), _rounding(node, planned)).astype("<u4", copy=False)
+        node.ledger.keep_vector(request.run, planned.round, planned.kind, session.state_hash, vector.data.cast("B"))
+        return vector
+    return stored.view("<u4")
 
 
 def _rounding(node: Node, planned: PlannedSum) -> np.random.Generator:

@@ -18,10 +18,10 @@ from model.config import read_config
 from model.layout import Adaptation, AdapterConfig
 from model.memory import HeldBase, training_memory
 from protocols.plan import Plan, load_plan
-from protocols.schedule import planned_sums
+from protocols.schedule import has_pre_round, planned_sums
 from protocols.update import Terms
 
-FP32_BYTES = LANE_BYTES = 4
+FP32_BYTES = 4
 
 
 def check_costs(path: Path, clock: Callable[[], float]) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def _round_bytes(terms: Terms) -> Iterator[int]:
     """Bytes of every round's sums, one way and for one institution; signatures and keys, a few kilobytes, are not counted."""
     state = terms.start()
     for _, sums in groupby(planned_sums(terms.plan), lambda planned: planned.round):
-        yield LANE_BYTES * sum(terms.lanes(state, planned).size for planned in sums)
+        yield sum(terms.lanes(state, planned).format.nbytes for planned in sums)
 
 
 def _reveals(plan: Plan) -> list[str]:
@@ -80,4 +80,6 @@ def _reveals(plan: Plan) -> list[str]:
     ]
     if plan.trainable.experts.startswith("esft"):
         sentences.insert(3, "to everyone: the sum of how much each expert is used on training records")
+    if has_pre_round(plan):
+        sentences.insert(3, "to everyone: in each round, how many institutions trained each adapted expert")
     return sentences

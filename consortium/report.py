@@ -88,7 +88,10 @@ def make_report(plan: Plan, outcome: Outcome, baselines: Baselines, path: Path) 
         "pooled": baselines.pooled,
         "records": {name: asdict(one) for name, one in outcome.records.items()},
         "rounds": [_round(one) for one in outcome.rounds if one.number],
-        "experts": {"selected": {str(layer): list(chosen) for layer, chosen in sorted(outcome.experts.items())}, "excluded": 0},
+        "experts": {
+            "selected": {str(layer): list(chosen) for layer, chosen in sorted(outcome.experts.items())},
+            "excluded": _excluded(outcome),
+        },
         "mtp": {"acceptance_before": None, "acceptance_after": None},
         "privacy": None,
         "secure_aggregation": {"threshold": outcome.threshold, "colluding": plan.secure_aggregation.colluding},
@@ -124,6 +127,13 @@ def _local_only(baselines: Baselines, higher_is_better: bool) -> dict[str, Any] 
         "best": max(union) if higher_is_better else min(union),
         "institutions": {name: {"union": figures.union, "own": figures.own} for name, figures in baselines.local_only.items()},
     }
+
+
+def _excluded(outcome: Outcome) -> int:
+    """How often, over all rounds of training, an adapted expert stayed as it was because too few institutions had trained it."""
+    selected = sum(len(chosen) for chosen in outcome.experts.values())
+    kept = [sum(len(chosen) for chosen in one.experts.values()) for one in outcome.rounds if one.number and one.experts is not None]
+    return sum(selected - count for count in kept)
 
 
 def _round(one: Round) -> dict[str, Any]:

@@ -52,15 +52,17 @@ class Cohort:
     store: RunStore
     on_event: Callable[[Event], None]
 
-    def begin_epoch(self, state: State, only: tuple[str, ...]) -> Epoch:
+    def begin_epoch(self, state: State, only: tuple[str, ...], allowed: Collection[str] | None = None) -> Epoch:
         """A certified epoch of all institutions that answer, or of exactly `only` when a set was already proposed for the sum.
+
+        Where `allowed` says whose inputs the sum may have, nobody else is in: a member that cannot send would raise the threshold.
 
         Whoever does not finish the setup is left out, and it starts again with new keys.
 
         Raises:
             JobError: too few institutions are left.
         """
-        members = self.present(state, only)
+        members = self.present(state, only, allowed)
         while True:
             self._check_size(members, only)
             epoch, members = self._set_up(members)
@@ -79,10 +81,16 @@ class Cohort:
         members = tuple(name for name in stored[0].members if all(name in members for members in proposed))
         return Epoch(*stored, members, next_slot=1 + max((record.manifest.slot for record in records), default=-1))
 
-    def present(self, state: State, only: tuple[str, ...] = ()) -> tuple[str, ...]:
-        """Who answers a greeting, if it is one of `only` or that is empty, and is at the run's last state or comes to it now."""
+    def present(self, state: State, only: tuple[str, ...] = (), allowed: Collection[str] | None = None) -> tuple[str, ...]:
+        """Who answers and is at the run's state, of `only` and of those that are `allowed`."""
         greetings = self.link.greet(pack({"plan": self.terms.plan.canonical()}))
-        wanted = {name: reply.parts for name, reply in greetings.items() if not only or name in only}
+        left = {name: reply.parts for name, reply in greetings.items() if allowed is None or name in allowed}
+        wanted = {name: parts for name, parts in left.items() if not only or name in only}
+        # A set that was proposed is opened with exactly its members or not at all.
+        proved = {} if only else self.store.blame(self.link.roster, self.link.identity.public_key).proved()
+        for name in wanted.keys() & proved.keys():
+            self.link.exclude(name, "query.hello", f"it takes no further part in this run: {proved[name]}")
+            del wanted[name]
         places = {name: (parts.get("state", b""), parts.get("transcript", b"")) for name, parts in wanted.items()}
         return tuple(sorted(bring_up_to_date(self.link, self.store, state, places, (state_hash(state), bytes(32)))))
 

@@ -12,6 +12,7 @@ from flwr.app import ArrayRecord, Context, Error, Message, Metadata, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from protocols.wire import Parcel, WireError, deserialize, from_record, release, serialize, to_arrays, to_record
@@ -20,7 +21,7 @@ Arrays = Mapping[str, NDArray[Any]]
 App = Callable[[Message, Context], Message]
 MOST_ENVELOPE_BYTES = 2**25  # vectors travel outside; the largest setup answer among 250 institutions has 1 MB
 # What Flower's decoders raise on a node's bytes; a server that cannot be reached raises others, and ends the run.
-_UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError)
+UNREADABLE = (DecodeError, ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ class Exchange:
         """The reply if it is there; None stands for one that Flower itself cannot read, whose bytes are the node's own."""
         try:
             return list(self._grid.pull_messages([identifier]))
-        except _UNREADABLE:
+        except UNREADABLE:
             return [None]
 
     def _wait(self, end: float) -> bool:

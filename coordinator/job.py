@@ -7,16 +7,18 @@ goes on from the journal; the institutions send their stored vectors again, so t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from coordinator.errors import JobError, RunStopped
 from coordinator.events import Event, ExpertsChosen, RoundFinished, RunFailed, RunFinished, RunStarted
 from coordinator.exchange import Exchange
 from coordinator.lease import driving
 from coordinator.link import Link
-from coordinator.registry.records import Contribution, NewRun, Participant, Round, Run
+from coordinator.registry.records import ChainHead, Contribution, NewRun, Participant, Round, Run
 from coordinator.registry.registry import Registry
 from coordinator.registry.states import RunState, WantedState
 from coordinator.rounds import FinishedSum, RoundEngine
@@ -100,7 +102,7 @@ def run_plan(
     run = _find_or_create(plan, registry, operator)
     terms, store = Terms(plan, adaptation), RunStore(directory / run.run)
     link = Link(exchange, operator.identity, operator.roster, run.run, plan.participation.deadline_seconds, store.outbox)
-    engine = RoundEngine(terms, link, store, registry.head, on_event)
+    engine = RoundEngine(terms, link, store, registry.head, partial(_record_event, registry, run.run), on_event)
     job = _Job(run.run, terms, registry, store, engine, operator, on_event)
     with driving(registry, run.run, LEASE_SECONDS):
         return _drive_or_record(job, run)
@@ -118,6 +120,10 @@ def _drive_or_record(job: _Job, run: Run) -> RunResult:
         job.registry.set_state(run.run, RunState.FAILED, reason)
         job.on_event(RunFailed(run.run, reason))
         raise
+
+
+def _record_event(registry: Registry, run: str, kind: str, body: Mapping[str, Any]) -> ChainHead:
+    return registry.append_event(kind, run, body)
 
 
 def _find_or_create(plan: Plan, registry: Registry, operator: Operator) -> Run:
@@ -195,6 +201,7 @@ def _journal(job: _Job, finished: FinishedSum, seconds: float) -> None:
             attempt=0,
             given_up=True,
             survivors=(),
+            abandoned=(),
             transcripts=journal.transcripts | {kind: transcript},
             figures=journal.figures | known,
             parts=_merged(job, finished),
@@ -238,7 +245,8 @@ def _record_round(job: _Job, planned: tuple[PlannedSum, ...]) -> None:
 
 def _round_row(number: int, journal: Journal, state: State) -> Round:
     parts = tuple(Contribution(name, p.bytes_up, p.bytes_down, p.missing_from) for name, p in sorted(journal.parts.items()))
-    figures, experts = journal.figures, state.experts if number == 0 else None
+    kept = state.pre_round.kept if state.pre_round is not None else None
+    figures, experts = journal.figures, state.experts if number == 0 else kept
     return Round(
         number, journal.state_sha256, journal.transcripts, parts, journal.seconds, figures.get("loss"), figures.get("metric"), experts
     )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from coordinator.errors import JobError
 from coordinator.link import Link, Reply, Subject
@@ -16,7 +18,7 @@ from protocols.secagg import OpenedSeeds
 from protocols.state import State, state_arrays, state_header
 from protocols.transcript import COMMITTING, CONFIRMING, Transcript, confirmation
 
-MOST_SHOWN = 64  # chunks that one institution may ask to see
+MOST_SHOWN = 1024  # chunks that one institution may ask to see: all of a pre-round, eight of other sums
 Place = tuple[bytes, bytes]  # hashes of state and last transcript
 
 
@@ -27,7 +29,7 @@ def subject_of(transcript: Transcript) -> Subject:
 
 
 def publish(link: Link, record: SumRecord, names: Collection[str]) -> set[str]:
-    """Binds itself to a sum's transcript, shows what each institution then draws, and sends the total.
+    """Binds itself to a sum's transcript, shows what each institution then draws, and sends total and proposal.
 
     Keeps the signed answers of those who came to the transcript's state, and returns their names.
     """
@@ -36,8 +38,8 @@ def publish(link: Link, record: SumRecord, names: Collection[str]) -> set[str]:
     drawn = link.collect(subject, COMMITTING, dict.fromkeys(names, pack(committed)), lambda reply: reply.part("challenge"))
     shown = {name: _shown(link, record, challenge) for name, challenge in drawn.items()}
     payloads = {name: pack(committed | {"opened": opened.to_bytes(), "shown": shown[name]}) for name in drawn}
-    total = {"total": np.frombuffer(record.total, np.uint8)}
-    confirmations = link.follow_up(subject, CONFIRMING, payloads, lambda reply: _confirmation(reply, transcript), total)
+    arrays: dict[str, NDArray[Any]] = {"total": np.frombuffer(record.total, np.uint8), **(record.rebalancing or {})}
+    confirmations = link.follow_up(subject, CONFIRMING, payloads, lambda reply: _confirmation(reply, transcript), arrays)
     record.keep_confirmations(confirmations)
     return set(confirmations)
 

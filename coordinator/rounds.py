@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from coordinator.abandoning import Abandoning, Record, differs_enough
+from coordinator.blame import Opening
 from coordinator.cohort import Cohort, Epoch
 from coordinator.collecting import ask_uploads, stored_uploads
 from coordinator.errors import JobError
@@ -17,9 +19,11 @@ from coordinator.publishing import publish, subject_of
 from coordinator.registry.records import ChainHead
 from coordinator.store import RunStore
 from coordinator.sum_record import SumRecord
+from protocols.aggregation.rebalance import Proposal
 from protocols.encoding import LaneLayout, decode
-from protocols.errors import ConsortiumError, ProtocolError
+from protocols.errors import ConsortiumError, DishonestMember, ProtocolError
 from protocols.pack import pack
+from protocols.parts import allowed_members
 from protocols.schedule import PlannedSum
 from protocols.secagg import (
     Accumulator,
@@ -38,7 +42,7 @@ from protocols.secagg import (
     write_total,
 )
 from protocols.state import State, state_hash
-from protocols.transcript import Transcript
+from protocols.transcript import Transcript, survivors_of
 from protocols.update import Figures, Terms
 
 
@@ -85,6 +89,7 @@ class RoundEngine:
         link: Link,
         store: RunStore,
         chain_head: Callable[[], ChainHead],
+        record: Record,
         on_event: Callable[[Event], None],
     ) -> None:
         self.link = link
@@ -93,14 +98,24 @@ class RoundEngine:
         self._chain_head = chain_head
         self._on_event = on_event
         self._cohort = Cohort(terms, link, store, on_event)
+        self._abandoning = Abandoning(self._cohort, store, record, on_event)
         self._epoch: Epoch | None = None
 
     def run_sum(self, planned: PlannedSum, state: State) -> FinishedSum:
-        """Attempts a sum until it is opened.
+        """Attempts a sum until it is opened; a set that cannot be is given up if the institutions present differ from it in enough.
 
         Raises:
             JobError: every attempt failed; the sentence names the institutions that were missing last.
         """
+        while True:
+            try:
+                return self._attempts(planned, state)
+            except JobError:
+                if not self._abandoning.give_up(planned, state):
+                    raise
+                self._epoch = None
+
+    def _attempts(self, planned: PlannedSum, state: State) -> FinishedSum:
         attempts = 1 + self._terms.plan.participation.retries
         for left in reversed(range(attempts)):
             try:
@@ -140,7 +155,7 @@ class RoundEngine:
         """A new attempt, in a new epoch if the former one is used up or its members are not the set that was proposed."""
         journal = self._store.journal
         if self._epoch is None or self._epoch.used_up or (journal.survivors and journal.survivors != self._epoch.members):
-            self._epoch = self._cohort.begin_epoch(state, journal.survivors)
+            self._epoch = self._cohort.begin_epoch(state, journal.survivors, allowed_members(planned, state))
         lanes, attempt = self._terms.lanes(state, planned), self._store.next_attempt(planned)
         manifest = self._manifest(planned, state, self._epoch, lanes, attempt)
         record = SumRecord.begin(self._store.record_path(planned, attempt), manifest)
@@ -226,21 +241,32 @@ class RoundEngine:
         if frozen and frozen != proposal.members:
             lost = ", ".join(sorted(set(frozen) - set(proposal.members)))
             raise AttemptFailed(f"{lost} sent nothing this time, and this sum is opened over the set that was proposed first or not at all")
+        if not differs_enough(proposal.members, self._store.journal.abandoned, self._terms.plan.secure_aggregation.colluding):
+            raise AttemptFailed("the institutions that sent their input differ too little from a set that was given up before")
         one.record.freeze(proposal)
         self._store.update(survivors=proposal.members)
         return proposal
 
     def _open(self, one: _Sum, certificate: SurvivorCertificate) -> OpenedSeeds:
+        epoch, setup, proposal = one.epoch.manifest, one.epoch.certificate, certificate.proposal
+        blame, opening = self._store.blame(self.link.roster, self.link.identity.public_key), Opening(one.manifest, epoch, setup)
+
         def answer_of(reply: Reply) -> bytes:
             answer = UnmaskAnswer.from_bytes(reply.part("answer"))
-            check_answer(one.epoch.manifest, one.epoch.certificate, one.manifest.slot, certificate.proposal, reply.institution, answer)
+            for proof in opening.wrong_shares(reply.institution, reply.envelope, answer):
+                blame.keep(proof)
+            check_answer(epoch, setup, one.manifest.slot, proposal, reply.institution, answer)
             one.record.keep_answer("unmask", reply.institution, reply.part("answer"))
             return reply.part("answer")
 
-        parts = {"certificate": certificate.to_bytes()}
-        answers = self._decide(one, "query.unmask", "unmask", parts, certificate.proposal, answer_of)
+        answers = self._decide(one, "query.unmask", "unmask", {"certificate": certificate.to_bytes()}, proposal, answer_of)
         read = {name: UnmaskAnswer.from_bytes(data) for name, data in answers.items()}
-        return open_seeds(one.manifest, one.epoch.manifest, one.epoch.certificate, certificate, read)
+        try:
+            return open_seeds(one.manifest, epoch, setup, certificate, read)
+        except DishonestMember as fault:
+            for proof in opening.wrong_dealer(fault.member, proposal.members, read):
+                blame.keep(proof)
+            raise
 
     def _decide(
         self,
@@ -270,12 +296,19 @@ class RoundEngine:
     ) -> FinishedSum:
         total, epoch = remove_masks(accumulator, opened), one.epoch
         written = write_total(one.manifest.lanes, total)
-        after, figures = self._terms.apply(state, planned, decode(total, one.lanes, len(self.link.roster.entries)))
+        values = decode(total, one.lanes, len(self.link.roster.entries))
+        after, figures = self._terms.apply(state, planned, values, survivors_of(epoch.manifest, certificate))
+        after = self._terms.adopt(after, planned, self._rebalancing(one, planned, after))
         digest = total_root(one.manifest.lanes, written)
         transcript = Transcript(one.manifest, epoch.manifest, epoch.certificate, certificate, opened.hash, digest, state_hash(after))
         one.record.keep_outcome(transcript, opened, written)
         self._on_event(SumFinished(planned.round, planned.kind, certificate.proposal.members))
         return FinishedSum(planned, after, figures, one.record, transcript)
+
+    def _rebalancing(self, one: _Sum, planned: PlannedSum, after: State) -> Proposal:
+        """The proposal of the sum, as it was made first: an SVD may have other bits each time."""
+        kept = one.record.rebalancing
+        return kept if kept is not None else one.record.keep_rebalancing(self._terms.propose(after, planned))
 
     def _enough(self, one: _Sum, count: int, stage: str, needed: int | None = None) -> None:
         needed = needed or max(one.epoch.manifest.threshold, self._terms.plan.participation.quorum)

@@ -10,10 +10,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from coordinator.blame import Blame
 from coordinator.errors import JobError
 from coordinator.outbox import Outbox
 from coordinator.sum_record import SumRecord
 from protocols.files import write_file
+from protocols.roster import Roster
 from protocols.schedule import PlannedSum
 from protocols.state import State, load_state, save_state, state_hash
 
@@ -39,6 +41,7 @@ class Journal:
     attempt: int = 0  # attempts begun at the next sum
     given_up: bool = True  # whether the last of them is; only before any, or when it can never be finished
     survivors: tuple[str, ...] = ()  # the set that was proposed for the next sum; once signed it is the only one
+    abandoned: tuple[tuple[str, ...], ...] = ()  # sets of the next sum that were given up
     transcripts: dict[str, str] = field(default_factory=dict)  # of the round under way
     figures: dict[str, float] = field(default_factory=dict)
     parts: dict[str, Part] = field(default_factory=dict)
@@ -61,7 +64,8 @@ class RunStore:
         try:
             fields: dict[str, Any] = json.loads(path.read_text())
             parts = {name: Part(**part) for name, part in fields.pop("parts").items()}
-            return Journal(**fields | {"parts": parts, "survivors": tuple(fields["survivors"])})
+            abandoned = tuple(tuple(members) for members in fields["abandoned"])
+            return Journal(**fields | {"parts": parts, "survivors": tuple(fields["survivors"]), "abandoned": abandoned})
         except (OSError, ValueError, KeyError, TypeError):
             raise JobError(f"{path}: the run's journal is damaged; start the plan again in a new directory") from None
 
@@ -127,6 +131,10 @@ class RunStore:
     @property
     def outbox(self) -> Outbox:
         return Outbox(self.directory / "requests")
+
+    def blame(self, roster: Roster, coordinator_key: bytes) -> Blame:
+        """Proofs against institutions of the run."""
+        return Blame(self.directory / "proofs", roster, coordinator_key)
 
     def epoch_path(self, number: int) -> Path:
         return self.directory / "epochs" / f"{number:05}"

@@ -9,8 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
 from coordinator.errors import JobError
 from coordinator.spool import Spool
+from protocols.aggregation.rebalance import Proposal
 from protocols.codec import Message
 from protocols.epoch import EpochManifest
 from protocols.errors import ConsortiumError
@@ -84,6 +88,19 @@ class SumRecord:
     @property
     def opened(self) -> OpenedSeeds | None:
         return self._kept("opened", OpenedSeeds)
+
+    def keep_rebalancing(self, proposal: Proposal) -> Proposal:
+        """What the coordinator proposes beside the total, by tensor; empty after most sums."""
+        self._keep("rebalancing", save(dict(proposal)))
+        return proposal
+
+    @property
+    def rebalancing(self) -> Proposal | None:
+        path = self.folder / "rebalancing"
+        try:
+            return load(path.read_bytes()) if path.exists() else None
+        except (OSError, SafetensorError):
+            raise JobError(f"{path} is damaged; start the plan again in a new directory") from None
 
     def keep_outcome(self, transcript: Transcript, opened: OpenedSeeds, total: bytes) -> None:
         """What came out; the transcript last, because it speaks for the others."""

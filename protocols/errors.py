@@ -67,6 +67,14 @@ class DishonestMember(ProtocolError):
         self.member = member
 
 
+class PartsError(ProtocolError):
+    """An update's set that is not within the one over which its parts were counted."""
+
+
+class RebalanceError(ProtocolError):
+    """A proposal for LoRA factors that changes more than their coordinates."""
+
+
 class EncodingError(ProtocolError):
     """A vector or layout that does not fit its lanes."""
 

@@ -15,6 +15,20 @@ from protocols.errors import ConsortiumError, SignatureError
 from protocols.roster import Roster
 
 SEED_BYTES = 32
+# y of the points of order 1, 2, 4 and 8, and of 0 and 1 written as p and p + 1 (RFC 8032, section 5.1): under such a key one
+# signature may hold for every message, and OpenSSL takes them.
+_SMALL_ORDER = frozenset(
+    bytes.fromhex(y)
+    for y in (
+        "00" * 32,
+        "01" + "00" * 31,
+        "ec" + "ff" * 30 + "7f",
+        "ed" + "ff" * 30 + "7f",
+        "ee" + "ff" * 30 + "7f",
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+    )
+)
 
 
 class Identity:
@@ -115,8 +129,10 @@ def verify(public_key: bytes, data: bytes, signature: bytes, who: str = "the sig
     """Checks an Ed25519 signature.
 
     Raises:
-        SignatureError: it is not `who`'s.
+        SignatureError: it is not `who`'s, or the key is a point of small order.
     """
+    if public_key[:31] + bytes(byte & 0x7F for byte in public_key[31:]) in _SMALL_ORDER:
+        raise SignatureError(f"the key of {who} is none: anyone can sign under it; compare the roster with the institution")
     try:
         Ed25519PublicKey.from_public_bytes(public_key).verify(signature, data)
     except (InvalidSignature, ValueError):

@@ -36,6 +36,11 @@ class LaneFormat(Message):
         """Chunks of a written vector; an empty one has one, without lanes."""
         return max(1, -(-self.size // CHUNK_LANES))
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of a written vector."""
+        return sum(map(self.chunk_bytes, range(self.chunks)))
+
     def span(self, chunk: int) -> slice:
         """The lanes of a chunk."""
         return slice(CHUNK_LANES * chunk, min(CHUNK_LANES * (chunk + 1), self.size))

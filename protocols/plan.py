@@ -24,6 +24,7 @@ PositiveInt = Annotated[int, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Texts = Annotated[tuple[str, ...], Field(strict=False)]  # TOML and JSON have arrays, no tuples; the texts themselves stay strict
 
@@ -97,9 +98,16 @@ class Aggregation(_Table):
 
     rule: Literal["alternating", "fedavg"] = Field("alternating", description="alternating shares one LoRA factor a round and is exact")
     weights: Literal["uniform", "tokens"] = Field("uniform", description="each institution counts the same, or by its target tokens")
+    rebalance_every: NonNegativeInt = Field(0, description="A-rounds of `alternating` between two re-balancings of the factors; 0: never")
     server_optimizer: Literal["none", "nesterov"] = Field("none", description="optimiser on the mean update")
     server_learning_rate: PositiveFloat = Field(1.0, description="step on the mean update")
     server_momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="momentum of the server optimiser")
+
+    @model_validator(mode="after")
+    def _rebalances_what_alternates(self) -> Self:
+        if self.rebalance_every and self.rule != "alternating":
+            raise ValueError('rebalance_every needs rule = "alternating"')
+        return self
 
 
 class Participation(_Table):
@@ -128,7 +136,7 @@ class SecureAggregation(_Table):
     min_institutions: Annotated[int, Field(ge=3)] = Field(3, description="fewest members of a cohort")
     colluding: NonNegativeInt = Field(1, description="institutions that may collude with the coordinator")
     audit_rounds: Annotated[int, Field(ge=1)] = Field(2, description="rounds for which masked uploads are kept to check totals with")
-    lanes: Literal[32] = Field(32, description="bits per element of the upload")
+    lanes: Literal[32, 24, 20] = Field(32, description="bits per element of an update; weights and counts always have 32")
     suite: Suite = Field(SUITE, description="SA-1: keys agreed by X25519 and ML-KEM-768; SA-1-X25519: by X25519 alone")
 
 
@@ -148,7 +156,7 @@ class Evaluation(_Table):
 class Requirements(_Table):
     """What must hold before a model version is released."""
 
-    metric_above_base: float | None = Field(0.0, description="improvement over the base that a release needs")
+    metric_above_base: FiniteFloat | None = Field(0.0, description="improvement over the base that a release needs")
 
 
 class Release(_Table):
@@ -271,13 +279,20 @@ def parse_plan(content: dict[str, Any], where: str) -> Plan:
 def plan_from_canonical(data: bytes) -> Plan:
     """Reads a plan as the coordinator sent it; only canonical bytes are accepted, so that hash and meaning agree."""
     try:
-        content = json.loads(data)
-    except ValueError:
+        content = json.loads(data.decode())
+    except (ValueError, RecursionError):
         raise PlanError("the plan that was received is not JSON; ask the operator to submit it again") from None
     plan = parse_plan(content, "the plan that was received") if isinstance(content, dict) else None
-    if plan is None or plan.canonical() != data:
+    if plan is None or not _is_canonical(plan, data):
         raise PlanError("the plan that was received is not in canonical form; both sides must run the same version")
     return plan
+
+
+def _is_canonical(plan: Plan, data: bytes) -> bool:
+    try:
+        return plan.canonical() == data
+    except UnicodeEncodeError:  # half a surrogate pair, which JSON can write and UTF-8 cannot
+        return False
 
 
 def load_plan(path: Path) -> Plan:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from protocols.plan import Plan
 
-SumKind = Literal["evaluate", "experts", "update"]
+SumKind = Literal["evaluate", "experts", "parts", "update"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,11 @@ def planned_sums(plan: Plan) -> tuple[PlannedSum, ...]:
     return tuple(_sums(plan))
 
 
+def has_pre_round(plan: Plan) -> bool:
+    """Whether each round first sums which experts were trained at all (PROTOCOL, section 3, parts)."""
+    return plan.trainable.experts != "none"
+
+
 def _sums(plan: Plan) -> Iterator[PlannedSum]:
     chooses = plan.trainable.experts.startswith("esft")
     yield PlannedSum(0, "evaluate", not chooses)
@@ -33,6 +38,8 @@ def _sums(plan: Plan) -> Iterator[PlannedSum]:
         yield PlannedSum(0, "experts", True)
     for number in range(1, plan.rounds + 1):
         evaluated = number % plan.evaluation.every == 0 or number == plan.rounds
+        if has_pre_round(plan):
+            yield PlannedSum(number, "parts", False)
         yield PlannedSum(number, "update", not evaluated)
         if evaluated:
             yield PlannedSum(number, "evaluate", True)

@@ -24,8 +24,10 @@ def combine_shares(shares: Mapping[int, bytes]) -> bytes:
     """The secret from shares by member number (Lagrange interpolation at 0).
 
     Raises:
-        ProtocolError: the shares do not lie on a polynomial with a 32-byte secret.
+        ProtocolError: the shares do not lie on a polynomial with a 32-byte secret, or one is no number below PRIME.
     """
+    if any(len(share) != SHARE_BYTES or int.from_bytes(share, "big") >= PRIME for share in shares.values()):
+        raise ProtocolError(f"a share is no number below the prime in {SHARE_BYTES} bytes")
     factors = _lagrange(tuple(shares))
     total = sum(int.from_bytes(share, "big") * factor for share, factor in zip(shares.values(), factors, strict=True)) % PRIME
     if total >= 2 ** (8 * SECRET_BYTES):

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,18 +22,31 @@ Experts: TypeAlias = Mapping[int, tuple[int, ...]]  # layer -> experts adapted i
 
 
 @dataclass(frozen=True, slots=True)
+class PreRound:
+    """What a round's sum of touched parts allows its update (`protocols.parts`)."""
+
+    kept: Experts  # layer -> experts that enough institutions trained; of the others nothing is sent and nothing changes
+    members: tuple[str, ...]  # who was in that sum, sorted: the update's set lies within
+    threshold: int  # of that sum's epoch: the update's set is not smaller
+
+
+@dataclass(frozen=True, slots=True)
 class State:
-    """What the next sum starts from; equal bits at every party. `round` is the last one whose update is in it."""
+    """What the next sum starts from; equal bits at every party. `round` is the last one whose update is in it.
+
+    `pre_round` is None until the first pre-round, and is replaced by the next round's.
+    """
 
     base_sha256: str
     round: int
     tensors: Tensors
     experts: Experts = field(default_factory=dict)
     momentum: Tensors = field(default_factory=dict)
+    pre_round: PreRound | None = None
 
 
 def state_hash(state: State) -> bytes:
-    """SHA-256 over base hash, round, experts and every tensor's name, type, shape and little-endian bytes, names sorted."""
+    """SHA-256 over base hash, round, experts, pre-round and every tensor's name, type, shape and little-endian bytes, names sorted."""
     digest = hashlib.sha256(b"consortium state 1\0")
     _update(digest, _header(state))
     for group, tensors in (("tensors", state.tensors), ("momentum", state.momentum)):
@@ -45,8 +58,11 @@ def state_hash(state: State) -> bytes:
 
 
 def inputs_hash(state: State) -> bytes:
-    """Of what an institution's work reads of a state. Round and momentum are left out: two that differ in them alone give one vector."""
-    return state_hash(replace(state, round=0, momentum={}))
+    """Of what an institution's training and measuring read of a state. Two that differ in the rest alone give one vector.
+
+    Round and momentum are the rest, and so is the pre-round: which parts are zeroed makes no new vector of the others.
+    """
+    return state_hash(replace(state, round=0, momentum={}, pre_round=None))
 
 
 def save_state(state: State, path: Path) -> None:
@@ -62,11 +78,11 @@ def load_state(path: Path) -> State:
     """
     try:
         with safe_open(path, framework="numpy") as file:
-            header = json.loads(file.metadata()["state"])
+            header = file.metadata()["state"].encode()
             values = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         raise StateError(f"{path}: not a readable state; restore the file, or start the run again from a new directory") from None
-    return state_from_arrays(json.dumps(header).encode(), values)
+    return state_from_arrays(header, values)
 
 
 def state_to_bytes(state: State) -> bytes:
@@ -90,23 +106,48 @@ def state_from_arrays(header: bytes, arrays: Mapping[str, NDArray[np.float32]]) 
     """Puts a state together again.
 
     Raises:
-        StateError: header or arrays are not those of a state.
+        StateError: header or arrays are not those of a state, or the header is not as `state_header` writes it.
     """
     try:
         fields = json.loads(header)
-        experts = {int(layer): tuple(int(e) for e in chosen) for layer, chosen in fields["experts"]}
+        experts = _experts(fields["experts"])
         groups: dict[str, dict[str, NDArray[np.float32]]] = {"tensors": {}, "momentum": {}}
         for name, values in arrays.items():
             group, _, rest = name.partition("/")
-            groups[group][rest] = np.asarray(values, np.float32)
-        return State(str(fields["base_sha256"]), int(fields["round"]), groups["tensors"], experts, groups["momentum"])
-    except (ValueError, KeyError, TypeError):
-        raise StateError("the state that was received is not in the expected form; both sides must run the same version") from None
+            groups[group][rest] = _reals(values)
+        before = _pre_round(fields["pre_round"]) if "pre_round" in fields else None
+        state = State(str(fields["base_sha256"]), int(fields["round"]), groups["tensors"], experts, groups["momentum"], before)
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        state = None
+    if state is None or _header(state) != header:
+        raise StateError("the state that was received is not in the expected form; both sides must run the same version")
+    return state
+
+
+def _reals(values: NDArray[Any]) -> NDArray[np.float32]:
+    if values.dtype != np.float32:
+        raise TypeError(values.dtype)
+    return values
 
 
 def _header(state: State) -> bytes:
-    experts = [[layer, list(state.experts[layer])] for layer in sorted(state.experts)]
-    return json.dumps({"base_sha256": state.base_sha256, "round": state.round, "experts": experts}, sort_keys=True).encode()
+    fields = {"base_sha256": state.base_sha256, "round": state.round, "experts": _listed(state.experts)}
+    if state.pre_round is not None:
+        before = state.pre_round
+        fields["pre_round"] = {"kept": _listed(before.kept), "members": list(before.members), "threshold": before.threshold}
+    return json.dumps(fields, sort_keys=True).encode()
+
+
+def _listed(experts: Experts) -> list[Any]:
+    return [[layer, list(experts[layer])] for layer in sorted(experts)]
+
+
+def _experts(listed: Any) -> dict[int, tuple[int, ...]]:
+    return {int(layer): tuple(int(expert) for expert in chosen) for layer, chosen in listed}
+
+
+def _pre_round(fields: Any) -> PreRound:
+    return PreRound(_experts(fields["kept"]), tuple(str(name) for name in fields["members"]), int(fields["threshold"]))
 
 
 def _update(digest: hashlib._Hash, part: bytes | memoryview) -> None:

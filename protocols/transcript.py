@@ -14,6 +14,7 @@ from protocols.epoch import EpochCertificate, EpochManifest, verify_epoch
 from protocols.errors import ProtocolError, TooFewSurvivors
 from protocols.identity import open_envelope
 from protocols.pack import pack
+from protocols.parts import Survivors
 from protocols.roster import Roster
 from protocols.secagg import SumManifest, SurvivorCertificate, verify_certificate
 
@@ -31,6 +32,11 @@ class Transcript(Message):
     opened: bytes  # hash of the opened seeds
     total: bytes  # Merkle root over the total's written chunks
     after: bytes  # hash of the state that follows
+
+
+def survivors_of(epoch: EpochManifest, certificate: SurvivorCertificate) -> Survivors:
+    """Whom a total is of, and the terms of their epoch: what `Terms.apply` needs of a transcript beside the total."""
+    return Survivors(certificate.proposal.members, epoch.threshold, epoch.colluding)
 
 
 def verify_transcript(transcript: Transcript, roster: Roster, coordinator_key: bytes) -> None:

@@ -66,7 +66,7 @@ class Round:
     seconds: float
     loss: float | None = None  # mean over the institutions' training examples
     metric: float | None = None  # None in a round without evaluation
-    experts: Mapping[int, tuple[int, ...]] | None = None  # layer -> experts chosen in this round
+    experts: Mapping[int, tuple[int, ...]] | None = None  # layer -> experts chosen; after round 0, those that it could move
     finished_at: datetime | None = None  # None until recorded
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -64,4 +64,4 @@ class Rule(ABC):
             if weight > 0.0:
                 mean = total[tensor.name] / weight
                 tensors[tensor.name] = optimizer.step(tensor.name, tensors[tensor.name], mean, momentum)
-        return State(state.base_sha256, state.round + 1, tensors, state.experts, momentum)
+        return replace(state, round=state.round + 1, tensors=tensors, momentum=momentum)

@@ -2,7 +2,7 @@
 
 from protocols.epoch.certificate import certify_epoch, read_confirmation, read_keys, read_shares, verify_epoch
 from protocols.epoch.channel import open_recovery
-from protocols.epoch.checks import check_secret, check_share, setup_hash
+from protocols.epoch.checks import check_opened_seeds, check_secret, check_share, setup_hash
 from protocols.epoch.members import begin_epoch, confirm_epoch, deal_shares
 from protocols.epoch.messages import EpochState, KeysMessage, KeysState, RelayedShares, SharesMessage, SharesState
 from protocols.epoch.published import Confirmation, EpochCertificate, ShownRow, check_pair_seed, disputed_pairs
@@ -23,6 +23,7 @@ __all__ = [
     "ShownRow",
     "begin_epoch",
     "certify_epoch",
+    "check_opened_seeds",
     "check_pair_seed",
     "check_secret",
     "check_share",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Mapping
 
 from cryptography.exceptions import InvalidTag
@@ -10,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from protocols.epoch.messages import KeysMessage, RelayedShares
-from protocols.epoch.published import EpochCertificate, pair_commitment
+from protocols.epoch.published import Confirmation, pair_commitment
 from protocols.epoch.terms import EpochManifest
 from protocols.errors import DishonestMember
 from protocols.keys import KEY_BYTES, Purpose, commit, derive_key
@@ -72,33 +73,26 @@ def seal_recovery(manifest: EpochManifest, member: str, slot: int, recovery: byt
     return AESGCM(key).encrypt(_NONCE, pack(seeds), _associated(manifest, member, slot))
 
 
-def open_recovery(manifest: EpochManifest, certificate: EpochCertificate, member: str, slot: int, recovery: bytes) -> dict[str, bytes]:
-    """The pair seeds of one slot of a member that dropped out, by other member.
+def open_recovery(manifest: EpochManifest, said: Confirmation, slot: int, recovery: bytes) -> dict[str, bytes]:
+    """The pair seeds of one slot of a member that dropped out, by other member, from what it said when it confirmed the epoch.
 
     Raises:
-        DishonestMember: the member's envelope does not open under the secret that it committed to, or holds other seeds than those.
+        DishonestMember: its envelope does not open under the secret that it committed to, or holds other seeds than it committed to.
     """
+    member = said.sender
     key = derive_key(recovery, Purpose.RECOVERY, manifest.hash, slot.to_bytes(4, "little"))
-    envelope = certificate.confirmations[member].envelopes[slot]
     try:
-        seeds = unpack(AESGCM(key).decrypt(_NONCE, envelope, _associated(manifest, member, slot)))
+        seeds = unpack(AESGCM(key).decrypt(_NONCE, said.envelopes[slot], _associated(manifest, member, slot)))
     except (InvalidTag, PackError):
         raise DishonestMember(member, "published an envelope that does not open; leave it out of the next epoch") from None
     if seeds.keys() != set(manifest.members) - {member} or any(len(seed) != KEY_BYTES for seed in seeds.values()):
         raise DishonestMember(member, "published an envelope without a pair seed for every member; leave it out of the next epoch")
     for other, seed in seeds.items():
-        _check_seed(manifest, certificate, member, other, slot, seed)
+        # The other committed to the same when the epoch was certified, so this commitment proves who is at fault.
+        if not hmac.compare_digest(commit("pair seed", seed), pair_commitment(manifest, said.rows[slot], member, other)):
+            fault = f"published an envelope with another pair seed for {other} than it committed to; leave it out of the next epoch"
+            raise DishonestMember(member, fault)
     return seeds
-
-
-def _check_seed(manifest: EpochManifest, certificate: EpochCertificate, member: str, other: str, slot: int, seed: bytes) -> None:
-    rows = {name: certificate.confirmations[name].rows[slot] for name in (member, other)}
-    committed = {pair_commitment(manifest, rows[member], member, other), pair_commitment(manifest, rows[other], other, member)}
-    # The two agreed when the epoch was certified, so the member's own signed commitment proves who is at fault.
-    if committed != {commit("pair seed", seed)}:
-        raise DishonestMember(
-            member, f"published an envelope with another pair seed for {other} than it committed to; leave it out of the next epoch"
-        )
 
 
 def _associated(manifest: EpochManifest, member: str, slot: int) -> bytes:

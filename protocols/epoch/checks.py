@@ -6,7 +6,7 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 
-from protocols.epoch.messages import HASH_BYTES, KeysMessage, RelayedShares, SharesHeader, SharesMessage, SharesPart
+from protocols.epoch.messages import HASH_BYTES, EpochState, KeysMessage, RelayedShares, SharesHeader, SharesMessage, SharesPart
 from protocols.epoch.terms import EpochManifest
 from protocols.errors import DishonestMember, ProtocolError
 from protocols.identity import verify
@@ -87,6 +87,22 @@ def check_part_share(part: SharesPart, slot: int, secret: int, share: bytes) -> 
 def check_secret(message: SharesMessage, slot: int, secret: int, value: bytes) -> bool:
     """Whether an opened secret is the one that its dealer committed to."""
     return hmac.compare_digest(commit(SECRETS[secret], value), message.header.commitment(slot, secret))
+
+
+def check_opened_seeds(
+    epoch: EpochState, slot: int, self_seeds: Mapping[str, bytes], pair_seeds: Mapping[str, Mapping[str, bytes]]
+) -> None:
+    """Whether seeds that are said to have been opened are those that a member knows of: commitments to all self seeds, own pair seeds.
+
+    Raises:
+        ProtocolError: one is not.
+    """
+    for name, seed in self_seeds.items():
+        if not hmac.compare_digest(commit(SECRETS[0], seed), epoch.commitment(name, slot, 0)):
+            raise ProtocolError(f"the self seed that is shown of {name} is not the one that it committed to")
+    for name, seeds in pair_seeds.items():
+        if epoch.sender in seeds and not hmac.compare_digest(seeds[epoch.sender], epoch.pair_seeds[name][slot]):
+            raise ProtocolError(f"the pair seed that is shown of {name} and {epoch.sender} is not theirs")
 
 
 def certified(manifest: EpochManifest, setup: bytes, published: bytes) -> bytes:

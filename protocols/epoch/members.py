@@ -89,7 +89,8 @@ def confirm_epoch(
         held[dealer] = open_sealed(state.agreed[dealer] + received, manifest, dealer, me, shares[dealer].part.sealed)
         _check_dealt(manifest, shares[dealer], held[dealer])
         pair_seeds[dealer] = derive_pair_seeds(manifest, me, dealer, state.agreed[dealer], state.kem_secrets[dealer], received)
-    epoch = EpochState(manifest, me, setup_hash(manifest, state.keys_messages, shares), state.self_seeds, pair_seeds, held)
+    setup, committed = setup_hash(manifest, state.keys_messages, shares), {dealer: shares[dealer].header.commitments for dealer in shares}
+    epoch = EpochState(manifest, me, setup, state.self_seeds, pair_seeds, held, committed)
     return epoch, _confirmation(epoch, state.recovery_secrets, identity, incarnation)
 
 

@@ -120,6 +120,11 @@ class EpochState(Message):
     self_seeds: tuple[bytes, ...]
     pair_seeds: Mapping[str, tuple[bytes, ...]]  # by other member, one per slot
     held: Mapping[str, bytes]  # by dealer: the share pairs of every slot, [slots, 2, SHARE_BYTES]
+    committed: Mapping[str, bytes]  # by dealer: commitments to both secrets of every slot, [slots, 2, HASH_BYTES]
+
+    def commitment(self, dealer: str, slot: int, secret: int) -> bytes:
+        """What a dealer committed to as its self seed (0) or recovery secret (1)."""
+        return _piece(self.committed[dealer], 2 * slot + secret)
 
     def share(self, dealer: str, slot: int, secret: int) -> bytes:
         """The share held of a dealer's self seed (0) or recovery secret (1)."""

@@ -86,7 +86,7 @@ def open_seeds(
     given, pair_seeds = {name: answer.recovery_secrets for name, answer in answers.items()}, {}
     for name in (member for member in epoch.members if member not in inside):
         recovery = _open_secret(epoch, setup, slot, name, RECOVERY_SECRET, given)
-        seeds = open_recovery(epoch, setup, name, slot, recovery)
+        seeds = open_recovery(epoch, setup.confirmations[name], slot, recovery)
         pair_seeds[name] = {other: seeds[other] for other in inside}
     return OpenedSeeds(self_seeds, pair_seeds)
 

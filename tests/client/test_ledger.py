@@ -15,7 +15,7 @@ from client.ledger import FinishedSum, Ledger, LedgerError, StoredReply
 from protocols.errors import Contradiction, Refusal
 from tests.federation.federation import Crash
 
-VECTOR = np.arange(5, dtype=np.uint32)
+VECTOR = np.arange(5, dtype=np.uint32).tobytes()
 
 
 def now() -> datetime:
@@ -60,7 +60,8 @@ def test_failed_transaction_leaves_nothing(ledger: Ledger) -> None:
 
 def test_vector_is_of_one_state_and_is_erased_with_its_sum(ledger: Ledger) -> None:
     ledger.keep_vector("run", 1, "update", b"state", VECTOR)
-    assert np.array_equal(ledger.vector("run", 1, "update", b"state"), VECTOR)  # type: ignore[arg-type]
+    kept = ledger.vector("run", 1, "update", b"state")
+    assert kept is not None and kept.tobytes() == VECTOR
     with pytest.raises(Refusal, match="another state"):
         ledger.vector("run", 1, "update", b"other")
     ledger.finish_sum(FinishedSum("run", 1, "update", b"t", b"s", 3, ""))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -42,6 +43,18 @@ def test_records_of_every_institution_are_in_document_and_summary(tmp_path: Path
     line = "Records for training + test: north 6 + 2, south 5 + 2 (3 truncated, 1 dropped), west 6 + 1 (4 dropped)\n"
     assert line in written.getvalue()
     assert "bits_per_byte on 5 test records (lower is better)" in written.getvalue()
+
+
+def test_experts_that_a_round_could_not_move_are_counted_over_all_rounds(tmp_path: Path) -> None:
+    plan, selected = load_plan(write_small(tmp_path)), {1: (0, 3), 2: (5,)}
+    kept = (selected, {1: (3,), 2: ()}, {1: (0, 3), 2: ()})  # round 0 chooses
+    rounds = tuple(replace(_round(number), experts=experts) for number, experts in enumerate(kept))
+    outcome = Outcome(rounds, selected, {}, 3, {}, None)
+    experts = make_report(plan, outcome, Baselines(), tmp_path / "report.json")["experts"]
+    assert experts == {"selected": {"1": [0, 3], "2": [5]}, "excluded": 2 + 1}
+    rounds = tuple(replace(one, experts=None) for one in rounds)  # without experts there is no count
+    document = make_report(plan, replace(outcome, rounds=rounds, experts={}), Baselines(), tmp_path / "report.json")
+    assert document["experts"]["excluded"] == 0
 
 
 def test_a_report_is_read_as_it_was_written(tmp_path: Path) -> None:

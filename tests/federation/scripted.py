@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from client.answering import answer
 from client.audits import indices
 from coordinator.link import Subject
 from coordinator.publishing import subject_of
+from protocols.aggregation.rebalance import Proposal
 from protocols.encoding import decode
 from protocols.epoch import (
     SUITE,
@@ -55,7 +56,7 @@ from protocols.secagg import (
 )
 from protocols.secagg.survivors import signed_set
 from protocols.state import State, state_arrays, state_hash, state_header
-from protocols.transcript import Transcript
+from protocols.transcript import Transcript, survivors_of
 from protocols.update import Terms
 from protocols.wire import Parcel
 from tests.federation.federation import Federation
@@ -80,6 +81,8 @@ class Outcome:
     total: bytes  # as it is written
     after: State
     opened: OpenedSeeds
+    lanes: NDArray[np.uint32]  # the total before it is written
+    proposal: Proposal = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -235,11 +238,11 @@ class Script:
         """The transcript of any total."""
         planned = self.planned(manifest.round, manifest.sum)
         values = decode(total, self.terms.lanes(self.state, planned), len(self.federation.names))
-        after, _ = self.terms.apply(self.state, planned, values)
+        after, _ = self.terms.apply(self.state, planned, values, survivors_of(epoch.manifest, certificate))
         written = write_total(manifest.lanes, total)
         digest = total_root(manifest.lanes, written)
         transcript = Transcript(manifest, epoch.manifest, epoch.certificate, certificate, opened.hash, digest, state_hash(after))
-        return Outcome(transcript, written, after, opened)
+        return Outcome(transcript, written, after, opened, total)
 
     def forge_outcome(
         self, epoch: Epoch, round_number: int, kind: str, slot: int, total: NDArray[np.uint32] | None = None, **changes: Any
@@ -283,7 +286,9 @@ class Script:
         subject = replace(subject_of(outcome.transcript), **changes)
         shown = {str(chunk): self.show(outcome, chunk).to_bytes() for chunk in indices(challenge)}
         parts = {"transcript": outcome.transcript.to_bytes(), "opened": outcome.opened.to_bytes(), "shown": pack(shown)}
-        return self.ask(name, subject, "query.total", parts, arrays or {"total": np.frombuffer(outcome.total, np.uint8)})
+        return self.ask(
+            name, subject, "query.total", parts, arrays or {"total": np.frombuffer(outcome.total, np.uint8), **outcome.proposal}
+        )
 
     def show(self, outcome: Outcome, chunk: int) -> ShownTotal:
         """What shows one chunk of the total."""

@@ -45,7 +45,7 @@ def test_finished_sum_is_not_taken_up_again(tmp_path: Path) -> None:
     script.follow(script.sum(epoch, 0, "experts", 2), NAMES)
     for kind, slot in (("evaluate", 3), ("experts", 4)):
         again = script.send("ada", epoch, script.manifest(epoch, 0, kind, slot))
-        assert "the next sum of run r1 is the update sum of round 1" in again.refusal
+        assert "the next sum of run r1 is the parts sum of round 1" in again.refusal
     fewer = without(proposal, stale, "dov")
     assert "the next sum" in script.sign("ada", epoch, stale, fewer).refusal
     assert "the next sum" in script.open("ada", epoch, stale, script.forge_certificate(stale, fewer, THREE)).refusal

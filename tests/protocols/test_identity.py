@@ -55,3 +55,9 @@ def test_a_key_is_in_no_representation_of_its_identity() -> None:
     seed = bytes(range(32))
     shown = repr(Identity("ada", seed)) + str(Identity("ada", seed))
     assert seed.hex() not in shown and repr(seed) not in shown
+
+
+@pytest.mark.parametrize("key", ["01" + "00" * 31, "01" + "00" * 30 + "80", "ee" + "ff" * 30 + "7f", "ee" + "ff" * 31])
+def test_a_key_under_which_anyone_can_sign_is_none(key: str) -> None:
+    with pytest.raises(SignatureError, match="anyone can sign"):
+        verify(bytes.fromhex(key), b"any message", b"\1" + bytes(63), "ada")

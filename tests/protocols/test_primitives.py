@@ -1,4 +1,4 @@
-"""Keys, shares, masks, encodings and messages: known answers and invariants."""
+"""Keys, shares, masks and messages: known answers and invariants."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocols.codec import Message, SignedMessage
-from protocols.encoding import Block, LaneLayout, decode, encode, largest_quantum
-from protocols.errors import ConsortiumError, EncodingError, MalformedMessage, RosterError, SignatureError
+from protocols.errors import ConsortiumError, MalformedMessage, ProtocolError, RosterError, SignatureError
 from protocols.identity import Envelope, Identity, open_envelope, seal_envelope
 from protocols.keys import Purpose, derive_key
 from protocols.masking import TILE, add_masks
 from protocols.pack import PackError, pack, unpack
 from protocols.roster import Roster, RosterEntry
-from protocols.shamir import combine_shares, split_secret
+from protocols.shamir import PRIME, combine_shares, split_secret
 
 
 def test_derived_keys_differ_by_purpose_and_by_how_context_is_cut() -> None:
@@ -63,42 +62,6 @@ def test_fewer_shares_give_something_else() -> None:
         assert combine_shares({1: shares[0], 2: shares[1]}) != b"\7" * 32
     except ConsortiumError as error:
         assert "belong together" in str(error)
-
-
-LAYOUT = LaneLayout((Block("delta", (2, 3), 0.5, False), Block("count", (1,), 1000.0, True)))
-
-
-@given(st.integers(1, 40), st.integers(0, 2**32 - 1))
-def test_decoded_sums_are_within_a_step_per_institution(n: int, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    inputs = [{"delta": rng.uniform(-0.5, 0.5, (2, 3)), "count": rng.integers(-1000, 1001, 1).astype(float)} for _ in range(n)]
-    total = np.asarray(np.sum([encode(values, LAYOUT, n, rng) for values in inputs], 0, dtype=np.uint32))
-    decoded = decode(total, LAYOUT, n)
-    assert np.abs(decoded["delta"] - sum(v["delta"] for v in inputs)).max() <= n * 0.5 / largest_quantum(n)
-    assert np.array_equal(decoded["count"], sum(v["count"] for v in inputs))
-
-
-def test_lanes_do_not_carry_at_the_bound() -> None:
-    for n in (1, 3, 250):
-        values = {"delta": np.full((2, 3), -0.5), "count": np.array([1000.0])}
-        total = np.asarray(np.sum([encode(values, LAYOUT, n, np.random.default_rng(0))] * n, 0, dtype=np.uint32))
-        assert np.allclose(decode(total, LAYOUT, n)["delta"], -0.5 * n, rtol=1e-6)
-
-
-def test_rounding_is_unbiased() -> None:
-    layout = LaneLayout((Block("x", (20000,), float(largest_quantum(1)), False),))
-    lanes = encode({"x": np.full(20000, 0.25)}, layout, 1, np.random.default_rng(0))
-    assert abs(lanes.view(np.int32).mean() - 0.25) < 0.02
-
-
-@pytest.mark.parametrize(
-    "change",
-    [{"delta": np.zeros((3, 2))}, {"delta": np.full((2, 3), np.nan)}, {"delta": np.full((2, 3), 0.6)}, {"count": np.array([0.5])}],
-)
-def test_what_does_not_fit_its_lanes_is_refused(change: dict[str, np.ndarray]) -> None:
-    values = {"delta": np.zeros((2, 3)), "count": np.zeros(1)} | change
-    with pytest.raises(EncodingError):
-        encode(values, LAYOUT, 4, np.random.default_rng(0))
 
 
 @dataclass(frozen=True)
@@ -204,3 +167,10 @@ def test_a_key_file_is_private_and_never_overwritten(tmp_path: Path) -> None:
     path.chmod(0o644)
     with pytest.raises(ConsortiumError, match="chmod 600"):
         Identity.load("ada", path)
+
+
+def test_a_share_is_one_number_below_the_prime() -> None:
+    shares = dict(enumerate(split_secret(b"\7" * 32, 2, 3, os.urandom), 1))
+    for share in (PRIME.to_bytes(33, "big"), shares[1][1:], b"\0" + shares[1], b"\xff" * 33):
+        with pytest.raises(ProtocolError, match="no number below the prime"):
+            combine_shares(shares | {1: share})

@@ -31,10 +31,16 @@ def make_plan(**content: object) -> Plan:
 
 def test_every_third_round_and_the_last_are_evaluated() -> None:
     sums = planned_sums(make_plan(evaluation={"every": 3}))
-    assert [(s.round, s.kind) for s in sums] == [
+    assert [(s.round, s.kind) for s in sums if s.kind != "parts"] == [
         (0, "evaluate"), (0, "experts"), (1, "update"), (2, "update"), (3, "update"), (3, "evaluate"), (4, "update"), (4, "evaluate"),
     ]  # fmt: skip
     assert [s.round for s in sums if s.last_of_round] == [0, 1, 2, 3, 4]
+
+
+def test_update_of_a_plan_with_experts_follows_its_pre_round_and_one_without_has_none() -> None:
+    with_experts, without = (planned_sums(make_plan(trainable={"experts": experts})) for experts in ("all", "none"))
+    assert [s.kind for s in with_experts] == ["evaluate", *["parts", "update", "evaluate"] * 4]
+    assert [s.kind for s in without] == ["evaluate", *["update", "evaluate"] * 4]
 
 
 def test_plan_without_esft_sums_no_affinities() -> None:

@@ -47,8 +47,8 @@ def test_an_envelope_with_another_seed_proves_its_member_dishonest(slot: int, ot
 
     setup = cohort.certify(confirmations(cohort, change))
     with pytest.raises(DishonestMember, match=f"dom published an envelope with another pair seed for {other} than it committed to"):
-        open_recovery(cohort.epoch, setup, "dom", slot, recovery_of(cohort, slot))
-    assert open_recovery(cohort.epoch, setup, "dom", 1 - slot, recovery_of(cohort, 1 - slot)) == seeds_of(cohort, 1 - slot)
+        open_recovery(cohort.epoch, setup.confirmations["dom"], slot, recovery_of(cohort, slot))
+    assert open_recovery(cohort.epoch, setup.confirmations["dom"], 1 - slot, recovery_of(cohort, 1 - slot)) == seeds_of(cohort, 1 - slot)
 
 
 @pytest.mark.parametrize("slot", [0, 1])

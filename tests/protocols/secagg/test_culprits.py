@@ -43,14 +43,19 @@ def test_a_wrong_share_of_a_dropout_names_its_sender() -> None:
         played.total(played.answers() | {"bio": answer})
 
 
-@pytest.mark.parametrize(("dealer", "secret"), [("ada", SELF_SEED), ("dom", RECOVERY_SECRET)])
-def test_shares_of_another_secret_than_the_committed_one_name_the_dealer(dealer: str, secret: int) -> None:
+def committed_to_another_secret(dealer: str, secret: int) -> Cohort:
+    """A cohort whose dealer signed commitments to other secrets of slot 0 than it shares."""
     cohort = Cohort()
     message = cohort.shares[dealer]
     commitments = bytearray(message.header.commitments)
     commitments[32 * secret] ^= 1
     cohort.dealt_instead(replace(message, header=replace(message.header, commitments=bytes(commitments))))
-    played = collect(cohort=cohort)
+    return cohort
+
+
+@pytest.mark.parametrize(("dealer", "secret"), [("ada", SELF_SEED), ("dom", RECOVERY_SECRET)])
+def test_shares_of_another_secret_than_the_committed_one_name_the_dealer(dealer: str, secret: int) -> None:
+    played = collect(cohort=committed_to_another_secret(dealer, secret))
     with pytest.raises(DishonestMember, match=f"{dealer} dealt shares of another secret"):
         played.total(played.answers())
 

@@ -31,8 +31,8 @@ def test_dropout_key_reused_across_rounds_opens_nothing() -> None:
     recovery = combine_shares(dict(enumerate(shares, 1)))
     setup, epoch = played.setup, played.cohort.epoch
     assert check_secret(setup.shares["dom"], 1, RECOVERY_SECRET, recovery)
-    seeds = open_recovery(epoch, setup, "dom", 1, recovery)
+    seeds = open_recovery(epoch, setup.confirmations["dom"], 1, recovery)
     assert seeds == {name: pair[1] for name, pair in played.states["dom"].pair_seeds.items()}
     with pytest.raises(DishonestMember, match="dom"):
-        open_recovery(epoch, setup, "dom", 0, recovery)
+        open_recovery(epoch, setup.confirmations["dom"], 0, recovery)
     assert not {pair[0] for pair in played.states["dom"].pair_seeds.values()} & set(seeds.values())

@@ -1,4 +1,4 @@
-"""Proof of a fault that convinces whoever has the roster and the coordinator's key, and needs nobody's word (PROTOCOL, section 4)."""
+"""What a coordinator signed and could not have signed honestly."""
 
 from __future__ import annotations
 

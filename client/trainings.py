@@ -1,0 +1,81 @@
+"""A round's training, done once: it is kept on the institution's own disk from the pre-round until the update is finished."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from client.ledger import TRAINING, LedgerError
+from client.node import Node, Session
+from client.work import LocalUpdate
+from protocols.errors import Refusal, UpdateError
+from protocols.schedule import PlannedSum, has_pre_round
+from protocols.state import inputs_hash
+
+
+def train_once(node: Node, run: str, session: Session, planned: PlannedSum) -> LocalUpdate:
+    """Trains, or for a plan with a pre-round returns what was trained before it; the ledger erases that with the round's update.
+
+    Raises:
+        Refusal: an update without having been in the round's pre-round, or a round that was trained from another state.
+        UpdateError: what was trained does not fit the plan.
+    """
+    if not has_pre_round(session.plan):
+        return _train(session, planned)
+    inputs = inputs_hash(session.state)
+    stored = node.ledger.vector(run, planned.round, TRAINING, inputs)
+    if planned.kind == "update":
+        before = session.state.pre_round
+        if stored is None or before is None or node.name not in before.members:
+            raise Refusal(f"{node.name} was not in the pre-round of round {planned.round} and returns with the next round")
+    if stored is not None:
+        return update_from_bytes(stored.tobytes())
+    update = _train(session, planned)
+    node.ledger.keep_vector(run, planned.round, TRAINING, inputs, update_to_bytes(update))
+    return update
+
+
+def update_to_bytes(update: LocalUpdate) -> bytes:
+    """One safetensors file of deltas (float32) and routed tokens (int64), with the sums in its header."""
+    arrays: dict[str, NDArray[Any]] = {f"delta/{name}": np.ascontiguousarray(values) for name, values in update.delta.items()}
+    arrays |= {f"tokens/{layer}": np.ascontiguousarray(counts, np.int64) for layer, counts in update.expert_tokens.items()}
+    header = json.dumps([update.loss_sum, update.examples, update.tokens])
+    # The header is an array too: safetensors' reader of bytes does not give its metadata back.
+    content: bytes = save(arrays | {"header": np.frombuffer(header.encode(), np.uint8)})
+    return content
+
+
+def update_from_bytes(data: bytes) -> LocalUpdate:
+    """Reads what `update_to_bytes` wrote.
+
+    Raises:
+        LedgerError: it is something else.
+    """
+    try:
+        arrays = load(data)
+        loss_sum, examples, tokens = json.loads(arrays["header"].tobytes())
+        experts = {int(layer): counts for layer, counts in _group(arrays, "tokens/").items()}
+        return LocalUpdate(_group(arrays, "delta/"), float(loss_sum), int(examples), int(tokens), experts)
+    except (SafetensorError, KeyError, TypeError, ValueError):
+        raise LedgerError("the training on disk is not readable; this institution cannot take part in the round again") from None
+
+
+def _group(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+    return {name.removeprefix(prefix): values for name, values in arrays.items() if name.startswith(prefix)}
+
+
+def _train(session: Session, planned: PlannedSum) -> LocalUpdate:
+    state, trained = session.state, session.terms.trained(session.state, planned)
+    update = session.work.train(planned.round, state.tensors, [tensor.name for tensor in trained], state.experts)
+    for tensor in trained:
+        if tensor.name not in update.delta or update.delta[tensor.name].shape != tensor.shape:
+            raise UpdateError(
+                f"training returned no delta of shape {tensor.shape} for {tensor.name}; base and plan do not fit this version"
+            )
+    return update

@@ -1,0 +1,83 @@
+"""What the coordinator keeps when an institution is provably at fault: proof that convinces others, not its own word."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from protocols.epoch import EpochCertificate, EpochManifest, check_share
+from protocols.errors import ConsortiumError, ProtocolError
+from protocols.files import write_file
+from protocols.proofs import MemberProof, WrongEnvelopeProof, WrongSecretProof, WrongShareProof, read_member_proof, write_member_proof
+from protocols.roster import Roster
+from protocols.secagg import SumManifest, UnmaskAnswer
+from protocols.secagg.opening import RECOVERY_SECRET, SELF_SEED
+from protocols.shamir import combine_shares
+
+
+@dataclass(frozen=True, slots=True)
+class Blame:
+    """A run's folder of proofs."""
+
+    folder: Path
+    roster: Roster
+    coordinator_key: bytes
+
+    def keep(self, proof: MemberProof) -> None:
+        """Keeps a proof that holds; what proves nothing is not kept."""
+        try:
+            proof.accuse(self.roster, self.coordinator_key)
+        except ProtocolError:
+            return
+        data = write_member_proof(proof)
+        write_file(self.folder / hashlib.sha256(data).hexdigest()[:32], data)
+
+    def proved(self) -> dict[str, str]:
+        """Institution -> what is proved of it, of every proof that still holds."""
+        return {proof.accused: proof.accuse(self.roster, self.coordinator_key) for proof in self._proofs()}
+
+    def _proofs(self) -> Iterator[MemberProof]:
+        for path in sorted(self.folder.glob("*")):
+            try:
+                yield read_member_proof(path.read_bytes())
+            except (ConsortiumError, OSError):
+                continue
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """One sum's opening, as far as a fault in it can be shown to others."""
+
+    manifest: SumManifest
+    epoch: EpochManifest
+    setup: EpochCertificate
+
+    def wrong_shares(self, name: str, envelope: bytes, answer: UnmaskAnswer) -> Iterator[WrongShareProof]:
+        """Of a member's signed answer, a proof for every share that is not the one that was dealt."""
+        if answer.sender != name:
+            return
+        for secret, shares in ((SELF_SEED, answer.self_seeds), (RECOVERY_SECRET, answer.recovery_secrets)):
+            for dealer, share in shares.items():
+                message = self.setup.shares.get(dealer)
+                if message and not check_share(message, self.epoch, self.manifest.slot, answer.sender, secret, share):
+                    part = message.parts[self.epoch.number(answer.sender) - 1]
+                    yield WrongShareProof(answer.sender, envelope, self.manifest, self.epoch, message.header, part)
+
+    def wrong_dealer(self, dealer: str, survivors: tuple[str, ...], answers: Mapping[str, UnmaskAnswer]) -> Iterator[MemberProof]:
+        """Of a dealer whose secret or envelope did not open, from the answers of those who hold its shares."""
+        slot, secret = self.manifest.slot, SELF_SEED if dealer in survivors else RECOVERY_SECRET
+        message = self.setup.shares[dealer]
+        given = {name: (answer.self_seeds if secret == SELF_SEED else answer.recovery_secrets) for name, answer in answers.items()}
+        held = {name: shares[dealer] for name, shares in given.items() if dealer in shares}
+        good = {name: share for name, share in held.items() if check_share(message, self.epoch, slot, name, secret, share)}
+        shares = dict(sorted(good.items())[: self.epoch.threshold])
+        if len(shares) < self.epoch.threshold:
+            return
+        parts = {name: message.parts[self.epoch.number(name) - 1] for name in shares}
+        proof = WrongSecretProof(self.epoch, message.header, slot, secret, parts, shares)
+        yield proof
+        if secret == RECOVERY_SECRET and proof.opens:
+            recovery = combine_shares({self.epoch.number(name): share for name, share in shares.items()})
+            yield WrongEnvelopeProof(self.epoch, message.header, self.setup.confirmations[dealer], slot, recovery)

@@ -1,0 +1,190 @@
+"""Re-balancing of LoRA factors: B'A' = BA with orthonormal rows of A', as a proposal that institutions check (PROTOCOL, section 4).
+
+With B = Qb Rb, A^T = Qa Ra and Rb Ra^T = U S V^T, A' = V^T Qa^T (FedSVD, Lee et al. 2025): the gradient's norm no longer
+depends on A's scale, and the leading slices are the best approximation of lower rank. An SVD differs between machines in its last
+bits and its signs, so the coordinator's bytes are adopted by everyone who finds that they hold.
+
+All arithmetic is float64 on float32 tensors. A' is rounded first and everything else follows from it: with N = A A'^T, so that
+A = N A', B' = B N and the velocities (displacements of A and B) become N^-1 v_A and v_B N. Rounding to float32 then moves a
+product by at most about 2^-23 of its Frobenius norm, because the rows of A' are orthonormal; 1e-6 holds whatever the factors' condition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocols.aggregation.base import Tensor
+from protocols.errors import RebalanceError
+from protocols.plan import Aggregation
+from protocols.schedule import PlannedSum
+from protocols.state import State
+
+TOLERANCE = 1e-6
+WORST_CONDITION = 1e6  # of N; beyond it the velocity of A could not be turned and turned back
+
+Proposal = Mapping[str, NDArray[np.float32]]  # `tensors/NAME` and `momentum/NAME`, as in `protocols.state.state_arrays`
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """A module's factors A [r, in] and B [out, r] with their velocities, where they have any; float64."""
+
+    a: Array
+    b: Array
+    velocity_a: Array | None
+    velocity_b: Array | None
+
+
+def is_due(aggregation: Aggregation, planned: PlannedSum) -> bool:
+    """Whether a proposal may follow this sum: after every `rebalance_every`-th A-round, which are the even ones."""
+    every = aggregation.rebalance_every
+    return every > 0 and planned.kind == "update" and planned.round % (2 * every) == 0
+
+
+def propose(state: State, layout: Sequence[Tensor]) -> dict[str, NDArray[np.float32]]:
+    """New factors and velocities of every pair for which `check` holds; pairs without room for orthonormal rows are left out."""
+    proposed: dict[str, NDArray[np.float32]] = {}
+    for names in _pairs(layout):
+        before = _pair_of(_arrays(state), names)
+        after = _rebalanced(before)
+        if after is not None and not any(_faults(before, after, names)):
+            proposed |= _named(after, names)
+    return proposed
+
+
+def check(before: State, proposed: Proposal, layout: Sequence[Tensor]) -> None:
+    """Whether a proposal changes the coordinates of some pairs and nothing else; a pair that it leaves out stays as it is.
+
+    Raises:
+        RebalanceError: a tensor that is no pair's or is missing from one, or a figure above 1e-6: of A' A'^T - I by element, of
+            A, the product BA and each velocity by Frobenius norm, relative to what must be kept.
+    """
+    arrays, left = _arrays(before), dict(proposed)
+    for names in _pairs(layout):
+        expected = [key for key in _keys(names) if key in arrays]
+        given = {key: left.pop(key) for key in expected if key in left}
+        if not given:
+            continue
+        for key in expected:
+            _check_form(key, given.get(key), arrays[key])
+        for name, what, figure in _faults(_pair_of(arrays, names), _pair_of(given, names), names):
+            raise RebalanceError(f"the proposal for {name} changes {what} by {figure:.2g}, and {TOLERANCE:g} is allowed")
+    if left:
+        raise RebalanceError(f"the proposal holds {min(left)}, which belongs to no pair of LoRA factors")
+
+
+def adopted(before: State, proposed: Proposal) -> State:
+    """The state with the proposal's bytes in it."""
+    groups = {
+        group: {key.removeprefix(f"{group}/"): values for key, values in proposed.items() if key.startswith(f"{group}/")}
+        for group in ("tensors", "momentum")
+    }
+    return replace(before, tensors={**before.tensors, **groups["tensors"]}, momentum={**before.momentum, **groups["momentum"]})
+
+
+def _rebalanced(before: _Pair) -> _Pair | None:
+    rank, width = before.a.shape
+    if rank > width:
+        return None
+    q_a, r_a = np.linalg.qr(before.a.T)
+    _, _, v = np.linalg.svd(np.linalg.qr(before.b)[1] @ r_a.T)
+    a = _rounded(v @ q_a.T)
+    turn = before.a @ a.T
+    if np.linalg.cond(turn) > WORST_CONDITION:
+        return None
+    velocity_a, velocity_b = _turned(before, turn)
+    turned = (None if velocity is None else _rounded(velocity) for velocity in (velocity_a, velocity_b))
+    return _Pair(a, _rounded(before.b @ turn), *turned)
+
+
+def _turned(before: _Pair, turn: Array) -> tuple[Array | None, Array | None]:
+    """Velocities in the new coordinates."""
+    velocity_a = None if before.velocity_a is None else np.asarray(np.linalg.solve(turn, before.velocity_a), np.float64)
+    return velocity_a, None if before.velocity_b is None else before.velocity_b @ turn
+
+
+def _faults(before: _Pair, after: _Pair, names: tuple[str, str]) -> Iterator[tuple[str, str, float]]:
+    """Tensor, property and figure of everything that does not hold, the factors before the velocities that turn with them."""
+    name_a, name_b = names
+    turn = before.a @ after.a.T
+    yield from _above(name_a, "the orthonormality of its rows", float(np.abs(after.a @ after.a.T - np.eye(len(after.a))).max()))
+    yield from _above(name_a, "the space of its rows", _relative(turn @ after.a, before.a))
+    yield from _above(name_b, "the product BA", _product_change(before, after))
+    try:
+        expected = _turned(before, turn)
+    except np.linalg.LinAlgError:
+        yield name_a, "the rank of its rows", np.inf
+        return
+    for name, wanted, given in zip(names, expected, (after.velocity_a, after.velocity_b), strict=True):
+        if wanted is not None and given is not None:
+            yield from _above(name, "its velocity, which turns with its factors,", _relative(given, wanted))
+
+
+def _above(name: str, what: str, figure: float) -> Iterator[tuple[str, str, float]]:
+    if not figure <= TOLERANCE:
+        yield name, what, figure
+
+
+def _relative(values: Array, wanted: Array) -> float:
+    """Frobenius norm of the difference, relative to what is wanted; nothing but zeros may stand for zeros."""
+    return _ratio(float(np.linalg.norm(values - wanted)), float(np.linalg.norm(wanted)))
+
+
+def _product_change(before: _Pair, after: _Pair) -> float:
+    """||B'A' - BA|| / ||BA||, Frobenius, from triangular factors of at most 2r x 2r: the product itself may be huge."""
+    left, right = np.concatenate((after.b, -before.b), axis=1), np.concatenate((after.a, before.a))
+    return _ratio(_product_norm(left, right), _product_norm(before.b, before.a))
+
+
+def _product_norm(b: Array, a: Array) -> float:
+    return float(np.linalg.norm(np.linalg.qr(b)[1] @ np.linalg.qr(a.T)[1].T))
+
+
+def _ratio(difference: float, norm: float) -> float:
+    if difference == 0.0:
+        return 0.0
+    return difference / norm if norm > 0.0 else np.inf
+
+
+def _check_form(key: str, given: NDArray[np.float32] | None, before: NDArray[np.float32]) -> None:
+    if given is None:
+        raise RebalanceError(f"the proposal lacks {key}, which turns with the rest of its pair")
+    if given.dtype != np.float32 or given.shape != before.shape or not np.isfinite(given).all():
+        raise RebalanceError(f"the proposal's {key} must hold finite float32 values of shape {before.shape}")
+
+
+def _pairs(layout: Sequence[Tensor]) -> Iterator[tuple[str, str]]:
+    """Names of A and B of every module that LoRA adapts."""
+    for tensor in layout:
+        if tensor.kind == "lora_A":
+            yield tensor.name, ".lora_B.".join(tensor.name.rsplit(".lora_A.", 1))
+
+
+def _keys(names: tuple[str, str]) -> tuple[str, ...]:
+    return tuple(f"{group}/{name}" for group in ("tensors", "momentum") for name in names)
+
+
+def _arrays(state: State) -> dict[str, NDArray[np.float32]]:
+    groups = (("tensors", state.tensors), ("momentum", state.momentum))
+    return {f"{group}/{name}": values for group, tensors in groups for name, values in tensors.items()}
+
+
+def _pair_of(arrays: Proposal, names: tuple[str, str]) -> _Pair:
+    a, b, *velocities = _keys(names)
+    known = (arrays[key].astype(np.float64) if key in arrays else None for key in velocities)
+    return _Pair(arrays[a].astype(np.float64), arrays[b].astype(np.float64), *known)
+
+
+def _named(pair: _Pair, names: tuple[str, str]) -> dict[str, NDArray[np.float32]]:
+    values = zip(_keys(names), (pair.a, pair.b, pair.velocity_a, pair.velocity_b), strict=True)
+    return {key: array.astype(np.float32) for key, array in values if array is not None}
+
+
+def _rounded(values: Array) -> Array:
+    """To float32, as it is published and stored."""
+    return values.astype(np.float32).astype(np.float64)

@@ -1,0 +1,88 @@
+"""Which parts of an update enough institutions contribute to: the rest is left out before upload (PROTOCOL, section 3, parts).
+
+An expert in a layer, or a slice of rank columns, may have fewer contributors than the sum has survivors. Between the count and
+the sum at most |S_pre| - t members drop out and at most c collude, so that `fewest_contributors` leave two honest ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocols.encoding import Block
+from protocols.errors import PartsError
+from protocols.schedule import PlannedSum
+from protocols.state import Experts, PreRound, State
+
+PartCounts = Mapping[int, Mapping[int, int]]  # layer -> expert -> institutions that trained it
+
+
+@dataclass(frozen=True, slots=True)
+class Survivors:
+    """Whom a total is of, and the terms of their epoch."""
+
+    members: tuple[str, ...]
+    threshold: int
+    colluding: int
+
+
+def fewest_contributors(colluding: int, threshold: int, members: int) -> int:
+    """Contributors that a part needs among `members`, of whom threshold many may be left when its sum is opened."""
+    return colluding + 2 + (members - threshold)
+
+
+def kept_parts(counts: PartCounts, survivors: Survivors) -> Experts:
+    """The experts that enough institutions trained. A count above the number of institutions is a lie, and keeps nothing."""
+    members = len(survivors.members)
+    fewest = fewest_contributors(survivors.colluding, survivors.threshold, members)
+    return {layer: tuple(e for e, count in sorted(of.items()) if fewest <= count <= members) for layer, of in sorted(counts.items())}
+
+
+def rank_cut(declared_ranks: Sequence[int], colluding: int, threshold: int, members: int) -> int:
+    """How many leading rank slices are summed: the (c + 2 + n - t)-th largest declared rank; 0 if fewer ranks are declared."""
+    place = fewest_contributors(colluding, threshold, members)
+    return sorted(declared_ranks, reverse=True)[place - 1] if place <= len(declared_ranks) else 0
+
+
+def is_kept(pre_round: PreRound | None, part: tuple[int, int] | None) -> bool:
+    """Whether a tensor of this (layer, expert) takes part in the round's update; shared tensors, without an expert, always do."""
+    return part is None or pre_round is None or part[1] in pre_round.kept.get(part[0], ())
+
+
+def check_update_set(pre_round: PreRound | None, members: Collection[str]) -> None:
+    """The parts were counted for any threshold many of the pre-round's set, and for no others.
+
+    Raises:
+        PartsError: a set that is not within it, or smaller.
+    """
+    if pre_round is None:
+        return
+    strangers = sorted(set(members) - set(pre_round.members))
+    if strangers:
+        raise PartsError(f"{', '.join(strangers)} was not in this round's pre-round and returns with the next round")
+    if len(members) < pre_round.threshold:
+        raise PartsError(f"a set of {len(members)} is smaller than the {pre_round.threshold} for which this round's parts were counted")
+
+
+def allowed_members(planned: PlannedSum, state: State) -> tuple[str, ...] | None:
+    """Whose inputs a sum may have; None where every member of an epoch may send."""
+    return state.pre_round.members if planned.kind == "update" and state.pre_round is not None else None
+
+
+def part_lane(layer: int) -> str:
+    """Name of the lanes that say which of a layer's adapted experts an institution trained."""
+    return f"touched.{layer}"
+
+
+def part_blocks(experts: Experts) -> tuple[Block, ...]:
+    """Lanes of the pre-round: one exact integer, 0 or 1, for each adapted expert."""
+    return tuple(Block(part_lane(layer), (len(experts[layer]),), 1.0, True) for layer in sorted(experts))
+
+
+def part_counts(experts: Experts, total: Mapping[str, NDArray[np.float64]]) -> PartCounts:
+    """The pre-round's decoded total, by layer and expert."""
+    lanes = {layer: total[part_lane(layer)] for layer in experts}
+    return {layer: {e: int(count) for e, count in zip(experts[layer], counts, strict=True)} for layer, counts in lanes.items()}
