@@ -17,15 +17,18 @@ from protocols.state import state_hash
 from tests.federation.crashes.checks import check
 from tests.federation.crashes.lives import lived
 from tests.federation.crashes.points import COORDINATOR, Points
+from tests.federation.federation import make_plan
 
 # All members do the same things, so the points of one stand for those of the others.
 EVERYTHING = {"parties": (COORDINATOR, "bea")}
 ONE_NODE = {"parties": ("bea",), "alone": True}
+WITH_EXPERTS = "everything, with experts"
 SCENES: Mapping[str, tuple[dict[str, Any], dict[str, Any]]] = {  # what dies, and how the federation is
     "everything": (EVERYTHING, {}),
-    "everything, one member away": (EVERYTHING, {"fails": lambda name, message_type: (name, message_type) == ("dov", "train.sum")}),
+    "everything, one member away": ({"parties": (COORDINATOR,)}, {"fails": lambda name, message_type: (name, message_type) == ("dov", "train.sum")}),
     "a node that comes back": (ONE_NODE, {}),
     "a node that is missed": (ONE_NODE, {"survives": False}),
+    WITH_EXPERTS: ({"parties": (COORDINATOR,)}, {"plan": make_plan(rounds=1)}),
 }
 SHARES = 8
 
@@ -75,6 +78,11 @@ def test_some_points(disk: Path, scene: str, step: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("share", range(SHARES))
-@pytest.mark.parametrize("scene", SCENES)
+@pytest.mark.parametrize("scene", [scene for scene in SCENES if scene != WITH_EXPERTS])
 def test_every_point(disk: Path, scene: str, share: int) -> None:
     assert not failures(disk, scene, slice(share, None, SHARES))
+
+
+@pytest.mark.slow
+def test_some_points_of_a_round_with_experts(disk: Path) -> None:
+    assert not failures(disk, WITH_EXPERTS, slice(0, None, 11))

@@ -8,13 +8,11 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import pytest
 from flwr.app import Context, Message
-from numpy.typing import NDArray
 
 from client.answering import ONCE
-from client.ledger import Ledger
+from client.ledger import TRAINING, Ledger
 from client.node import Node
 from client.work import LocalUpdate, MetricSums
 from protocols.identity import Envelope, Identity, open_envelope, open_envelope_of
@@ -41,7 +39,7 @@ class Log:
     replies: dict[tuple[str, str], set[bytes]] = field(default_factory=lambda: defaultdict(set))
     arrays: dict[tuple[str, str], set[bytes]] = field(default_factory=lambda: defaultdict(set))
     answered: list[Answered] = field(default_factory=list)
-    vectors: dict[tuple[str, int, str], list[NDArray[np.uint32]]] = field(default_factory=lambda: defaultdict(list))
+    vectors: dict[tuple[str, int, str], set[bytes]] = field(default_factory=lambda: defaultdict(set))
     idle: list[str] = field(default_factory=list)  # work that was done although its outcome was stored
 
 
@@ -141,15 +139,16 @@ def watch_vectors(log: Log, patch: pytest.MonkeyPatch) -> None:
     """Writes down every vector that a ledger is given to keep."""
     keep = Ledger.keep_vector
 
-    def kept(ledger: Ledger, run: str, number: int, kind: str, state_hash: bytes, vector: NDArray[np.uint32]) -> None:
-        log.vectors[ledger.home.name, number, kind].append(np.array(vector))
+    def kept(ledger: Ledger, run: str, number: int, kind: str, state_hash: bytes, vector: bytes | memoryview) -> None:
+        log.vectors[ledger.home.name, number, kind].add(bytes(vector))
         keep(ledger, run, number, kind, state_hash, vector)
 
     patch.setattr(Ledger, "keep_vector", kept)
 
 
 def _is_stored(ledger: Ledger, kind: str) -> bool:
-    return bool(ledger._database.execute("SELECT count(*) FROM vectors WHERE sum = ?", (kind,)).fetchone()[0])
+    kinds = (kind, TRAINING if kind == "update" else kind)
+    return bool(ledger._database.execute("SELECT count(*) FROM vectors WHERE sum IN (?, ?)", kinds).fetchone()[0])
 
 
 def _parcel(message: Message) -> Parcel:
