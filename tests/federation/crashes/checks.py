@@ -15,7 +15,7 @@ from protocols.state import state_hash
 from protocols.transcript import Transcript, survivors_of
 from protocols.update import Terms
 from tests.federation.crashes.lives import Lived
-from tests.federation.crashes.watched import Log, is_once
+from tests.federation.crashes.watched import Answered, Log, is_once
 
 
 def check(run: Lived) -> None:
@@ -74,13 +74,13 @@ def _transcripts(store: RunStore) -> dict[tuple[int, str], tuple[Transcript, byt
     return found
 
 
-def _sums(log: Log) -> Iterator[tuple[object, SumManifest]]:
+def _sums(log: Log) -> Iterator[tuple[Answered, SumManifest]]:
     for sent in log.answered:
         if sent.envelope.stage.endswith(".sum"):
             yield sent, SumManifest.from_bytes(sent.parts["manifest"])
 
 
-def _sets(log: Log) -> Iterator[tuple[object, SumManifest, SurvivorProposal]]:
+def _sets(log: Log) -> Iterator[tuple[Answered, SumManifest, SurvivorProposal]]:
     for sent in log.answered:
         if "proposal" in sent.parts:
             yield sent, SumManifest.from_bytes(sent.parts["manifest"]), SurvivorProposal.from_bytes(sent.parts["proposal"])

@@ -1,7 +1,7 @@
 """Places where a process may die: before each commit, before each rename, within each part of an upload, and with each answer on its way.
 
-What stands after one of them is what stands before the next. A kill runs no clean-up. So what a second life starts from is a copy of the disk as it was at that very place, with what was half
-written and with half of what no fsync had made last.
+What stands after one of them is what stands before the next. A kill runs no clean-up, so a second life starts from a copy of the disk
+as it was at that very place, with what was half written and with half of what no fsync had made last.
 """
 
 from __future__ import annotations
@@ -40,12 +40,14 @@ class Points:
     names: list[str] = field(default_factory=list)
     party: str = COORDINATOR
     doing: str = ""  # message type that the party is at
+    commits: int = 0  # at that message
     connections: list[sqlite3.Connection] = field(default_factory=list)
 
     @contextmanager
     def of(self, party: str, doing: str = "") -> Iterator[None]:
         """What is reached inside is reached by another party."""
-        before, (self.party, self.doing) = (self.party, self.doing), (party, doing)
+        before = self.party, self.doing
+        self.party, self.doing, self.commits = party, doing, 0
         try:
             yield
         finally:
@@ -73,9 +75,10 @@ class Points:
         return self.directory.with_name(f"{self.directory.name}-left")
 
     def restore(self) -> None:
-        """The next life finds what was on disk when the last one ended; connections are closed by then."""
-        shutil.rmtree(self.lost)
-        self.disk.rename(self.lost)
+        """The next life finds what was on disk when the last one was killed, if it was; connections are closed by then."""
+        if self.disk.exists():
+            shutil.rmtree(self.lost)
+            self.disk.rename(self.lost)
 
     def close(self) -> None:
         """Ends all connections, uncommitted."""
@@ -121,7 +124,8 @@ def _watch_ledgers(points: Points, patch: pytest.MonkeyPatch) -> None:
     class Watched(sqlite3.Connection):
         def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
             if statement == "COMMIT" or "wal_checkpoint" in statement:
-                points.reach(f"before {statement}")
+                points.commits += 1
+                points.reach(f"before {statement}, number {points.commits}")
             return super().execute(statement, *values)
 
     def connect(*place: Any, **options: Any) -> sqlite3.Connection:

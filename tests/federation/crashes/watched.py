@@ -22,6 +22,7 @@ from protocols.wire import Parcel, deserialize, from_record, serialize
 from tests.federation.crashes.points import Points
 from tests.federation.federation import Crash, Federation, FormulaWork
 
+
 @dataclass(frozen=True)
 class Answered:
     """A request that got an answer and no refusal."""
@@ -40,6 +41,7 @@ class Log:
     arrays: dict[tuple[str, str], set[bytes]] = field(default_factory=lambda: defaultdict(set))
     answered: list[Answered] = field(default_factory=list)
     vectors: dict[tuple[str, int, str], set[bytes]] = field(default_factory=lambda: defaultdict(set))
+    trainings: list[str] = field(default_factory=list)  # institutions
     idle: list[str] = field(default_factory=list)  # work that was done although its outcome was stored
 
 
@@ -52,6 +54,7 @@ class WatchedWork(FormulaWork):
 
     def train(self, round_number: int, tensors: Tensors, trained: Collection[str], experts: Experts) -> LocalUpdate:
         self._note("update")
+        self.log.trainings.append(self.name)
         self.reach("at training")
         return super().train(round_number, tensors, trained, experts)
 
