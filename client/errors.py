@@ -11,3 +11,7 @@ class SettingsError(ConsortiumError):
 
 class RecordError(ConsortiumError):
     """Records, or templates for them, that cannot be used. No value of a record is ever part of the text."""
+
+
+class LedgerError(ConsortiumError):
+    """The ledger is damaged, or not the one that this institution used last."""

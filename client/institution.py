@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from client.errors import SettingsError
 from client.ledger import Ledger
@@ -18,11 +17,10 @@ from client.work import Work
 from protocols.commented import quoted
 from protocols.files import write_file
 from protocols.identity import Identity
+from protocols.parties import Parties, parties_of, parties_toml, text_of
 from protocols.plan import Plan
 from protocols.policy import load_policy
-from protocols.roster import Roster, RosterEntry
-
-VALIDITY = ("valid_from", "valid_until")
+from protocols.roster import Roster
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +34,8 @@ class Membership:
 
 def write_membership(folder: Path, membership: Membership) -> None:
     """Writes `roster.toml`."""
-    lines = [f"name = {quoted(membership.name)}", f'coordinator = "{membership.coordinator_key.hex()}"']
-    for entry in membership.roster.entries:
-        lines += ["", "[[institutions]]", f"name = {quoted(entry.name)}", f'public_key = "{entry.public_key.hex()}"']
-        lines += [f'{field} = "{day}"' for field in VALIDITY if (day := getattr(entry, field))]
-    write_file(folder / "roster.toml", "\n".join([*lines, ""]).encode())
+    parties = parties_toml(Parties(membership.roster, membership.coordinator_key))
+    write_file(folder / "roster.toml", f"name = {quoted(membership.name)}\n{parties}".encode())
 
 
 def read_membership(folder: Path) -> Membership:
@@ -52,24 +47,12 @@ def read_membership(folder: Path) -> Membership:
     path = folder / "roster.toml"
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-        roster = Roster(tuple(_read_entry(entry) for entry in content["institutions"]))
-        return Membership(_text(content["name"]), roster, bytes.fromhex(content["coordinator"]))
+        parties = parties_of(content)
+        return Membership(text_of(content["name"]), parties.roster, parties.coordinator_key)
     except OSError:
         raise SettingsError(f"{path} cannot be read; it lists the institutions that this one takes part with") from None
     except (ValueError, KeyError, TypeError, RecursionError):
         raise SettingsError(f"{path} is not a roster; restore it, or join again") from None
-
-
-def _read_entry(entry: Mapping[str, Any]) -> RosterEntry:
-    """Dates may be written as text or as TOML's own; without them the entry is valid on every day."""
-    validity = [str(entry.get(field, "")) for field in VALIDITY]
-    return RosterEntry(_text(entry["name"]), bytes.fromhex(entry["public_key"]), *validity)
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(value)
-    return value
 
 
 def open_node(

@@ -6,7 +6,6 @@ A repeated request gets the stored bytes. A different request under the same key
 from __future__ import annotations
 
 import hashlib
-import secrets
 import sqlite3
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -18,7 +17,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.errors import ConsortiumError, Contradiction, Refusal
+from client import heads
+from client.errors import LedgerError
+from client.ledger_file import begin_incarnation, checked_incarnation, look_at_database, open_database
+from protocols.errors import Contradiction, Refusal
 from protocols.files import write_file
 
 _TABLES = """
@@ -36,18 +38,14 @@ CREATE TABLE IF NOT EXISTS vectors (run TEXT, round INTEGER, sum TEXT, state_has
   PRIMARY KEY (run, round, sum)) STRICT;
 CREATE TABLE IF NOT EXISTS positions (run TEXT PRIMARY KEY, state_hash BLOB NOT NULL, transcript BLOB NOT NULL,
   finished INTEGER NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS chain (length INTEGER PRIMARY KEY, head BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS survivors (epoch_hash BLOB PRIMARY KEY, members TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS sums (run TEXT, round INTEGER, sum TEXT, transcript BLOB NOT NULL, state_hash BLOB NOT NULL,
   institutions INTEGER NOT NULL, at TEXT NOT NULL, PRIMARY KEY (run, round, sum)) STRICT;
+CREATE TABLE IF NOT EXISTS transcripts (hash BLOB PRIMARY KEY, transcript BLOB NOT NULL) STRICT;
 """
 
 
 TRAINING = "training"  # beside the names of sums: what an institution trained in a round, before any of it is a vector
-
-
-class LedgerError(ConsortiumError):
-    """The ledger is damaged, or not the one that this institution used last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +111,7 @@ class Ledger:
         self._clock = clock
         self._depth = 0
         self._erasing = False
-        self._erase_rest()
+        self.heads = heads.Heads(database, self._write)
 
     @classmethod
     def open(cls, home: Path, clock: Callable[[], datetime]) -> Ledger:
@@ -122,17 +120,21 @@ class Ledger:
         Raises:
             LedgerError: the database is damaged, or is not the one that the file `incarnation` beside it belongs to.
         """
-        home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path = home / "ledger.db"
-        try:
-            path.touch(mode=0o600)
-            database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            for pragma in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON", "busy_timeout = 10000"):
-                database.execute(f"PRAGMA {pragma}")
-            database.executescript(_TABLES)
-        except (OSError, sqlite3.DatabaseError) as error:
-            raise LedgerError(f"{path}: the ledger cannot be opened ({error}); check the disk, or restore the institution's home") from None
-        return cls(home, database, _incarnation(database, home), clock)
+        database = open_database(home, _TABLES + heads.TABLES)
+        begin_incarnation(database, home)
+        ledger = cls(home, database, checked_incarnation(database, home), clock)
+        ledger._erase_rest()
+        return ledger
+
+    @classmethod
+    def look(cls, home: Path, clock: Callable[[], datetime]) -> Ledger:
+        """A ledger to read from; nothing in `home` is made or changed, and a node may be at work on it.
+
+        Raises:
+            LedgerError: there is none, or as `open`.
+        """
+        database = look_at_database(home)
+        return cls(home, database, checked_incarnation(database, home), clock)
 
     def close(self) -> None:
         self._database.close()
@@ -262,17 +264,6 @@ class Ledger:
         row = self._database.execute("SELECT request FROM claims WHERE claim = ?", (claim,)).fetchone()
         return bytes(row[0]) if row else b""
 
-    def follow_chain(self, length: int, head: bytes) -> None:
-        """Binds a length of the coordinator's event chain to its head.
-
-        Raises:
-            Contradiction: it is shorter than one that was bound before, or another of the same length.
-        """
-        row = self._database.execute("SELECT length, head FROM chain ORDER BY length DESC LIMIT 1").fetchone()
-        if row and (length < row[0] or (length == row[0] and head != row[1])):
-            raise Contradiction(f"an event chain of {length} events does not extend the one of {row[0]} that was shown before")
-        self._write("INSERT OR IGNORE INTO chain VALUES (?, ?)", length, head)
-
     def narrow_survivors(self, epoch_hash: bytes, members: Collection[str]) -> None:
         """Binds an epoch's later sets to lie within `members`.
 
@@ -321,6 +312,10 @@ class Ledger:
             raise LedgerError(f"{path}: the stored vector is damaged; this institution cannot take part in the sum again")
         return content
 
+    def kept_vectors(self) -> list[tuple[str, int, str]]:
+        """Run, round and sum of the vectors that may still be asked for."""
+        return list(self._database.execute("SELECT run, round, sum FROM vectors ORDER BY run, round, sum"))
+
     def keep_position(self, run: str, position: Position) -> None:
         """Where the run stands now; the state's file is `state_path`."""
         self._write("INSERT OR REPLACE INTO positions VALUES (?, ?, ?, ?)", run, *position)
@@ -346,6 +341,15 @@ class Ledger:
             self._write("DELETE FROM vectors WHERE run = ? AND NOT (sum = ? AND round = ?)", finished.run, TRAINING, training)
             self._write("DELETE FROM challenges WHERE transcript = ?", finished.transcript)
 
+    def keep_transcript(self, digest: bytes, transcript: bytes) -> None:
+        """The bytes of a transcript that a finished sum names by its hash."""
+        self._write("INSERT OR IGNORE INTO transcripts VALUES (?, ?)", digest, transcript)
+
+    def transcript(self, digest: bytes) -> bytes | None:
+        """None for a sum that was finished before transcripts were kept."""
+        row = self._database.execute("SELECT transcript FROM transcripts WHERE hash = ?", (digest,)).fetchone()
+        return bytes(row[0]) if row else None
+
     def finished_sums(self, run: str | None = None) -> list[FinishedSum]:
         """Every sum in the order in which it was finished, or those of one run."""
         query = "SELECT * FROM sums WHERE ? IS NULL OR run = ? ORDER BY rowid"
@@ -360,23 +364,3 @@ class Ledger:
 
     def _now(self) -> str:
         return self._clock().isoformat(timespec="seconds")
-
-
-def _incarnation(database: sqlite3.Connection, home: Path) -> int:
-    """The ledger's incarnation, which a file outside the database must confirm: a copied or restored database is not taken for this one.
-
-    A ledger with an identifier and no incarnation was being made when its process died, and has answered nothing.
-    """
-    outside = home / "incarnation"
-    rows = dict(database.execute("SELECT name, value FROM meta"))
-    if not rows and not outside.exists():
-        rows = {"identifier": secrets.token_hex(16)}
-        database.execute("INSERT INTO meta VALUES ('identifier', ?)", (rows["identifier"],))
-    if rows.keys() == {"identifier"}:
-        rows["incarnation"] = "1"
-        if not outside.exists():
-            write_file(outside, f"{rows['identifier']} 1\n".encode(), mode=0o600)
-    if not outside.exists() or outside.read_text().split() != [rows.get("identifier"), rows.get("incarnation")]:
-        raise LedgerError(f"{home}: ledger and incarnation file do not belong together; a restored ledger must not be used to answer")
-    database.execute("INSERT OR IGNORE INTO meta VALUES ('incarnation', ?)", (rows["incarnation"],))
-    return int(rows["incarnation"])

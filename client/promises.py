@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from client.ledger import Ledger
 from client.node import Node, Request
+from protocols.chain import ChainHead
 from protocols.errors import Contradiction, PartsError
 from protocols.parts import check_update_set
 from protocols.secagg import SumManifest, SurvivorProposal
@@ -11,10 +13,16 @@ from protocols.transcript import Transcript
 
 
 def promise_slot(node: Node, request: Request, manifest: SumManifest) -> None:
-    """Raises Contradiction if another manifest used the slot, or if the coordinator's event chain was cut or forked."""
+    """Binds the slot to the manifest, and the coordinator to the event chain that the manifest names.
+
+    The request's `chain` holds the digests of its last events; they must lead there from the head that this node saw last.
+
+    Raises:
+        Contradiction: another manifest used the slot, or the event chain was cut or forked.
+    """
     claim = f"slot/{manifest.run}/{manifest.epoch_hash.hex()}/{manifest.slot}"
     with node.ledger.transaction():
-        node.ledger.follow_chain(manifest.chain_length, manifest.chain_head)
+        node.ledger.heads.follow(_head(manifest), request.part("chain"), request.signed)
         sentence = f"slot {manifest.slot} of this epoch was used by another manifest; take a new slot"
         node.ledger.claim(claim, manifest.hash, sentence, request.signed)
 
@@ -26,7 +34,12 @@ def promise_root(node: Node, manifest: SumManifest, root: bytes) -> None:
 
 def own_root(node: Node, manifest: SumManifest) -> bytes | None:
     """Root of what this node sent for a manifest."""
-    return node.ledger.claimed(f"root/{manifest.hash.hex()}")
+    return claimed_root(node.ledger, manifest)
+
+
+def claimed_root(ledger: Ledger, manifest: SumManifest) -> bytes | None:
+    """Root of what the ledger's institution sent for a manifest."""
+    return ledger.claimed(f"root/{manifest.hash.hex()}")
 
 
 def promise_set(node: Node, request: Request, manifest: SumManifest, proposal: SurvivorProposal, state: State, colluding: int) -> None:
@@ -62,8 +75,22 @@ def promise_transcript(node: Node, request: Request, transcript: Transcript) -> 
 
 def is_promised_set(node: Node, manifest: SumManifest, proposal: SurvivorProposal) -> bool:
     """Whether a set is not another one than this node signed or opened for the sum."""
-    signed = _signed_sets(node, _sum_claim(manifest))
+    return is_claimed_set(node.ledger, manifest, proposal)
+
+
+def is_claimed_set(ledger: Ledger, manifest: SumManifest, proposal: SurvivorProposal) -> bool:
+    """Whether a set is not another one than the ledger's institution signed or opened for the sum."""
+    signed = _signed_sets(ledger, _sum_claim(manifest))
     return not signed or set(proposal.members) in signed
+
+
+def countersign_head(node: Node, manifest: SumManifest) -> None:
+    """Notes which head of the event chain a survivor signature covers; Contradiction if this node does not follow it."""
+    node.ledger.heads.countersign(_head(manifest))
+
+
+def _head(manifest: SumManifest) -> ChainHead:
+    return ChainHead(manifest.chain_length, manifest.chain_head)
 
 
 def _check_pre_round(manifest: SumManifest, proposal: SurvivorProposal, state: State) -> None:
@@ -82,7 +109,7 @@ def _may_differ(node: Node, manifest: SumManifest, state: State) -> bool:
 
 def _promise_members(node: Node, request: Request, claim: str, members: tuple[str, ...], fewest: int | None, sentence: str) -> None:
     """Adds a set to those signed under a claim, if it is among them, the first, or differs from all in at least `fewest` members."""
-    signed, new = _signed_sets(node, claim), set(members)
+    signed, new = _signed_sets(node.ledger, claim), set(members)
     if new in signed:
         return
     if signed and (fewest is None or min(len(new ^ earlier) for earlier in signed) < fewest):
@@ -91,10 +118,10 @@ def _promise_members(node: Node, request: Request, claim: str, members: tuple[st
     node.ledger.claim(_numbered(claim, len(signed)), "\n".join(members).encode(), sentence, request.signed)
 
 
-def _signed_sets(node: Node, claim: str) -> list[set[str]]:
+def _signed_sets(ledger: Ledger, claim: str) -> list[set[str]]:
     """In the order in which they were signed."""
     found: list[set[str]] = []
-    while (members := node.ledger.claimed(_numbered(claim, len(found)))) is not None:
+    while (members := ledger.claimed(_numbered(claim, len(found)))) is not None:
         found.append(set(members.decode().split("\n")))
     return found
 

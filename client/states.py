@@ -22,10 +22,10 @@ from protocols.transcript import Transcript, confirmation, survivors_of, verify_
 
 
 def hello(node: Node, request: Request) -> Result:
-    """Accepts the plan or refuses it, and says which state this node is at."""
+    """Accepts the plan or refuses it, and says which state this node is at and how many events it was shown."""
     accept_plan(node, request.run, request.part("plan"))
     session = open_session(node, request.run)
-    return Result({"state": session.state_hash, "transcript": session.transcript})
+    return Result({"state": session.state_hash, "transcript": session.transcript, "chain": b"%d" % node.ledger.heads.last.length})
 
 
 def commit_to(node: Node, request: Request) -> Result:
@@ -102,6 +102,7 @@ def _keep(node: Node, session: Session, transcript: Transcript, state: State, fi
     with ledger.transaction():
         ledger.keep_position(manifest.run, Position(digest, transcript.hash, finished))
         ledger.finish_sum(FinishedSum(manifest.run, manifest.round, manifest.sum, transcript.hash, digest, institutions, ""))
+        ledger.keep_transcript(transcript.hash, transcript.to_bytes())
         erase_used(node, transcript, over=finished == len(planned_sums(session.plan)))
     if former is not None and former.state_hash != digest:
         ledger.state_path(manifest.run, former.state_hash).unlink(missing_ok=True)

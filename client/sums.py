@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from client.contribution import contribute
 from client.manifests import check_manifest, check_subject
 from client.node import Arrays, Node, Request, Result, Session, next_sum, open_session
-from client.promises import own_root, promise_root, promise_set, promise_slot
+from client.promises import countersign_head, own_root, promise_root, promise_set, promise_slot
 from client.trainings import train_once
 from protocols.encoding import LaneLayout, encode
 from protocols.epoch import EpochCertificate, EpochManifest, EpochState, verify_epoch
@@ -88,6 +88,7 @@ def sign_set(node: Node, request: Request) -> Result:
         raise Refusal(f"{node.name} sent nothing for this manifest")
     signature = sign_survivors(asked.epoch, asked.manifest, proposal, root, node.identity)
     promise_set(node, request, asked.manifest, proposal, asked.session.state, asked.epoch.manifest.colluding)
+    countersign_head(node, asked.manifest)
     return Result({"signature": signature})
 
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from client.ledger import TRAINING, LedgerError
+from client.errors import LedgerError
+from client.ledger import TRAINING
 from client.node import Node, Session
 from client.work import LocalUpdate
 from protocols.errors import Refusal, UpdateError

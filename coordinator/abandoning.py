@@ -12,8 +12,8 @@ from typing import Any
 
 from coordinator.cohort import Cohort
 from coordinator.events import Event, SetAbandoned
-from coordinator.registry.records import ChainHead
 from coordinator.store import RunStore
+from protocols.chain import ChainHead
 from protocols.parts import allowed_members
 from protocols.schedule import PlannedSum
 from protocols.state import State

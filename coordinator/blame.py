@@ -35,13 +35,14 @@ class Blame:
         write_file(self.folder / hashlib.sha256(data).hexdigest()[:32], data)
 
     def proved(self) -> dict[str, str]:
-        """Institution -> what is proved of it, of every proof that still holds."""
-        return {proof.accused: proof.accuse(self.roster, self.coordinator_key) for proof in self._proofs()}
+        """Institution -> what is proved of it, of every proof that holds."""
+        return {proof.accused: sentence for proof, sentence in self._held()}
 
-    def _proofs(self) -> Iterator[MemberProof]:
+    def _held(self) -> Iterator[tuple[MemberProof, str]]:
         for path in sorted(self.folder.glob("*")):
             try:
-                yield read_member_proof(path.read_bytes())
+                proof = read_member_proof(path.read_bytes())
+                yield proof, proof.accuse(self.roster, self.coordinator_key)
             except (ConsortiumError, OSError):
                 continue
 

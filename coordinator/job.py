@@ -18,13 +18,16 @@ from coordinator.events import Event, ExpertsChosen, RoundFinished, RunFailed, R
 from coordinator.exchange import Exchange
 from coordinator.lease import driving
 from coordinator.link import Link
-from coordinator.registry.records import ChainHead, Contribution, NewRun, Participant, Round, Run
+from coordinator.registry.records import Contribution, NewRun, Participant, Round, Run
 from coordinator.registry.registry import Registry
 from coordinator.registry.states import RunState, WantedState
 from coordinator.rounds import FinishedSum, RoundEngine
 from coordinator.store import Journal, Part, RunStore
+from coordinator.transcripts import keep_parties
+from protocols.chain import ChainHead
 from protocols.errors import ConsortiumError
 from protocols.identity import Identity
+from protocols.parties import Parties
 from protocols.plan import Plan
 from protocols.roster import Roster
 from protocols.schedule import PlannedSum, planned_sums
@@ -102,7 +105,8 @@ def run_plan(
     run = _find_or_create(plan, registry, operator)
     terms, store = Terms(plan, adaptation), RunStore(directory / run.run)
     link = Link(exchange, operator.identity, operator.roster, run.run, plan.participation.deadline_seconds, store.outbox)
-    engine = RoundEngine(terms, link, store, registry.head, partial(_record_event, registry, run.run), on_event)
+    engine = RoundEngine(terms, link, store, registry, partial(_record_event, registry, run.run), on_event)
+    keep_parties(store.directory, Parties(operator.roster, operator.identity.public_key))
     job = _Job(run.run, terms, registry, store, engine, operator, on_event)
     with driving(registry, run.run, LEASE_SECONDS):
         return _drive_or_record(job, run)
@@ -236,7 +240,9 @@ def _record_round(job: _Job, planned: tuple[PlannedSum, ...]) -> None:
     if last is None or not last.last_of_round or not journal.transcripts:
         return
     if last.round not in {finished.number for finished in job.registry.rounds(job.run)}:
-        row = job.registry.record_round(job.run, _round_row(last.round, journal, current_state(job.terms, job.store)))
+        kinds = [one.kind for one in planned if one.round == last.round and one.kind in journal.transcripts]
+        ordered = replace(journal, transcripts={kind: journal.transcripts[kind] for kind in kinds})  # JSON sorted them by name
+        row = job.registry.record_round(job.run, _round_row(last.round, ordered, current_state(job.terms, job.store)))
         figures = (row.loss, row.metric, row.seconds, row.bytes_up, row.bytes_down)
         job.on_event(RoundFinished(row.number, row.institutions, row.missing, *figures))
     job.store.update(transcripts={}, figures={}, parts={}, seconds=0.0)

@@ -84,6 +84,7 @@ class Link:
         self.run = run
         self.missing: dict[str, str] = {}  # institution -> why it did not answer the last question
         self.accused: dict[str, str] = {}  # institution -> whom it blames for that
+        self.seen_events: dict[str, int] = {}  # institution -> length of the event chain that it said to have seen, 0 of none
         self._exchange = exchange
         self._deadline = deadline
         self._outbox = outbox
@@ -103,6 +104,7 @@ class Link:
                 greetings[reply.institution] = reply
                 self._nodes[reply.institution] = answer.node
                 self._incarnations[reply.institution] = reply.incarnation
+                self.seen_events[reply.institution] = _count(reply.parts.get("chain", b""))
         for name in sorted(entry.name for entry in self.roster.entries):
             if name not in greetings:
                 self._miss(name, "query.hello", self.missing.get(name, "it is not connected"))
@@ -203,6 +205,11 @@ class Link:
     def _miss(self, name: str, message_type: str, reason: str) -> None:
         self.missing[name] = reason
         self._traffic.miss(name, message_type)
+
+
+def _count(digits: bytes) -> int:
+    """A member's number, 0 for what is none."""
+    return int(digits) if digits.isdigit() and len(digits) < 19 else 0
 
 
 def _one_line(reason: str) -> str:

@@ -32,7 +32,7 @@ def recount(record: SumRecord, roster: Roster) -> str:
     if accumulator.roots != dict(proposal.roots):
         raise ProtocolError(f"{record.folder}: the uploads are not those of the set that was signed; a file is missing or was changed")
     total = write_total(manifest.lanes, remove_masks(accumulator, opened))
-    which = f"{manifest.sum} sum of round {manifest.round}"
+    which = f"{manifest.sum} sum of round {manifest.round} of run {manifest.run}"
     if total_root(manifest.lanes, total) != transcript.total:
         raise WrongTotal(f"the {which} is not the sum of its {len(proposal.roots)} uploads")
     return f"The {which} is the sum of its {len(proposal.roots)} uploads in all {manifest.lanes.size} lanes."

@@ -16,10 +16,11 @@ from coordinator.errors import JobError
 from coordinator.events import Event, StageFinished, SumFinished
 from coordinator.link import Link, Reply, Subject
 from coordinator.publishing import publish, subject_of
-from coordinator.registry.records import ChainHead
+from coordinator.registry.registry import Registry
 from coordinator.store import RunStore
 from coordinator.sum_record import SumRecord
 from protocols.aggregation.rebalance import Proposal
+from protocols.chain import MOST_DIGESTS
 from protocols.encoding import LaneLayout, decode
 from protocols.errors import ConsortiumError, DishonestMember, ProtocolError
 from protocols.pack import pack
@@ -77,7 +78,7 @@ class _Sum:
 
     @property
     def parts(self) -> dict[str, bytes]:
-        return {"manifest": self.manifest.to_bytes(), "epoch": self.epoch.certificate.to_bytes()}
+        return {"manifest": self.manifest.to_bytes(), "epoch": self.epoch.certificate.to_bytes(), "chain": self.record.chain}
 
 
 class RoundEngine:
@@ -88,14 +89,14 @@ class RoundEngine:
         terms: Terms,
         link: Link,
         store: RunStore,
-        chain_head: Callable[[], ChainHead],
+        registry: Registry,
         record: Record,
         on_event: Callable[[Event], None],
     ) -> None:
         self.link = link
         self._terms = terms
         self._store = store
-        self._chain_head = chain_head
+        self._registry = registry
         self._on_event = on_event
         self._cohort = Cohort(terms, link, store, on_event)
         self._abandoning = Abandoning(self._cohort, store, record, on_event)
@@ -158,7 +159,7 @@ class RoundEngine:
             self._epoch = self._cohort.begin_epoch(state, journal.survivors, allowed_members(planned, state))
         lanes, attempt = self._terms.lanes(state, planned), self._store.next_attempt(planned)
         manifest = self._manifest(planned, state, self._epoch, lanes, attempt)
-        record = SumRecord.begin(self._store.record_path(planned, attempt), manifest)
+        record = SumRecord.begin(self._store.record_path(planned, attempt), manifest, self._chain(manifest))
         self._store.update(attempt=attempt, given_up=False)
         return self._sum(planned, self._epoch, record, manifest, lanes)
 
@@ -188,7 +189,7 @@ class RoundEngine:
         self._epoch = None
 
     def _manifest(self, planned: PlannedSum, state: State, epoch: Epoch, lanes: LaneLayout, attempt: int) -> SumManifest:
-        head, journal = self._chain_head(), self._store.journal
+        head, journal = self._registry.head(), self._store.journal
         return SumManifest(
             run=self.link.run,
             round=planned.round,
@@ -204,6 +205,12 @@ class RoundEngine:
             chain_head=head.hash,
             chain_length=head.length,
         ).signed_by(self.link.identity.sign)
+
+    def _chain(self, manifest: SumManifest) -> bytes:
+        """Digests of the events since the shortest chain that an institution saw last."""
+        end, seen = manifest.chain_length, self.link.seen_events
+        seen.update({name: end for name, length in seen.items() if not length})  # who saw none takes this head on trust
+        return self._registry.digests(max(min(seen.values(), default=end), end - MOST_DIGESTS), end)
 
     def _collect(self, one: _Sum, planned: PlannedSum) -> Accumulator:
         """The sum of all uploads: of those that are on disk, and, until a set is proposed, of those that still come."""

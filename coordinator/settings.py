@@ -19,10 +19,19 @@ class CoordinatorSettings(BaseModel):
     registry: str = Field("registry.db", min_length=1, description="path of the registry, or a SQLAlchemy URL")
     models: str = Field("models", min_length=1, description="folder of released models; a path is relative to the registry's file")
 
+    runs: str = Field("runs", min_length=1, description="folder of the runs' own files; a path is relative to the registry's file")
+
+    def runs_folder(self, registry: str) -> Path:
+        """Where states and transcripts of a registry's runs lie, found as `models_folder` is."""
+        return _beside(registry) / self.runs
+
     def models_folder(self, registry: str) -> Path:
         """Where the models of a registry lie: beside its file, or for a URL below the current folder."""
-        beside = Path() if "://" in registry else Path(registry).parent
-        return beside / self.models
+        return _beside(registry) / self.models
+
+
+def _beside(registry: str) -> Path:
+    return Path() if "://" in registry else Path(registry).parent
 
 
 def load_settings(path: Path = Path("coordinator.toml")) -> CoordinatorSettings:

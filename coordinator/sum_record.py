@@ -43,9 +43,10 @@ class SumRecord:
     folder: Path
 
     @classmethod
-    def begin(cls, folder: Path, manifest: SumManifest) -> SumRecord:
-        """A new attempt."""
+    def begin(cls, folder: Path, manifest: SumManifest, chain: bytes) -> SumRecord:
+        """A new attempt; `chain` are digests of the registry's last events, up to the manifest's head."""
         record = cls(folder)
+        record._keep("chain", chain)
         record._keep("manifest", manifest.to_bytes())
         return record
 
@@ -55,6 +56,14 @@ class SumRecord:
         if manifest is None:
             raise JobError(f"{self.folder}: the attempt's manifest is missing; start the plan again in a new directory")
         return manifest
+
+    @property
+    def chain(self) -> bytes:
+        """Raises JobError if it is missing."""
+        path = self.folder / "chain"
+        if not path.exists():
+            raise JobError(f"{path}: the digests of the attempt's event chain are missing; start the plan again in a new directory")
+        return path.read_bytes()
 
     def spool(self, epoch: EpochManifest, name: str, roster: Roster) -> Spool:
         """The upload of a member of the epoch."""

@@ -3,60 +3,58 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any
 
+from coordinator.counted_again import verify_faults, verify_totals
+from coordinator.countersigned import SignedRun, verify_signed
 from coordinator.errors import ChainBroken, ReleaseBroken
 from coordinator.manifest import file_sha256, verify_release
 from coordinator.registry.bodies import model_version_body, participant_body, round_body, run_body
 from coordinator.registry.records import Event, ModelVersion, Round, Run
 from coordinator.registry.registry import Registry
-from protocols.errors import ConsortiumError
+from protocols.audit import Audit
+from protocols.parties import Parties
 
-P = ParamSpec("P")
-
+NOT_COUNTED = (
+    "Whether totals are the sums of what was sent: institutions looked at chunks that they drew; --full counts what is kept again."
+)
 NOT_PROVED = (
-    "Whether the whole registry was replaced by another consistent one: institutions keep its heads, and no command compares them yet.",
-    "Whether the sums behind the transcripts were computed honestly: the registry has hashes, the institutions hold the transcripts.",
     "Whether institutions trained on the records they say, and reported true figures.",
     "Whether the signing key belongs to the coordinator: compare its fingerprint with one obtained by another way.",
 )
+UNKNOWN_KEYS = "Whether the institutions' keys are theirs: give an institution's roster.toml with --roster."
 
 
-@dataclass(slots=True)
-class Audit:
-    """Sentences for people; `failed` is empty when all that was looked at is as it was written."""
-
-    proved: list[str] = field(default_factory=list)
-    failed: list[str] = field(default_factory=list)
-    unproved: list[str] = field(default_factory=lambda: list(NOT_PROVED))
-
-    @property
-    def ok(self) -> bool:
-        return not self.failed
-
-    def attempt(self, check: Callable[P, str], *subject: P.args, **options: P.kwargs) -> None:
-        """Adds the sentence that `check` returns to the proofs, or that of its error to the failures."""
-        try:
-            self.proved.append(check(*subject, **options))
-        except ConsortiumError as error:
-            self.failed.append(str(error))
-
-
-def verify_registry(registry: Registry, models: Path, run: str | None = None) -> Audit:
-    """Checks the event chain, and every row of one run, or of all, against the events that the chain protects.
+def verify_registry(
+    registry: Registry, models: Path, run: str | None = None, runs: Path | None = None, parties: Parties | None = None, full: bool = False
+) -> Audit:
+    """Checks the event chain, every row of one run, or of all, against the events, and both against what institutions signed.
 
     Args:
         models: folder that the paths of model versions are relative to.
         run: a run's id; None looks at all runs.
+        runs: folder of the runs' transcripts; `runs` beside the models if None.
+        parties: keys from an institution; None takes those of the registry.
+        full: whether totals are counted again from the uploads that are still kept.
     """
-    audit, events = Audit(), registry.events()
+    events = registry.events()
+    unproved = [*NOT_PROVED, *([UNKNOWN_KEYS] if parties is None else []), *([] if full else [NOT_COUNTED])]
+    audit = Audit("this registry", unproved=unproved)
     audit.attempt(_chain, registry)
     audit.attempt(_participants, registry, events)
+    countersigned = 0
     for one in (registry.run(run),) if run is not None else registry.runs():
         _verify_run(audit, registry, one, [event for event in events if event.run == one.run], models)
+        signed = SignedRun(one.run, registry.rounds(one.run), registry.participants(), parties)
+        directory = (runs or models.parent / "runs") / one.run
+        countersigned = max(countersigned, verify_signed(audit, signed, directory, events))
+        verify_faults(audit, one.run, directory, parties)
+        if full:
+            verify_totals(audit, one.run, directory, parties)
+    if countersigned < len(events):
+        audit.unproved.append(f"Events {countersigned + 1} to {len(events)} of the chain: no institution countersigned them.")
     return audit
 
 

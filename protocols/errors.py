@@ -39,6 +39,10 @@ class ProtocolError(ConsortiumError):
     """A step of the secure sum that breaks its rules; nothing was released and nothing changed."""
 
 
+class ChainError(ProtocolError):
+    """An event chain that is not shown to extend the one before."""
+
+
 class MalformedMessage(ProtocolError):
     """Bytes that are not a message in its one allowed form."""
 

@@ -53,6 +53,16 @@ def verify_transcript(transcript: Transcript, roster: Roster, coordinator_key: b
     verify_certificate(manifest, epoch, roster, transcript.certificate)
 
 
+def check_follows(transcript: Transcript, former: Transcript) -> None:
+    """Raises ProtocolError unless a sum began where `former` ended, and its event chain is not shorter."""
+    manifest = transcript.manifest
+    here, before = (f"the {one.sum} sum of round {one.round}" for one in (manifest, former.manifest))
+    if (manifest.previous_transcript, manifest.state_hash) != (former.hash, former.after):
+        raise ProtocolError(f"{here} does not follow {before}")
+    if manifest.chain_length < former.manifest.chain_length:
+        raise ProtocolError(f"{here} names fewer events than {before}")
+
+
 def confirmation(transcript: Transcript) -> dict[str, bytes]:
     """What a member answers once it has come to the transcript's state by itself."""
     return {"state": transcript.after, "transcript": transcript.hash}

@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from client.cli import app as client
 from consortium.cli.demo import demo
 from consortium.cli.new import new
 from consortium.cli.plan import plan
@@ -19,6 +20,7 @@ app = typer.Typer(name="consortium", no_args_is_help=True, add_completion=False,
 for command in (demo, new, simulate):
     app.command()(command)
 app.add_typer(plan, name="plan")
+app.add_typer(client, name="client")
 app.add_typer(coordinator, name="coordinator")
 app.add_typer(model, name="model")
 

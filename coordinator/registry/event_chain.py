@@ -11,9 +11,9 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from coordinator.errors import ChainBroken
-from coordinator.registry.records import ChainHead, Event
+from coordinator.registry.records import Event
 from coordinator.registry.tables import EventRow
-from protocols.chain import GENESIS, link
+from protocols.chain import GENESIS, ChainHead, event_digest, link
 
 
 def canonical(body: Mapping[str, Any]) -> str:
@@ -46,6 +46,11 @@ def event_bytes(sequence: int, kind: str, run: str | None, at: datetime, body: s
     return json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
 
 
+def digests(events: Iterable[Event]) -> bytes:
+    """32 bytes for each event: enough to show that its chain extends the one before."""
+    return b"".join(event_digest(_bytes_of(event)) for event in events)
+
+
 def check(events: Iterable[Event]) -> ChainHead:
     """Recomputes every link.
 
@@ -56,11 +61,11 @@ def check(events: Iterable[Event]) -> ChainHead:
     for event in events:
         if event.sequence != end.length + 1:
             raise ChainBroken(f"event {end.length + 1} is missing from the chain; the registry was changed by hand, restore a backup")
-        if event.previous_hash != end.hash or event.hash != _hash_of(event):
+        if event.previous_hash != end.hash or event.hash != link(end.hash, _bytes_of(event)):
             raise ChainBroken(f"event {event.sequence} ({event.kind}) is not what was written; the registry was changed, restore a backup")
         end = ChainHead(event.sequence, event.hash)
     return end
 
 
-def _hash_of(event: Event) -> bytes:
-    return link(event.previous_hash, event_bytes(event.sequence, event.kind, event.run, event.at, event.body))
+def _bytes_of(event: Event) -> bytes:
+    return event_bytes(event.sequence, event.kind, event.run, event.at, event.body)

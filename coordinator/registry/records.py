@@ -121,11 +121,3 @@ class Event:
     body: str
     previous_hash: bytes
     hash: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class ChainHead:
-    """Length of the event chain and the hash of its last event."""
-
-    length: int
-    hash: bytes

@@ -16,9 +16,10 @@ from coordinator.registry import event_chain
 from coordinator.registry.bodies import model_version_body, participant_body, round_body, run_body
 from coordinator.registry.conversion import event_of, model_version_of, participant_of, round_of, run_of
 from coordinator.registry.database import open_engine
-from coordinator.registry.records import ChainHead, Event, ModelVersion, NewRun, Participant, Round, Run
+from coordinator.registry.records import Event, ModelVersion, NewRun, Participant, Round, Run
 from coordinator.registry.states import RunState, WantedState, check_transition
 from coordinator.registry.tables import ContributionRow, EventRow, LeaseRow, ModelVersionRow, ParticipantRow, RoundRow, RunRow
+from protocols.chain import ChainHead
 
 Clock = Callable[[], datetime]  # aware
 
@@ -175,6 +176,10 @@ class Registry:
             query = query.where(EventRow.run == run)
         with self._reading() as session:
             return tuple(event_of(row) for row in session.scalars(query))
+
+    def digests(self, after: int, until: int) -> bytes:
+        """One 32-byte digest for each event after the first `after`, up to number `until`: shows that one head extends another."""
+        return event_chain.digests(event for event in self.events(after=after) if event.sequence <= until)
 
     def verify_chain(self) -> ChainHead:
         """Recomputes the whole event chain.

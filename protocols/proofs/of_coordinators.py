@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from protocols.chain import HASH_BYTES, ChainHead, extend
 from protocols.codec import Message
 from protocols.errors import NoProof, WrongTotal
 from protocols.identity import Envelope, open_envelope_of
@@ -78,13 +79,18 @@ class _Asked:
 
     manifest: SumManifest
     members: tuple[str, ...]  # of the set that is to be signed or opened; empty where there is none yet
+    digests: bytes  # of the event chain's last events
 
     @classmethod
     def by(cls, envelope: Envelope) -> _Asked:
         parts = unpack(envelope.payload)
         if "manifest" not in parts or envelope.stage.startswith("epoch/"):
             raise NoProof("the two requests do not contradict each other")
-        return cls(SumManifest.from_bytes(parts["manifest"]), _members(parts))
+        return cls(SumManifest.from_bytes(parts["manifest"]), _members(parts), parts.get("chain", b""))
+
+    @property
+    def head(self) -> ChainHead:
+        return ChainHead(self.manifest.chain_length, self.manifest.chain_head)
 
 
 def _members(parts: Mapping[str, bytes]) -> tuple[str, ...]:
@@ -97,11 +103,18 @@ def _two_plans_of_one_sum(first: _Asked, second: _Asked) -> str:
     one, other = first.manifest, second.manifest
     if (one.epoch_hash, one.slot) == (other.epoch_hash, other.slot) and one.hash != other.hash:
         return f"run {one.run}: the coordinator signed two manifests for slot {one.slot} of one epoch"
-    if one.chain_length == other.chain_length and one.chain_head != other.chain_head:
-        return f"the coordinator signed two event chains of {one.chain_length} events"
+    if _is_fork(*sorted((first, second), key=lambda asked: asked.head.length)):
+        return f"the coordinator signed event chains of {one.chain_length} and of {other.chain_length} events that are not one"
     if (one.state_hash, one.sum) == (other.state_hash, other.sum) and first.members and second.members and first.members != second.members:
         return f"run {one.run}: the coordinator asked for two sets of survivors of one {one.sum} sum"
     raise NoProof("the two requests do not contradict each other")
+
+
+def _is_fork(shorter: _Asked, longer: _Asked) -> bool:
+    """Whether the longer chain's own digests lead to its head from elsewhere than the shorter one's."""
+    size = HASH_BYTES * (longer.head.length - shorter.head.length)
+    between = longer.digests[len(longer.digests) - size :] if size <= len(longer.digests) else None
+    return between is not None and extend(shorter.head.hash, between) != longer.head.hash
 
 
 def _subject(envelope: Envelope) -> tuple[str, str, int, int, str]:

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from client.answering import answer
-from client.errors import RecordError, SettingsError
-from client.ledger import LedgerError
+from client.errors import LedgerError, RecordError, SettingsError
 from client.work import Work
 from model.errors import ModelError
 from protocols.errors import EncodingError, PolicyError, Refusal, StateError, UpdateError

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client.ledger import FinishedSum, Ledger, LedgerError, StoredReply
+from client.errors import LedgerError
+from client.ledger import FinishedSum, Ledger, StoredReply
 from protocols.errors import Contradiction, Refusal
 from tests.federation.federation import Crash
 
@@ -91,7 +92,7 @@ def test_ledger_whose_first_opening_was_cut_short_is_begun_again(tmp_path: Path,
         raise Crash
 
     with monkeypatch.context() as patch, pytest.raises(Crash):
-        patch.setattr("client.ledger.write_file", die)
+        patch.setattr("client.ledger_file.write_file", die)
         Ledger.open(tmp_path, now)
     Ledger.open(tmp_path, now).close()
     with sqlite3.connect(tmp_path / "ledger.db") as database:

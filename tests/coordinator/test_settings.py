@@ -12,8 +12,9 @@ def test_defaults_hold_without_a_file(tmp_path: Path) -> None:
     assert load_settings(tmp_path / "coordinator.toml") == CoordinatorSettings(registry="registry.db", models="models")
 
 
-def test_models_lie_beside_the_registry() -> None:
+def test_models_and_runs_lie_beside_the_registry() -> None:
     settings = CoordinatorSettings(models="models")
+    assert settings.runs_folder("out/registry.db") == Path("out/runs")
     assert settings.models_folder("out/registry.db") == Path("out/models")
     assert settings.models_folder("postgresql://host/registry") == Path("models")
 

@@ -9,7 +9,7 @@ import pytest
 from coordinator.registry import Registry
 from coordinator.registry.records import ModelVersion
 from coordinator.release import TrainedModel
-from coordinator.verify import NOT_PROVED, verify_registry
+from coordinator.verify import NOT_COUNTED, NOT_PROVED, UNKNOWN_KEYS, verify_registry
 
 
 @pytest.fixture
@@ -27,7 +27,9 @@ def tamper(tmp_path: Path, statement: str) -> None:
 
 def test_untouched_registry_is_proved(registry: Registry, models: Path, trained: TrainedModel) -> None:
     audit = verify_registry(registry, models)
-    assert (audit.ok, audit.failed, audit.unproved) == (True, [], list(NOT_PROVED))
+    assert (audit.ok, audit.failed) == (True, [])
+    assert [*NOT_PROVED, UNKNOWN_KEYS, NOT_COUNTED] == audit.unproved[: len(NOT_PROVED) + 2]
+    assert audit.unproved[-1] == f"Events 1 to {registry.head().length} of the chain: no institution countersigned them."
     told = "\n".join(audit.proved)
     for text in ("event chain is whole", "4 institutions", f"3 rounds of run {trained.run}, with 6 transcript hashes", "model triage 1"):
         assert text in told

@@ -108,6 +108,7 @@ class Script:
         self.last = bytes(32)  # hash of the last transcript
         self.attempt = 0
         self.chain = (0, bytes(32))  # length and head
+        self.digests = b""  # of the chain's last events
         self.epochs = 0
         self.uploads: dict[bytes, list[bytes]] = {}  # root -> chunks
         for name in federation.names if greet else ():
@@ -184,7 +185,7 @@ class Script:
     def stage(self, name: str, epoch: Epoch, manifest: SumManifest, message_type: str, **parts: bytes) -> Answer:
         """One stage of a sum at one institution."""
         subject = Subject(manifest.round, manifest.sum, manifest.attempt, manifest.hash)
-        common = {"manifest": manifest.to_bytes(), "epoch": epoch.certificate.to_bytes()}
+        common = {"manifest": manifest.to_bytes(), "epoch": epoch.certificate.to_bytes(), "chain": self.digests}
         return self.ask(name, subject, message_type, common | parts)
 
     def send(self, name: str, epoch: Epoch, manifest: SumManifest) -> Answer:

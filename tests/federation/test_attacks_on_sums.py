@@ -1,4 +1,4 @@
-"""A coordinator that asks for what would tell two sums apart: finished sums, second sets, returning members, cut chains, weak epochs."""
+"""A coordinator that asks for what would tell two sums apart: finished sums, second sets, returning members, weak epochs."""
 
 from __future__ import annotations
 
@@ -161,32 +161,13 @@ def test_member_that_was_left_out_does_not_return_within_the_epoch(script: Scrip
     assert script.sign("cyd", following, manifest, proposed(script, following, manifest)).refusal == ""
 
 
-# The event chain.
-
-
-@pytest.mark.parametrize(
-    ("chain", "sentence"), [((4, b"\4" * 32), "does not extend"), ((5, b"\6" * 32), "does not extend")], ids=["cut", "fork"]
-)
-def test_event_chain_that_does_not_extend_the_last_one_is_refused(script: Script, chain: tuple[int, bytes], sentence: str) -> None:
-    epoch = script.set_up(NAMES)
-    script.chain = (5, b"\5" * 32)
-    assert script.send("ada", epoch, script.manifest(epoch, 0, "evaluate", 0)).refusal == ""
-    script.chain = chain
-    answer = script.send("ada", epoch, script.manifest(epoch, 0, "evaluate", 1))
-    assert "does not extend" in answer.refusal
-    assert len(script.federation.nodes["ada"].ledger.evidence()) == 1
-    for slot, longer in ((2, (5, b"\5" * 32)), (3, (8, b"\x08" * 32))):
-        script.chain = longer
-        assert script.send("ada", epoch, script.manifest(epoch, 0, "evaluate", slot)).refusal == ""
-
-
 # Envelopes name the manifest.
 
 
 def test_envelope_that_names_another_manifest_is_refused(script: Script) -> None:
     epoch = script.set_up(NAMES)
     manifest = script.manifest(epoch, 0, "evaluate", 0)
-    parts = {"manifest": manifest.to_bytes(), "epoch": epoch.certificate.to_bytes()}
+    parts = {"manifest": manifest.to_bytes(), "epoch": epoch.certificate.to_bytes(), "chain": b""}
     subject = Subject(0, "evaluate", manifest.attempt, b"")
     assert "not the one that its envelope names" in script.ask("ada", subject, "evaluate.sum", parts).refusal
     assert "not the one that its envelope names" in script.announce("ada", script.terms_of(NAMES), manifest_hash=b"").refusal

@@ -80,16 +80,16 @@ def with_proposal(script: Script, outcome: Outcome, proposal: Proposal, after: S
 
 def test_proposal_that_does_not_hold_leaves_the_node_where_it_was(script: Script) -> None:
     outcome = script.sum(script.set_up(NAMES), 2, "update", 0)
-    planned, place = script.planned(2, "update"), script.place("ada")
+    planned, places = script.planned(2, "update"), [script.place(name) for name in NAMES[:2]]
     proposal = dict(script.terms.propose(outcome.after, planned))
     honest = script.terms.adopt(outcome.after, planned, proposal)
     altered = {**proposal, f"tensors/{B}": proposal[f"tensors/{B}"] * np.float32(1.001)}
     claimed = replace(honest, tensors={**honest.tensors, B: altered[f"tensors/{B}"]})
     assert "changes the product BA by 0.001" in script.publish("ada", with_proposal(script, outcome, altered, claimed)).refusal
-    assert "does not lead to" in script.publish("ada", with_proposal(script, outcome, {}, honest)).refusal
-    assert script.place("ada") == place
-    assert script.publish("ada", with_proposal(script, outcome, proposal, honest)).refusal == ""
-    assert script.place("ada")[0] == state_hash(honest)
+    assert "does not lead to" in script.publish("bea", with_proposal(script, outcome, {}, honest)).refusal
+    assert [script.place(name) for name in NAMES[:2]] == places
+    assert script.publish("cyd", with_proposal(script, outcome, proposal, honest)).refusal == ""
+    assert script.place("cyd")[0] == state_hash(honest)
 
 
 def test_proposal_is_refused_where_the_plan_has_none(script: Script) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from coordinator.errors import ChainBroken
 from coordinator.registry import Registry
-from protocols.chain import GENESIS
+from protocols.chain import GENESIS, check_extension
 
 TRIGGERS = ("events_no_update", "events_no_delete", "events_in_order")
 
@@ -86,3 +86,13 @@ def test_two_openings_extend_one_chain(tmp_path: Path, registry: Registry) -> No
     assert second.verify_chain() == registry.verify_chain()
     assert registry.head().length == 10
     second.close()
+
+
+def test_digests_lead_from_an_earlier_head_to_a_later_one(registry: Registry, running: str) -> None:
+    earlier = registry.head()
+    for number in range(3):
+        registry.append_event("note", None, {"n": number})
+    later = registry.head()
+    registry.append_event("note", None, {"n": 3})
+    check_extension(earlier, registry.digests(earlier.length, later.length), later)
+    assert registry.digests(later.length, later.length) == b""

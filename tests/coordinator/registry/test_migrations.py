@@ -50,7 +50,7 @@ def test_opening_twice_migrates_once(tmp_path: Path, clock: Callable[[], datetim
     for _ in range(2):
         Registry.open(str(tmp_path / "registry.db"), clock).close()
     connection = sqlite3.connect(tmp_path / "registry.db")
-    assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0001",)]
+    assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0002",)]
     connection.close()
 
 
@@ -101,7 +101,7 @@ def test_looking_at_a_registry_writes_nothing_beside_it_and_refuses_another_sche
     connection.execute("UPDATE alembic_version SET version_num = '0000'")
     connection.commit()
     connection.close()
-    with pytest.raises(RegistryError, match="has schema 0000 and this version reads 0001"):
+    with pytest.raises(RegistryError, match="has schema 0000 and this version reads 0002"):
         Registry.open(str(path), clock, read_only=True)
 
 

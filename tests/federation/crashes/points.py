@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from sqlalchemy.orm import Session
 
-import client.ledger
+import client.ledger_file
 import protocols.files
 from coordinator.registry.registry import Registry
 from coordinator.spool import Spool
@@ -133,7 +133,7 @@ def _watch_ledgers(points: Points, patch: pytest.MonkeyPatch) -> None:
         return points.connections[-1]
 
     driver = SimpleNamespace(connect=connect, DatabaseError=sqlite3.DatabaseError)
-    patch.setattr(client.ledger, "sqlite3", driver)
+    patch.setattr(client.ledger_file, "sqlite3", driver)
 
 
 def _watch_registry(points: Points, patch: pytest.MonkeyPatch) -> None:

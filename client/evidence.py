@@ -1,0 +1,28 @@
+"""What this institution keeps against a coordinator, and what of it convinces whoever has the coordinator's key."""
+
+from __future__ import annotations
+
+from client.institution import Membership
+from client.ledger import Ledger
+from protocols.errors import NoProof, ProtocolError
+from protocols.proofs import ContradictionProof, WrongTotalProof
+
+
+def read_evidence(ledger: Ledger, membership: Membership) -> list[str]:
+    """One sentence for each request that contradicts an earlier one, then for each total that was shown to be wrong."""
+    contradictions = [_contradiction(one.key, one.earlier, one.request, membership.coordinator_key) for one in ledger.evidence()]
+    return contradictions + [_wrong_total(run, proof, membership) for run, proof in ledger.proofs()]
+
+
+def _contradiction(key: str, earlier: bytes, request: bytes, coordinator_key: bytes) -> str:
+    try:
+        return f"{key}: proved, {ContradictionProof(earlier, request).accuse(coordinator_key)}."
+    except (NoProof, ProtocolError) as error:
+        return f"{key}: a request was refused that contradicts what is in this ledger, which is no proof to others: {error}."
+
+
+def _wrong_total(run: str, proof: bytes, membership: Membership) -> str:
+    try:
+        return f"{run}: proved, {WrongTotalProof.from_bytes(proof).accuse(membership.roster, membership.coordinator_key)}."
+    except (NoProof, ProtocolError) as error:
+        return f"{run}: a total was refused, which is no proof to others: {error}."

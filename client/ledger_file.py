@@ -1,0 +1,81 @@
+"""The ledger's database file: opened by its one writer or looked at, and never another one than the institution used last."""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from pathlib import Path
+from urllib.parse import quote
+
+from client.errors import LedgerError
+from protocols.files import write_file
+
+PRAGMAS = ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON", "busy_timeout = 10000")
+
+
+def open_database(home: Path, tables: str) -> sqlite3.Connection:
+    """The database in `home` for its writer, made on first use.
+
+    Raises:
+        LedgerError: it cannot be opened.
+    """
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = home / "ledger.db"
+    try:
+        path.touch(mode=0o600)
+        database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        for pragma in PRAGMAS:
+            database.execute(f"PRAGMA {pragma}")
+        database.executescript(tables)
+    except (OSError, sqlite3.DatabaseError) as error:
+        raise LedgerError(f"{path}: the ledger cannot be opened ({error}); check the disk, or restore the institution's home") from None
+    return database
+
+
+def look_at_database(home: Path) -> sqlite3.Connection:
+    """The database in `home` for reading alone: no file is made or changed.
+
+    Raises:
+        LedgerError: there is none, it is damaged, or an older version wrote it.
+    """
+    path = home / "ledger.db"
+    if not path.is_file():
+        raise LedgerError(f"there is no ledger at {path}; name the institution's folder with --institution")
+    # Even a reader leaves files beside a database with a write-ahead log, unless the database is said not to change.
+    live = path.with_name("ledger.db-wal").exists()
+    try:
+        database = sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro{'' if live else '&immutable=1'}", uri=True)
+        found = {row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    except sqlite3.DatabaseError as error:
+        raise LedgerError(f"{path}: the ledger cannot be read ({error}); restore the institution's home") from None
+    if not {"meta", "heads", "transcripts"} <= found:
+        raise LedgerError(f"{path}: no ledger of this version; a node of this version brings it up to date when it starts")
+    return database
+
+
+def begin_incarnation(database: sqlite3.Connection, home: Path) -> None:
+    """Numbers a new ledger and writes the file beside it; an existing one stays as it is.
+
+    An identifier without an incarnation is left by a process that died in here, before anything was answered.
+    """
+    outside, rows = home / "incarnation", dict(database.execute("SELECT name, value FROM meta"))
+    if not rows and not outside.exists():
+        rows = {"identifier": secrets.token_hex(16)}
+        database.execute("INSERT INTO meta VALUES ('identifier', ?)", (rows["identifier"],))
+    if rows.keys() != {"identifier"}:
+        return
+    if not outside.exists():
+        write_file(outside, f"{rows['identifier']} 1\n".encode(), mode=0o600)
+    database.execute("INSERT INTO meta VALUES ('incarnation', '1')")
+
+
+def checked_incarnation(database: sqlite3.Connection, home: Path) -> int:
+    """The ledger's incarnation, which a file outside the database must confirm: a copied or restored database is not taken for this one.
+
+    Raises:
+        LedgerError: they do not belong together.
+    """
+    outside, rows = home / "incarnation", dict(database.execute("SELECT name, value FROM meta"))
+    if not outside.exists() or outside.read_text().split() != [rows.get("identifier"), rows.get("incarnation")]:
+        raise LedgerError(f"{home}: ledger and incarnation file do not belong together; a restored ledger must not be used to answer")
+    return int(rows["incarnation"])

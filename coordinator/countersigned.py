@@ -1,0 +1,159 @@
+"""What institutions signed of a run: its transcripts, and in each the head of the event chain, which a replaced registry does not have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from coordinator.errors import ChainBroken
+from coordinator.registry.records import Event, Participant, Round
+from coordinator.transcripts import kept_parties, kept_transcripts
+from protocols.audit import Audit
+from protocols.errors import ConsortiumError, ProtocolError
+from protocols.parties import Parties
+from protocols.transcript import Transcript, check_follows, verify_transcript
+
+Kept = Mapping[tuple[int, str], Transcript]  # by round and sum
+REPLACED = "the registry was replaced or cut, restore a backup"
+
+
+@dataclass(frozen=True, slots=True)
+class SignedRun:
+    """A run as the registry has it, and whose signatures count."""
+
+    run: str
+    rounds: Sequence[Round]
+    participants: Sequence[Participant]
+    given: Parties | None  # those of an institution; None for those that the coordinator kept
+
+    def parties(self, directory: Path) -> Parties:
+        """The keys that signatures are checked with.
+
+        Raises:
+            ChainBroken: the registry has other ones. RosterError: the coordinator kept none.
+        """
+        parties = self.given or kept_parties(directory)
+        registered = {one.name: one.public_key for one in self.participants}
+        wrong = [entry.name for entry in parties.roster.entries if registered.get(entry.name) != entry.public_key.hex()]
+        if wrong:
+            source = "the roster that was given" if self.given else f"the one of run {self.run}"
+            raise ChainBroken(f"the registry has another key of {', '.join(wrong)} than {source}; compare both with the institutions")
+        return parties
+
+
+def verify_signed(audit: Audit, signed: SignedRun, directory: Path, events: Sequence[Event]) -> int:
+    """Adds what the transcripts in the run's directory prove; returns the number of events that institutions countersigned.
+
+    Args:
+        events: the whole chain of the registry.
+    """
+    try:
+        kept = {(one.manifest.round, one.manifest.sum): one for one in kept_transcripts(directory)}
+    except ConsortiumError as error:
+        audit.failed.append(str(error))
+        return 0
+    absent = [f"{one.number}-{name}" for one in signed.rounds for name in one.transcripts if (one.number, name) not in kept]
+    if absent:
+        audit.unproved.append(f"Transcripts of run {signed.run} that are not in {directory / 'sums'}: {', '.join(absent)}.")
+    if not kept:
+        audit.unproved.append(f"Run {signed.run}: no transcript is kept, so that nothing here bears an institution's signature.")
+        return 0
+    before = len(audit.failed)
+    audit.attempt(_transcripts, signed, kept, directory)
+    if len(audit.failed) > before:  # signatures that do not hold vouch for nothing
+        return 0
+    audit.attempt(_heads, signed.run, kept, events)
+    return 0 if len(audit.failed) > before else max(one.manifest.chain_length for one in kept.values())
+
+
+def _transcripts(signed: SignedRun, kept: Kept, directory: Path) -> str:
+    parties, former = signed.parties(directory), None
+    for number, (place, digest) in enumerate(_recorded(signed) + _unrecorded(signed, kept)):
+        one = kept.get(place)
+        if one is not None:
+            _check_transcript(signed, one, digest, parties)
+            _check_order(signed.run, one, former, first=number == 0)
+        former = one
+    for row in signed.rounds:
+        _check_row(signed.run, row, kept)
+    origin = "the roster that was given" if signed.given else "this registry"
+    return (
+        f"{len(kept)} transcripts of run {signed.run} are those of its rounds, follow each other, and each bears the signatures of enough "
+        f"of its {len(parties.roster.entries)} institutions, by the keys of {origin}."
+    )
+
+
+def _recorded(signed: SignedRun) -> list[tuple[tuple[int, str], bytes]]:
+    try:
+        return [((row.number, name), bytes.fromhex(digest)) for row in signed.rounds for name, digest in row.transcripts.items()]
+    except ValueError:
+        raise ChainBroken(f"a transcript hash of run {signed.run} is none; the registry was changed, restore a backup") from None
+
+
+def _unrecorded(signed: SignedRun, kept: Kept) -> list[tuple[tuple[int, str], bytes]]:
+    """Sums of the round under way, whose row is written when it is over."""
+    recorded = {place for place, _ in _recorded(signed)}
+    following = 1 + max((row.number for row in signed.rounds), default=-1)
+    left = sorted((one.manifest.attempt, place) for place, one in kept.items() if place not in recorded)
+    late = [place for _, place in left if place[0] != following]
+    if late:
+        raise ChainBroken(f"run {signed.run}: round {late[0][0]} has a transcript and no row in this registry; {REPLACED}")
+    ordered: list[tuple[tuple[int, str], bytes]] = []
+    rest = {kept[place].manifest.previous_transcript: (place, kept[place].hash) for _, place in left}
+    digest = (_recorded(signed) or [((0, ""), bytes(32))])[-1][1]
+    while digest in rest:
+        ordered.append(rest.pop(digest))
+        digest = ordered[-1][1]
+    return ordered + list(rest.values())
+
+
+def _check_transcript(signed: SignedRun, one: Transcript, digest: bytes, parties: Parties) -> None:
+    if one.hash != digest or one.manifest.run != signed.run:
+        raise ChainBroken(f"{_where(one)}: the transcript is another one than the registry names; {REPLACED}")
+    try:
+        verify_transcript(one, parties.roster, parties.coordinator_key)
+    except ProtocolError as error:
+        raise ChainBroken(f"{_where(one)}: {error}") from None
+
+
+def _check_order(run: str, one: Transcript, former: Transcript | None, first: bool) -> None:
+    """What follows a transcript that is not kept cannot be compared."""
+    if first and one.manifest.previous_transcript != bytes(32):
+        raise ChainBroken(f"{_where(one)}: the transcript is not the first of run {run}; {REPLACED}")
+    try:
+        if former is not None:
+            check_follows(one, former)
+    except ProtocolError as error:
+        raise ChainBroken(f"run {run}: {error}; {REPLACED}") from None
+
+
+def _where(one: Transcript) -> str:
+    return f"run {one.manifest.run}, {one.manifest.sum} sum of round {one.manifest.round}"
+
+
+def _check_row(run: str, row: Round, kept: Kept) -> None:
+    """The row's state is what its last sum led to, and who is counted is in every set."""
+    of_row = [kept[row.number, name] for name in row.transcripts if (row.number, name) in kept]
+    counted = {part.institution for part in row.contributions if part.missing_from is None}
+    if any(not counted <= set(one.certificate.proposal.members) for one in of_row):
+        raise ChainBroken(f"round {row.number} of run {run} counts an institution that is not in its transcripts' sets; {REPLACED}")
+    last = kept.get((row.number, list(row.transcripts)[-1])) if row.transcripts else None
+    if last is not None and last.after.hex() != row.state_sha256:
+        raise ChainBroken(f"round {row.number} of run {run} ended with another state than its transcript; {REPLACED}")
+
+
+def _heads(run: str, kept: Kept, events: Sequence[Event]) -> str:
+    longest = max(kept.values(), key=lambda one: one.manifest.chain_length)
+    for one in kept.values():
+        manifest, signers = one.manifest, len(one.certificate.signatures)
+        said = f"in round {manifest.round} of run {run} {signers} institutions countersigned {manifest.chain_length} events"
+        if manifest.chain_length > len(events):
+            raise ChainBroken(f"{said}, and this registry has {len(events)}; {REPLACED}")
+        if manifest.chain_length and events[manifest.chain_length - 1].hash != manifest.chain_head:
+            raise ChainBroken(f"{said} that are not those of this registry; {REPLACED}")
+    signers = len(longest.certificate.signatures)
+    return (
+        f"The first {longest.manifest.chain_length} events are those that {signers} institutions countersigned "
+        f"in round {longest.manifest.round} of run {run}."
+    )
