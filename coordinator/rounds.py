@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from coordinator.abandoning import Abandoning, Record, differs_enough
 from coordinator.blame import Opening
 from coordinator.cohort import Cohort, Epoch
-from coordinator.collecting import ask_uploads, stored_uploads
+from coordinator.collecting import ask_uploads, proposed_uploads, stored_uploads
 from coordinator.errors import JobError
 from coordinator.events import Event, StageFinished, SumFinished
 from coordinator.link import Link, Reply, Subject
@@ -217,13 +217,14 @@ class RoundEngine:
         proposal, roster = one.record.proposal, self.link.roster
         names = one.epoch.members if proposal is None else proposal.members
         spools = {name: one.record.spool(one.epoch.manifest, name, roster) for name in names}
+        if proposal is not None:
+            return proposed_uploads(one.manifest, spools, proposal)
         accumulator = stored_uploads(one.manifest, spools)
-        if proposal is None:
-            message_type = "evaluate.sum" if planned.kind == "evaluate" else "train.sum"
-            missing = {name: spool for name, spool in spools.items() if name not in accumulator.roots}
-            ask_uploads(self.link, one.subject, message_type, one.parts, missing, accumulator)
-            self._report(one.subject, message_type, set(accumulator.roots))
-            self._enough(one, len(accumulator.roots), message_type)
+        message_type = "evaluate.sum" if planned.kind == "evaluate" else "train.sum"
+        missing = {name: spool for name, spool in spools.items() if name not in accumulator.roots}
+        ask_uploads(self.link, one.subject, message_type, one.parts, missing, accumulator)
+        self._report(one.subject, message_type, set(accumulator.roots))
+        self._enough(one, len(accumulator.roots), message_type)
         return accumulator
 
     def _certificate(self, one: _Sum, accumulator: Accumulator) -> SurvivorCertificate:
