@@ -91,9 +91,10 @@ def test_ledger_whose_first_opening_was_cut_short_is_begun_again(tmp_path: Path,
     def die(*_: object, **__: object) -> None:
         raise Crash
 
-    with monkeypatch.context() as patch, pytest.raises(Crash):
+    with monkeypatch.context() as patch:
         patch.setattr("client.ledger_file.write_file", die)
-        Ledger.open(tmp_path, now)
+        with pytest.raises(Crash):
+            Ledger.open(tmp_path, now)
     Ledger.open(tmp_path, now).close()
     with sqlite3.connect(tmp_path / "ledger.db") as database:
         database.execute("DELETE FROM meta WHERE name = 'incarnation'")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,11 +30,17 @@ class Lived:
 
 
 @contextmanager
-def lived(points: Points, **options: Any) -> Iterator[Lived]:
-    """Runs the small plan to its end, with a second life if the first one ends at a point."""
+def lived(points: Points, between: Callable[[Path], object] = lambda _: None, slots: int = 4, **options: Any) -> Iterator[Lived]:
+    """Runs the small plan to its end, with a second life if the first one ends at a point.
+
+    Args:
+        between: is done to what is on disk before the second life.
+        slots: of an epoch.
+        options: further ones of `Watched`, and `plan`.
+    """
     log, plan = Log(), options.pop("plan", PLAN)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("coordinator.cohort.SLOTS", 4)
+        patch.setattr("coordinator.cohort.SLOTS", slots)
         watch(points, patch)
         watch_vectors(log, patch)
         try:
@@ -42,6 +48,7 @@ def lived(points: Points, **options: Any) -> Iterator[Lived]:
         except Crash:
             points.close()
             points.restore()
+            between(points.directory)
             federation, result = _life(points, log, plan, options)
         yield Lived(federation, result, log, points)
         federation.close()
@@ -55,9 +62,3 @@ def _life(points: Points, log: Log, plan: Any, options: dict[str, Any]) -> tuple
     except Crash:
         federation.registry.close()
         raise
-
-
-def folder(tmp_path: Path, name: str = "federation") -> Path:
-    made = tmp_path / name
-    made.mkdir()
-    return made

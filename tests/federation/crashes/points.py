@@ -114,7 +114,7 @@ def _watch_spools(points: Points, patch: pytest.MonkeyPatch) -> None:
             with (spool.folder / "spool").open("ab") as file:
                 file.write(data[: len(data) // 2])
 
-        points.reach(f"{spool.folder.relative_to(points.directory)} within a part", tear)
+        points.reach(f"{spool.folder.relative_to(points.directory)} within part {spool.parts}", tear)
         append(spool, data)
 
     patch.setattr(Spool, "append", appended)

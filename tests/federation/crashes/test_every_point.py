@@ -6,8 +6,7 @@ Not built, so without points: the request to join, checkpoints during training, 
 from __future__ import annotations
 
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +30,6 @@ SCENES: Mapping[str, tuple[dict[str, Any], dict[str, Any]]] = {  # what dies, an
     WITH_EXPERTS: ({"parties": (COORDINATOR,)}, {"plan": make_plan(rounds=1)}),
 }
 SHARES = 8
-
-
-@pytest.fixture
-def disk() -> Iterator[Path]:
-    """A directory in memory where there is such a thing: thousands of commits are waited for."""
-    memory = Path("/dev/shm")  # noqa: S108 (a fresh directory in it)
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as directory:
-        yield Path(directory)
 
 
 def failures(disk: Path, scene: str, share: slice) -> list[str]:
