@@ -33,8 +33,10 @@ LINES = {
     "confirmed": "query.total of dov arrived",
 }
 
+TABLE = ("a request is written down", "an upload counts", "survivor proposal", "unmask request", "sum used", "state written")
 
-@pytest.mark.parametrize("line", LINES)
+
+@pytest.mark.parametrize("line", [pytest.param(line, marks=() if line in TABLE else pytest.mark.slow) for line in LINES])
 def test_line(disk: Path, line: str) -> None:
     with lived(dying(disk, LINES[line])) as run:
         check(run)

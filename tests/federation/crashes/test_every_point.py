@@ -62,7 +62,7 @@ def _life(disk: Path, number: int, dies: dict[str, Any], options: dict[str, Any]
     return lived(Points(directory, number, **dies), **options)
 
 
-@pytest.mark.parametrize(("scene", "step"), [("everything", 41), ("a node that comes back", 29), ("a node that is missed", 31)])
+@pytest.mark.parametrize(("scene", "step"), [("everything", 61), ("a node that comes back", 37), ("a node that is missed", 41)])
 def test_some_points(disk: Path, scene: str, step: int) -> None:
     assert not failures(disk, scene, slice(3, None, step))
 
