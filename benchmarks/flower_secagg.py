@@ -7,6 +7,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -33,21 +34,21 @@ Vector = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class FlowerSum:
-    """The decoded sum of the survivors, float64, bytes sent by each node, and seconds in all clients together by stage."""
+    """The decoded sum of the survivors, float64, bytes sent by each node, and seconds that calls of clients took by stage, all added."""
 
     total: NDArray[np.float64]
     bytes_up: Mapping[int, int]
     client_seconds: Mapping[str, float]
 
 
-def flower_sum(vectors: Mapping[int, Vector], bound: float, threshold: int, dropped: Collection[int] = ()) -> FlowerSum:
+def flower_sum(vectors: Mapping[int, Vector], bound: float, threshold: int, dropped: Collection[int] = (), threads: int = 1) -> FlowerSum:
     """Sums vectors of values within `bound`; those who dropped answer until the masked vectors are collected.
 
     All shares to all, 2^22 steps (Flower's default), equal weights; no model goes out to the clients, and nothing is serialised
     beyond what mod and workflow do themselves, both of which spare Flower time.
     """
     logging.getLogger("flwr").setLevel(logging.CRITICAL)
-    grid, strategy = _DirectGrid(vectors, dropped), _Everyone(vectors)
+    grid, strategy = _DirectGrid(vectors, dropped, threads), _Everyone(vectors)
     context = LegacyContext(Context(1, 1, {}, RecordDict(), {}), strategy=strategy)
     context.state.config_records[MAIN_CONFIGS_RECORD] = ConfigRecord({WorkflowKey.CURRENT_ROUND: 1})
     context.state.array_records[MAIN_PARAMS_RECORD] = parameters_to_arrayrecord(_no_parameters(), keep_input=True)
@@ -83,10 +84,11 @@ class _Everyone(FedAvg):
 
 @dataclass
 class _DirectGrid(InProcessGrid):
-    """Calls the apps in turn; who is in `dropped` falls silent when masked vectors are collected."""
+    """Calls the apps, so many threads side by side; who is in `dropped` falls silent when masked vectors are collected."""
 
     vectors: Mapping[int, Vector]
     dropped: Collection[int]
+    threads: int
     bytes_up: dict[int, int] = field(default_factory=lambda: defaultdict(int))
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
 
@@ -96,16 +98,18 @@ class _DirectGrid(InProcessGrid):
         TaskIdentity.run_id = TaskIdentity.node_id = TaskIdentity.task_id = 1  # which Message() reads
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
-        replies = []
-        for sent in messages:
-            stage, node = str(sent.content.config_records[RECORD_KEY_CONFIGS][Key.STAGE]), sent.metadata.dst_node_id
-            if node in self.dropped and stage == Stage.COLLECT_MASKED_VECTORS:
-                continue
-            start = time.perf_counter()
-            replies.append(self._apps[node](copy.deepcopy(sent), self._contexts[node]))  # the mod alters what it is given
-            self.seconds[stage] += time.perf_counter() - start
-            self.bytes_up[node] += sum(map(_value_bytes, replies[-1].content.config_records[RECORD_KEY_CONFIGS].values()))
-        return replies
+        with ThreadPoolExecutor(self.threads) as pool:
+            return [reply for reply in pool.map(self._answered, messages) if reply is not None]
+
+    def _answered(self, sent: Message) -> Message | None:
+        stage, node = str(sent.content.config_records[RECORD_KEY_CONFIGS][Key.STAGE]), sent.metadata.dst_node_id
+        if node in self.dropped and stage == Stage.COLLECT_MASKED_VECTORS:
+            return None
+        start = time.perf_counter()
+        reply = self._apps[node](copy.deepcopy(sent), self._contexts[node])  # the mod alters what it is given
+        self.seconds[stage] += time.perf_counter() - start
+        self.bytes_up[node] += sum(map(_value_bytes, reply.content.config_records[RECORD_KEY_CONFIGS].values()))
+        return reply
 
 
 def _client_of(vector: Vector) -> Any:

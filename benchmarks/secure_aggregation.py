@@ -1,6 +1,7 @@
 """The secure sum: beside Flower's SecAgg+ on the same vectors, with many institutions, in memory, and on long vectors.
 
-python -m benchmarks.secure_aggregation [compare | scale | memory | long] [--institutions N ...] [--elements N ...] [--repeats N]
+python -m benchmarks.secure_aggregation [compare | scale | memory | long] [--institutions N ...]
+    [--elements N ...] [--threads N] [--repeats N]
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import argparse
 import itertools
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
@@ -36,15 +38,20 @@ class Outcome:
     stages: Mapping[str, float]
 
 
-def our_sum(vectors: Mapping[str, Vector], bits: int, dropped: tuple[str, ...]) -> Outcome:
+def our_sum(vectors: Mapping[str, Vector], bits: int, dropped: tuple[str, ...], threads: int = 1) -> Outcome:
     """Encodes, masks, adds, unmasks and decodes; who dropped does nothing after the setup."""
     size = len(next(iter(vectors.values())))
     layout = LaneLayout((Block("delta", (size,), BOUND, False, narrow=True),), bits)
     marks = [time.perf_counter()]
     absent = np.zeros(size, np.uint32)
-    lanes = {n: absent if n in dropped else encode({"delta": v}, layout, len(vectors), rounding(n)) for n, v in vectors.items()}
+
+    def encoded(name: str) -> NDArray[np.uint32]:
+        return absent if name in dropped else encode({"delta": vectors[name]}, layout, len(vectors), rounding(name))
+
+    with ThreadPoolExecutor(threads) as pool:
+        lanes = dict(zip(vectors, pool.map(encoded, vectors), strict=True))
     marks.append(time.perf_counter())
-    result = run_secagg(lanes, colluding=COLLUDING, drop=dict.fromkeys(dropped, "masked"), lanes=bits)
+    result = run_secagg(lanes, colluding=COLLUDING, drop=dict.fromkeys(dropped, "masked"), lanes=bits, threads=threads)
     marks.append(time.perf_counter())
     total = decode(result.total, layout, len(vectors))["delta"]
     marks.append(time.perf_counter())
@@ -57,21 +64,21 @@ def rounding(name: str) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=int.from_bytes(name.encode()[-8:], "little")))
 
 
-def their_sum(vectors: Mapping[str, Vector], dropped: tuple[str, ...]) -> Outcome:
+def their_sum(vectors: Mapping[str, Vector], dropped: tuple[str, ...], threads: int = 1) -> Outcome:
     """Flower's, with the same threshold."""
     from benchmarks.flower_secagg import flower_sum
 
     numbers = {name: number for number, name in enumerate(vectors, start=2)}
     start = time.perf_counter()
     given = {numbers[name]: vector for name, vector in vectors.items()}
-    result = flower_sum(given, BOUND, threshold(len(vectors), COLLUDING), [numbers[name] for name in dropped])
-    clients = sum(result.client_seconds.values())
+    result = flower_sum(given, BOUND, threshold(len(vectors), COLLUDING), [numbers[name] for name in dropped], threads)
+    clients = sum(result.client_seconds.values()) / threads
     upload = max(result.bytes_up.values()) / len(next(iter(vectors.values())))
     return Outcome(result.total, upload, {"clients": clients, "server": time.perf_counter() - start - clients})
 
 
-def compare(institutions: int, elements: int, repeats: int) -> None:
-    """Prints a row for each program and number of dropouts; seconds are medians of turns in one process."""
+def compare(institutions: int, elements: int, threads: int, repeats: int) -> None:
+    """Prints a row for each program and number of dropouts; seconds are medians of turns in one process, members on so many threads."""
     rng = np.random.default_rng(0)
     vectors = {name: drawn(rng, elements) for name in names(institutions)}
     for dropped in ((), tuple(names(institutions))[1:2]):
@@ -80,12 +87,12 @@ def compare(institutions: int, elements: int, repeats: int) -> None:
         def keep(name: str, work: partial[Outcome], outcomes: dict[str, Outcome] = outcomes) -> None:
             outcomes[name] = work()
 
-        programs = {f"ours, {bits} bits": partial(our_sum, vectors, bits, dropped) for bits in WIDTHS}
-        programs["Flower SecAgg+"] = partial(their_sum, vectors, dropped)
+        programs = {f"ours, {bits} bits": partial(our_sum, vectors, bits, dropped, threads) for bits in WIDTHS}
+        programs["Flower SecAgg+"] = partial(their_sum, vectors, dropped, threads)
         works: dict[str, Work] = {name: partial(keep, name, work) for name, work in programs.items()}
         seconds = interleaved(works, repeats)
         exact: NDArray[np.float64] = np.sum([vector for name, vector in vectors.items() if name not in dropped], 0, dtype=np.float64)
-        print(f"\n{institutions} institutions x {elements:,} elements, {len(dropped)} dropped")
+        print(f"\n{institutions} institutions x {elements:,} elements, {len(dropped)} dropped, {threads} threads")
         for name, outcome in outcomes.items():
             print_row(name, seconds[name], seconds["Flower SecAgg+"] / seconds[name], outcome, exact)
 
@@ -104,13 +111,13 @@ def drawn(rng: np.random.Generator, elements: int) -> Vector:
     return np.clip(vector, -BOUND, BOUND, out=vector)
 
 
-def scale(institutions: int, elements: int) -> None:
-    """One sum over a complete graph, all parties in turn in this process; all institutions have the same vector."""
+def scale(institutions: int, elements: int, threads: int) -> None:
+    """One sum over a complete graph, members that mask on so many threads of this process; all have the same vector."""
     vector = np.arange(elements, dtype=np.uint32)
     start = time.perf_counter()
     run_secagg(dict.fromkeys(names(institutions), vector[:1]), colluding=COLLUDING)
     setup = time.perf_counter() - start
-    result = run_secagg(dict.fromkeys(names(institutions), vector), colluding=COLLUDING)
+    result = run_secagg(dict.fromkeys(names(institutions), vector), colluding=COLLUDING, threads=threads)
     both = time.perf_counter() - start
     if not np.array_equal(result.total, vector * np.uint32(institutions)):
         raise ArithmeticError("the total is not the sum of the vectors")
@@ -153,14 +160,15 @@ def main() -> None:
     parser.add_argument("section", nargs="?", choices=sizes, default="compare")
     parser.add_argument("--institutions", type=int, nargs="+")
     parser.add_argument("--elements", type=int, nargs="+")
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
     institutions = arguments.institutions or sizes[arguments.section][0]
     for elements in arguments.elements or sizes[arguments.section][1]:
         if arguments.section == "compare":
-            compare(institutions[0], elements, arguments.repeats)
+            compare(institutions[0], elements, arguments.threads, arguments.repeats)
         elif arguments.section == "scale":
-            scale(institutions[0], elements)
+            scale(institutions[0], elements, arguments.threads)
         elif arguments.section == "memory":
             memory(institutions, elements)
         else:

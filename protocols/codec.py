@@ -47,6 +47,13 @@ class Message:
         return pack(_encoded(self))
 
 
+class BulkyMessage(Message):
+    """A message of which there are too many to keep its bytes beside its fields: they are made whenever they are needed."""
+
+    def to_bytes(self) -> bytes:
+        return pack(_encoded(self))
+
+
 class SignedMessage(Message):
     """A message with a field `signature`: its sender's, over its kind and all other fields."""
 

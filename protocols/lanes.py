@@ -56,7 +56,7 @@ class LaneFormat(Message):
         return values[:wide].astype("<u4", copy=False).tobytes() + _pack(values[wide:], self.bits)
 
     def read(self, data: bytes | memoryview, chunk: int) -> NDArray[np.uint32]:
-        """The lanes of one written chunk.
+        """The lanes of one written chunk, of wide ones as a view of it.
 
         Raises:
             EncodingError: it has another length, or a bit that no lane has.
@@ -65,6 +65,8 @@ class LaneFormat(Message):
         wide, count = self._wide(span.start, span.stop - span.start), span.stop - span.start
         if len(data) != 4 * wide + _packed_size(count - wide, self.bits):
             raise EncodingError(f"chunk {chunk} has {len(data)} bytes, which is not the length of its lanes; it was cut or altered")
+        if wide == count:
+            return np.frombuffer(data, "<u4")
         lanes = np.empty(count, np.uint32)
         lanes[:wide] = np.frombuffer(data[: 4 * wide], "<u4")
         _unpack(data[4 * wide :], self.bits, lanes[wide:])
@@ -99,12 +101,14 @@ def _packed_size(count: int, bits: int) -> int:
 
 
 def _pack(values: NDArray[np.uint32], bits: int) -> bytes:
-    if bits == 20:
-        even = np.zeros((len(values) + 1) // 2 * 2, np.uint64)
-        even[: len(values)] = values
-        pairs = even[::2] | even[1::2] << np.uint64(20)
-        return pairs.astype("<u8").view(np.uint8).reshape(-1, 8)[:, :5].tobytes()
-    return values.astype("<u4", copy=False).view(np.uint8).reshape(-1, 4)[:, : bits // 8].tobytes()
+    if bits != 20:
+        return values.astype("<u4", copy=False).view(np.uint8).reshape(-1, 4)[:, : bits // 8].tobytes()
+    even = np.zeros((len(values) + 1) // 2 * 2, np.uint32)
+    even[: len(values)] = values
+    octets = np.empty(len(even) // 2 * 5, np.uint8)
+    _overlapping(octets, 0)[:] = even[::2] | even[1::2] << np.uint32(20)
+    octets[4::5] = even[1::2] >> np.uint32(12)
+    return octets.tobytes()
 
 
 def _unpack(data: bytes | memoryview, bits: int, lanes: NDArray[np.uint32]) -> None:
@@ -114,11 +118,14 @@ def _unpack(data: bytes | memoryview, bits: int, lanes: NDArray[np.uint32]) -> N
         padded[:, : bits // 8] = octets.reshape(len(lanes), bits // 8)
         lanes[:] = padded.view("<u4")[:, 0]
         return
-    padded = np.zeros((len(octets) // 5, 8), np.uint8)
-    padded[:, :5] = octets.reshape(-1, 5)
-    pairs = padded.view("<u8")[:, 0]
-    both = np.empty(2 * len(pairs), np.uint32)
-    both[::2], both[1::2] = pairs & np.uint64(0xFFFFF), pairs >> np.uint64(20)
-    if both[len(lanes) :].any():
+    first, second = lanes[::2], lanes[1::2]
+    np.bitwise_and(_overlapping(octets, 0), np.uint32(0xFFFFF), out=first)
+    following = _overlapping(octets, 1) >> np.uint32(12)
+    second[:] = following[: len(second)]
+    if len(second) < len(following) and following[-1]:
         raise EncodingError("the half byte after the last lane is not zero; the chunk was altered")
-    lanes[:] = both[: len(lanes)]
+
+
+def _overlapping(octets: NDArray[np.uint8], offset: int) -> NDArray[np.uint32]:
+    """Four bytes of every five as one little-endian number: the first lane of a pair in its low bits, or the second in its high ones."""
+    return np.ndarray((len(octets) // 5,), "<u4", octets.data, offset, (5,))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from protocols.codec import Message, SignedMessage
+from protocols.codec import BulkyMessage, Message, SignedMessage
 from protocols.epoch.terms import EpochManifest
 from protocols.shamir import SHARE_BYTES
 
@@ -49,7 +49,7 @@ class SharesHeader(SignedMessage):
 
 
 @dataclass(frozen=True)
-class SharesPart(Message):
+class SharesPart(BulkyMessage):
     """What a member deals to one member: sealed shares of every slot's secrets, with a commitment to each of these shares.
 
     What it deals to itself it keeps, so that there ciphertext and sealed are empty.
@@ -65,7 +65,7 @@ class SharesPart(Message):
 
 
 @dataclass(frozen=True)
-class SharesMessage(Message):
+class SharesMessage(BulkyMessage):
     """All that a member deals, as the coordinator gets it; parts in order of members."""
 
     header: SharesHeader
@@ -77,7 +77,7 @@ class SharesMessage(Message):
 
 
 @dataclass(frozen=True)
-class RelayedShares(Message):
+class RelayedShares(BulkyMessage):
     """What one member is shown of what another deals."""
 
     header: SharesHeader

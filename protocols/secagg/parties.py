@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -34,7 +35,7 @@ from protocols.lanes import LaneFormat
 from protocols.merkle import leaf_hash
 from protocols.roster import Roster, RosterEntry
 from protocols.secagg.accumulator import Accumulator, remove_masks
-from protocols.secagg.inputs import CheckedUpload, check_upload, mask_chunks, sign_root
+from protocols.secagg.inputs import CheckedUpload, check_upload, mask_input
 from protocols.secagg.manifest import SumManifest
 from protocols.secagg.opening import open_seeds, unmask
 from protocols.secagg.survivors import certify, propose_survivors, sign_survivors
@@ -59,11 +60,13 @@ def run_secagg(
     drop: Mapping[str, Stage] | None = None,
     randomness: Callable[[int], bytes] = os.urandom,
     lanes: int = 32,
+    threads: int = 1,
 ) -> SumResult:
     """Sums one-dimensional uint32 vectors modulo 2^lanes, playing every institution and the coordinator.
 
     `drop` names the stage from which on an institution takes no part; one that drops at "survivors" or "unmask" still counts.
-    With `lanes` of 24 or 20 bits, inputs must be below 2^lanes, and uploads are written in as many bits.
+    With `lanes` of 24 or 20 bits, inputs must be below 2^lanes, and uploads are written in as many bits. So many `threads` play
+    members that mask; as many uploads are in memory.
 
     Raises:
         ProtocolError: inputs that are not of one length and type, or above their lanes.
@@ -76,8 +79,8 @@ def run_secagg(
     manifest = parties.manifest(setup)
     # Every member masks for this manifest; inputs are added as they arrive.
     accumulator = Accumulator(manifest)
-    for name in parties.present("masked", setup.members):
-        accumulator.add(parties.upload(name, setup.states[name], manifest))
+    for upload in parties.uploads(parties.present("masked", setup.members), setup, manifest, threads):
+        accumulator.add(upload)
     # One set is proposed and signed.
     proposal = propose_survivors(manifest, accumulator.roots)
     signatures = {}
@@ -172,14 +175,18 @@ class _Parties:
         manifest.check(setup.manifest, self.coordinator.public_key)
         return manifest
 
-    def upload(self, name: str, state: EpochState, manifest: SumManifest) -> CheckedUpload:
-        """A member's masked input as the coordinator has it once it is complete and checked."""
-        chunks = list(mask_chunks(state, manifest, self.inputs[name]))
-        leaves = [leaf_hash(chunk) for chunk in chunks]
-        root = sign_root(manifest, leaves, self.identities[name])
-        self.count(name, sum(map(len, chunks)))
-        self.send(name, root)
-        return check_upload(manifest, self.roster, root, chunks, leaves)
+    def uploads(self, names: list[str], setup: _Setup, manifest: SumManifest, threads: int) -> Iterator[CheckedUpload]:
+        """Members' masked inputs, each as the coordinator has it once it is complete and checked."""
+        with ThreadPoolExecutor(threads) as pool:
+            for start in range(0, len(names), threads):
+                group = names[start : start + threads]
+                yield from pool.map(lambda name: self._upload(name, setup.states[name], manifest), group)
+
+    def _upload(self, name: str, state: EpochState, manifest: SumManifest) -> CheckedUpload:
+        sent = mask_input(state, manifest, self.inputs[name], self.identities[name])
+        self.count(name, sum(map(len, sent.chunks)))
+        self.send(name, sent.root)
+        return check_upload(manifest, self.roster, sent.root, sent.chunks, [leaf_hash(chunk) for chunk in sent.chunks])
 
     def _epoch(self, members: tuple[str, ...], given: int | None, colluding: int) -> EpochManifest:
         try:
