@@ -190,7 +190,7 @@ def test_lost_confirmations_are_asked_for_again_before_a_state_is_handed_over(tm
 
     def lose(event: object) -> None:
         if isinstance(event, RoundFinished) and event.round == 1:
-            for path in tmp_path.glob("runs/*/published/*/confirmations"):
+            for path in tmp_path.glob("runs/*/sums/*/confirmations"):
                 path.unlink()
 
     result = federation.run(lose)
