@@ -54,13 +54,19 @@ def look_at_database(home: Path) -> sqlite3.Connection:
 
 
 def begin_incarnation(database: sqlite3.Connection, home: Path) -> None:
-    """Numbers a new ledger and writes the file beside it; an existing one stays as it is."""
-    outside = home / "incarnation"
-    if outside.exists() or database.execute("SELECT count(*) FROM meta").fetchone()[0]:
+    """Numbers a new ledger and writes the file beside it; an existing one stays as it is.
+
+    An identifier without an incarnation is left by a process that died in here, before anything was answered.
+    """
+    outside, rows = home / "incarnation", dict(database.execute("SELECT name, value FROM meta"))
+    if not rows and not outside.exists():
+        rows = {"identifier": secrets.token_hex(16)}
+        database.execute("INSERT INTO meta VALUES ('identifier', ?)", (rows["identifier"],))
+    if rows.keys() != {"identifier"}:
         return
-    rows = {"identifier": secrets.token_hex(16), "incarnation": "1"}
-    write_file(outside, f"{rows['identifier']} {rows['incarnation']}\n".encode(), mode=0o600)
-    database.executemany("INSERT INTO meta VALUES (?, ?)", rows.items())
+    if not outside.exists():
+        write_file(outside, f"{rows['identifier']} 1\n".encode(), mode=0o600)
+    database.execute("INSERT INTO meta VALUES ('incarnation', '1')")
 
 
 def checked_incarnation(database: sqlite3.Connection, home: Path) -> int:

@@ -20,10 +20,10 @@ from protocols.errors import Refusal
 from protocols.merkle import leaf_hash
 from protocols.schedule import PlannedSum
 from protocols.secagg import (
-    PART_CHUNKS,
     SumManifest,
     SurvivorCertificate,
     SurvivorProposal,
+    chunks_of,
     mask_chunks,
     parts_of,
     sign_root,
@@ -53,7 +53,7 @@ def send_masked_input(node: Node, request: Request) -> Result:
     leaves, first = [], bytearray()
     for number, chunk in enumerate(mask_chunks(asked.epoch, asked.manifest, _vector(node, request, asked))):
         leaves.append(leaf_hash(chunk))
-        if number < PART_CHUNKS:
+        if number in chunks_of(asked.lanes.format, 0):
             first += chunk
     root = sign_root(asked.manifest, leaves, node.identity)
     promise_root(node, asked.manifest, root.root)

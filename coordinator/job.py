@@ -150,6 +150,7 @@ def _drive(job: _Job, run: Run) -> RunResult:
         _obey_operator(job)
         _advance(job, planned[done])
         _record_round(job, planned)
+    job.engine.tell_rest(current_state(job.terms, job.store))
     job.registry.set_state(job.run, RunState.FINISHED)
     job.on_event(RunFinished(job.run))
     return _result(job)

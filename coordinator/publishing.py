@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from coordinator.errors import JobError
 from coordinator.link import Link, Reply, Subject
+from coordinator.payloads import Payloads
 from coordinator.store import RunStore
 from coordinator.sum_record import SumRecord
 from protocols.errors import ProtocolError
@@ -38,10 +39,12 @@ def publish(link: Link, record: SumRecord, names: Collection[str]) -> set[str]:
     subject, committed = subject_of(transcript), {"transcript": transcript.to_bytes()}
     lanes, asked = transcript.manifest.lanes, dict.fromkeys(names, pack(committed))
     drawn = link.collect(subject, COMMITTING, asked, lambda reply: read_challenge(lanes, reply.part("challenge")))
-    shown = {name: pack(record.show(link.roster, chunks[:MOST_SHOWN])) for name, chunks in drawn.items()}
-    payloads = {name: pack(committed | {"opened": opened.to_bytes(), "shown": shown[name]}) for name in drawn}
+
+    def payload(name: str) -> bytes:
+        return pack(committed | {"opened": opened.to_bytes(), "shown": pack(record.show(link.roster, drawn[name][:MOST_SHOWN]))})
+
     arrays: dict[str, NDArray[Any]] = {"total": np.frombuffer(record.total, np.uint8), **(record.rebalancing or {})}
-    confirmations = link.follow_up(subject, CONFIRMING, payloads, lambda reply: _confirmation(reply, transcript), arrays)
+    confirmations = link.follow_up(subject, CONFIRMING, Payloads(drawn, payload), lambda reply: _confirmation(reply, transcript), arrays)
     record.keep_confirmations(confirmations)
     return set(confirmations)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from coordinator.abandoning import Abandoning, Record, differs_enough
 from coordinator.blame import Opening
 from coordinator.cohort import Cohort, Epoch
-from coordinator.collecting import ask_uploads, stored_uploads
+from coordinator.collecting import ask_uploads, proposed_uploads, stored_uploads
 from coordinator.errors import JobError
 from coordinator.events import Event, StageFinished, SumFinished
 from coordinator.link import Link, Reply, Subject
@@ -139,6 +139,12 @@ class RoundEngine:
         if dropped or (absent and finished.planned.last_of_round):
             self._epoch = None  # who is back takes part from the next epoch on
 
+    def tell_rest(self, state: State) -> None:
+        """Tells the last sum to members of its epoch that did not confirm it, as nobody asks them anything afterwards."""
+        published = self._store.published
+        if published is not None and published.unconfirmed:
+            self._cohort.present(state)
+
     def _attempt(self, planned: PlannedSum, state: State) -> FinishedSum:
         one = self._resumed(planned, state) or self._begun(planned, state)
         accumulator = self._collect(one, planned)
@@ -151,7 +157,7 @@ class RoundEngine:
         journal = self._store.journal
         if self._epoch is None or self._epoch.used_up or (journal.survivors and journal.survivors != self._epoch.members):
             self._epoch = self._cohort.begin_epoch(state, journal.survivors, allowed_members(planned, state))
-        lanes, attempt = self._terms.lanes(state, planned), journal.attempt + 1
+        lanes, attempt = self._terms.lanes(state, planned), self._store.next_attempt(planned)
         manifest = self._manifest(planned, state, self._epoch, lanes, attempt)
         record = SumRecord.begin(self._store.record_path(planned, attempt), manifest, self._chain(manifest))
         self._store.update(attempt=attempt, given_up=False)
@@ -211,13 +217,14 @@ class RoundEngine:
         proposal, roster = one.record.proposal, self.link.roster
         names = one.epoch.members if proposal is None else proposal.members
         spools = {name: one.record.spool(one.epoch.manifest, name, roster) for name in names}
+        if proposal is not None:
+            return proposed_uploads(one.manifest, spools, proposal)
         accumulator = stored_uploads(one.manifest, spools)
-        if proposal is None:
-            message_type = "evaluate.sum" if planned.kind == "evaluate" else "train.sum"
-            missing = {name: spool for name, spool in spools.items() if name not in accumulator.roots}
-            ask_uploads(self.link, one.subject, message_type, one.parts, missing, accumulator)
-            self._report(one.subject, message_type, set(accumulator.roots))
-            self._enough(one, len(accumulator.roots), message_type)
+        message_type = "evaluate.sum" if planned.kind == "evaluate" else "train.sum"
+        missing = {name: spool for name, spool in spools.items() if name not in accumulator.roots}
+        ask_uploads(self.link, one.subject, message_type, one.parts, missing, accumulator)
+        self._report(one.subject, message_type, set(accumulator.roots))
+        self._enough(one, len(accumulator.roots), message_type)
         return accumulator
 
     def _certificate(self, one: _Sum, accumulator: Accumulator) -> SurvivorCertificate:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from coordinator.link import Link, Reply, Subject
+from coordinator.payloads import Payloads
 from protocols.epoch import (
     Confirmation,
     EpochManifest,
@@ -47,26 +48,12 @@ class Setup:
             name = reply.institution
             return read_confirmation(self.manifest, self.link.roster, setup, shares[name], name, reply.part("message"))
 
-        return self.link.decide(self._subject, "query.epoch_confirm", _Relays(self.manifest, shares), read)
+        def relayed(name: str) -> bytes:
+            number = self.manifest.number(name)
+            return pack({"messages": pack({dealer: message.relayed(number).to_bytes() for dealer, message in shares.items()})})
+
+        return self.link.decide(self._subject, "query.epoch_confirm", Payloads(self.manifest.members, relayed), read)
 
     @property
     def _subject(self) -> Subject:
         return Subject(0, "epoch", self.manifest.epoch, self.manifest.hash)
-
-
-class _Relays(Mapping[str, bytes]):
-    """What each member is shown of all shares, packed when it is sent: held all at once it would be more than everything that was dealt."""
-
-    def __init__(self, manifest: EpochManifest, shares: Mapping[str, SharesMessage]) -> None:
-        self._manifest = manifest
-        self._shares = shares
-
-    def __getitem__(self, name: str) -> bytes:
-        number = self._manifest.number(name)
-        return pack({"messages": pack({dealer: message.relayed(number).to_bytes() for dealer, message in self._shares.items()})})
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._manifest.members)
-
-    def __len__(self) -> int:
-        return self._manifest.n

@@ -12,7 +12,7 @@ from protocols.files import write_file
 from protocols.lanes import LaneFormat
 from protocols.merkle import HASH_BYTES, leaf_hash
 from protocols.roster import Roster
-from protocols.secagg import CheckedUpload, ShownChunk, SumManifest, UploadRoot, check_root, check_upload, parts_of, show_chunk
+from protocols.secagg import CheckedUpload, ShownChunk, SumManifest, UploadRoot, check_root, check_upload, chunks_of, parts_of, show_chunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,19 +57,19 @@ class Spool:
         self.root, self.leaves, self.parts = root, [], 0
 
     def append(self, data: memoryview) -> None:
-        """Adds the next part, whole chunks.
+        """Adds the next part.
 
         Raises:
-            ProtocolError: its length is not that of its chunks.
+            ProtocolError: its length is not that of its chunks; nothing is added.
         """
         lanes, start = self.manifest.lanes, 0
+        sizes = [lanes.chunk_bytes(chunk) for chunk in chunks_of(lanes, self.parts)]
+        if not sizes or len(data) != sum(sizes):
+            raise ProtocolError("a part of its upload does not have the length that the manifest asks for")
+        for size in sizes:
+            self.leaves.append(leaf_hash(data[start : start + size]))
+            start += size
         with self._file.path.open("ab") as file:
-            while start < len(data) or not self.leaves:
-                size = lanes.chunk_bytes(len(self.leaves)) if len(self.leaves) < lanes.chunks else 0
-                if start + size > len(data) or len(self.leaves) >= lanes.chunks:
-                    raise ProtocolError("its upload does not have the length that the manifest asks for")
-                self.leaves.append(leaf_hash(data[start : start + size]))
-                start += size
             file.write(data)
         self.parts += 1
 
@@ -100,8 +100,11 @@ class Spool:
         """
         if not (self.folder / "root").exists():
             return None
-        root = UploadRoot.from_bytes((self.folder / "root").read_bytes())
-        return check_upload(self.manifest, self.roster, root, self._file, [leaf_hash(chunk) for chunk in self._file])
+        try:
+            root, leaves = UploadRoot.from_bytes((self.folder / "root").read_bytes()), [leaf_hash(chunk) for chunk in self._file]
+        except OSError as error:
+            raise ProtocolError(f"{error.filename}: a kept upload cannot be read ({error.strerror}); it is asked for again") from None
+        return check_upload(self.manifest, self.roster, root, self._file, leaves)
 
     def show(self, chunk: int) -> ShownChunk:
         """A chunk of a complete upload with its path."""

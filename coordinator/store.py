@@ -98,6 +98,13 @@ class RunStore:
         """Folder of one attempt at a sum."""
         return self.directory / "sums" / f"{planned.round:05}-{planned.kind}-{attempt}"
 
+    def next_attempt(self, planned: PlannedSum) -> int:
+        """A number that no attempt at the sum has, not even one whose process died before the journal named it."""
+        attempt = self.journal.attempt + 1
+        while self.record_path(planned, attempt).exists():
+            attempt += 1
+        return attempt
+
     @property
     def records(self) -> list[SumRecord]:
         """Every attempt at every sum."""

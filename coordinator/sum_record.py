@@ -90,8 +90,9 @@ class SumRecord:
         write_file(self.folder / stage / hashlib.sha256(name.encode()).hexdigest()[:32], pack({name: answer}))
 
     def answers(self, stage: str) -> dict[str, bytes]:
-        """What institutions answered so far."""
-        return {name: answer for path in sorted((self.folder / stage).glob("*")) for name, answer in unpack(path.read_bytes()).items()}
+        """What institutions answered so far; a process that was killed leaves files with a dot that it had not finished."""
+        paths = sorted((self.folder / stage).glob("[!.]*"))
+        return {name: answer for path in paths for name, answer in unpack(path.read_bytes()).items()}
 
     @property
     def opened(self) -> OpenedSeeds | None:
@@ -147,6 +148,12 @@ class SumRecord:
     def confirmations(self) -> dict[str, bytes]:
         path = self.folder / "confirmations"
         return unpack(path.read_bytes()) if path.exists() else {}
+
+    @property
+    def unconfirmed(self) -> set[str]:
+        """Members of the epoch that are not known to have come to the transcript's state."""
+        transcript = self.transcript
+        return set() if transcript is None else set(transcript.epoch.members) - self.confirmations.keys()
 
     def drop_uploads(self) -> None:
         """Removes what only an audit of the total needs: masked uploads, opened seeds and the total itself."""

@@ -3,12 +3,12 @@
 from protocols.secagg.accumulator import Accumulator, left_masks, remove_masks
 from protocols.secagg.audit import ShownChunk, ShownTotal, check_opened, check_shown, show_chunk
 from protocols.secagg.inputs import (
-    PART_CHUNKS,
     CheckedUpload,
     Upload,
     UploadRoot,
     check_root,
     check_upload,
+    chunks_of,
     mask_chunks,
     mask_input,
     parts_of,
@@ -29,7 +29,6 @@ from protocols.secagg.survivors import (
 from protocols.secagg.total import chunk_of_total, read_total, total_leaves, total_root, write_total
 
 __all__ = [
-    "PART_CHUNKS",
     "Accumulator",
     "CheckedUpload",
     "OpenedSeeds",
@@ -50,6 +49,7 @@ __all__ = [
     "check_signature",
     "check_upload",
     "chunk_of_total",
+    "chunks_of",
     "left_masks",
     "mask_chunks",
     "mask_input",

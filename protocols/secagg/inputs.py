@@ -80,6 +80,11 @@ def mask_chunks(epoch: EpochState, manifest: SumManifest, vector: NDArray[np.uin
             yield lanes.write(tile[begin : begin + CHUNK_LANES], start + begin)
 
 
+def chunks_of(lanes: LaneFormat, part: int) -> range:
+    """The numbers of the chunks that a message of an upload holds; none after the last message."""
+    return range(part * PART_CHUNKS, min((part + 1) * PART_CHUNKS, lanes.chunks))
+
+
 def parts_of(lanes: LaneFormat) -> int:
     """Messages that an upload takes."""
     return -(-lanes.chunks // PART_CHUNKS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from client.errors import LedgerError
 from client.ledger import FinishedSum, Ledger, StoredReply
 from protocols.errors import Contradiction, Refusal
+from tests.federation.federation import Crash
 
 VECTOR = np.arange(5, dtype=np.uint32).tobytes()
 
@@ -95,6 +97,24 @@ def test_ledger_that_holds_fewer_promises_than_were_made_is_not_opened(tmp_path:
     Ledger.open(tmp_path, now).close()
     (tmp_path / "promises").write_text("2\n")
     with pytest.raises(LedgerError, match="holds 1 promises of 2"):
+        Ledger.open(tmp_path, now)
+
+
+def test_ledger_whose_first_opening_was_cut_short_is_begun_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(*_: object, **__: object) -> None:
+        raise Crash
+
+    with monkeypatch.context() as patch:
+        patch.setattr("client.ledger_file.write_file", die)
+        with pytest.raises(Crash):
+            Ledger.open(tmp_path, now)
+    Ledger.open(tmp_path, now).close()
+    with sqlite3.connect(tmp_path / "ledger.db") as database:
+        database.execute("DELETE FROM meta WHERE name = 'incarnation'")
+    database.close()
+    Ledger.open(tmp_path, now).close()
+    (tmp_path / "ledger.db").unlink()
+    with pytest.raises(LedgerError, match="do not belong together"):
         Ledger.open(tmp_path, now)
 
 
