@@ -5,7 +5,6 @@ A repeated request gets the stored bytes. A different request under the same key
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -14,38 +13,10 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from client import heads
-from client.errors import LedgerError
+from client import heads, vectors
 from client.ledger_file import begin_incarnation, check_promises, checked_incarnation, look_at_database, note_promises, open_database
+from client.ledger_tables import TABLES
 from protocols.errors import Contradiction, Refusal
-from protocols.files import write_file
-
-_TABLES = """
-CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS runs (run TEXT PRIMARY KEY, plan BLOB NOT NULL, accepted_at TEXT NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, request BLOB NOT NULL, reply BLOB NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS evidence (id INTEGER PRIMARY KEY, key TEXT NOT NULL, request BLOB NOT NULL, earlier BLOB NOT NULL,
-  at TEXT NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS challenges (transcript BLOB PRIMARY KEY, chunks BLOB NOT NULL, committed BLOB NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS proofs (id INTEGER PRIMARY KEY, run TEXT NOT NULL, proof BLOB NOT NULL, at TEXT NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS epochs (run TEXT, epoch INTEGER, manifest BLOB NOT NULL, stage TEXT NOT NULL, state BLOB NOT NULL,
-  PRIMARY KEY (run, epoch)) STRICT;
-CREATE TABLE IF NOT EXISTS claims (claim TEXT PRIMARY KEY, value BLOB NOT NULL, request BLOB NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS vectors (run TEXT, round INTEGER, sum TEXT, state_hash BLOB NOT NULL, sha256 BLOB NOT NULL,
-  PRIMARY KEY (run, round, sum)) STRICT;
-CREATE TABLE IF NOT EXISTS positions (run TEXT PRIMARY KEY, state_hash BLOB NOT NULL, transcript BLOB NOT NULL,
-  finished INTEGER NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS survivors (epoch_hash BLOB PRIMARY KEY, members TEXT NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS sums (run TEXT, round INTEGER, sum TEXT, transcript BLOB NOT NULL, state_hash BLOB NOT NULL,
-  institutions INTEGER NOT NULL, at TEXT NOT NULL, PRIMARY KEY (run, round, sum)) STRICT;
-CREATE TABLE IF NOT EXISTS transcripts (hash BLOB PRIMARY KEY, transcript BLOB NOT NULL) STRICT;
-"""
-
-
-TRAINING = "training"  # beside the names of sums: what an institution trained in a round, before any of it is a vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +85,7 @@ class Ledger:
         self._promising = False
         check_promises(database, home)
         self.heads = heads.Heads(database, self._write)
+        self.vectors = vectors.Vectors(home, database, self.transaction)
 
     @classmethod
     def open(cls, home: Path, clock: Callable[[], datetime]) -> Ledger:
@@ -122,7 +94,7 @@ class Ledger:
         Raises:
             LedgerError: the database is damaged, or is not the one that the files `incarnation` and `promises` beside it belong to.
         """
-        database = open_database(home, _TABLES + heads.TABLES)
+        database = open_database(home, TABLES + heads.TABLES + vectors.TABLES)
         begin_incarnation(database, home)
         ledger = cls(home, database, checked_incarnation(database, home), clock)
         ledger._erase_rest()
@@ -168,10 +140,7 @@ class Ledger:
         """What rows no longer hold is gone from the files too: vectors without a row, and earlier pages in the write-ahead log."""
         self._erasing = False
         with self.transaction():  # no other process is between a vector's file and its row
-            kept = {self._vector_path(*row) for row in self._database.execute("SELECT run, round, sum FROM vectors")}
-            for path in (self.home / "vectors").rglob("*"):
-                if path.is_file() and path not in kept:
-                    path.unlink()
+            self.vectors.remove_files()
         self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def today(self) -> date:
@@ -292,36 +261,7 @@ class Ledger:
         """Drawn once: who could ask for another draw would ask until it is shown what is right."""
         self._write("INSERT INTO challenges VALUES (?, ?, ?)", transcript, *drawn)
 
-    # Vectors and states: files, named by their rows.
-
-    def keep_vector(self, run: str, round_number: int, kind: str, state_hash: bytes, vector: bytes | memoryview) -> None:
-        """The final vector of a sum, uint32 little-endian, or a round's training; a sum that is asked again sends this one."""
-        row = (run, round_number, kind, state_hash, hashlib.sha256(vector).digest())
-        with self.transaction():
-            write_file(self._vector_path(run, round_number, kind), vector, mode=0o600)
-            self._write("INSERT INTO vectors VALUES (?, ?, ?, ?, ?)", *row)
-
-    def vector(self, run: str, round_number: int, kind: str, state_hash: bytes) -> NDArray[np.uint8] | None:
-        """What was kept, uint8 [bytes], read from its file as it is used.
-
-        Raises:
-            Refusal: it was made from another state. LedgerError: its file is damaged.
-        """
-        query = "SELECT state_hash, sha256 FROM vectors WHERE run = ? AND round = ? AND sum = ?"
-        row = self._database.execute(query, (run, round_number, kind)).fetchone()
-        if row is None:
-            return None
-        if row[0] != state_hash:
-            raise Refusal(f"the {kind} sum of round {round_number} was already computed from another state")
-        path = self._vector_path(run, round_number, kind)
-        content = np.memmap(path, np.uint8, "r") if path.exists() and path.stat().st_size else np.empty(0, np.uint8)
-        if hashlib.sha256(content.data).digest() != row[1]:
-            raise LedgerError(f"{path}: the stored vector is damaged; this institution cannot take part in the sum again")
-        return content
-
-    def kept_vectors(self) -> list[tuple[str, int, str]]:
-        """Run, round and sum of the vectors that may still be asked for."""
-        return list(self._database.execute("SELECT run, round, sum FROM vectors ORDER BY run, round, sum"))
+    # Where runs stand.
 
     def keep_position(self, run: str, position: Position) -> None:
         """Where the run stands now; the state's file is `state_path`."""
@@ -344,8 +284,7 @@ class Ledger:
             self._erasing = True
             fields = (finished.run, finished.round, finished.sum, finished.transcript, finished.state_hash, finished.institutions)
             self._write("INSERT OR REPLACE INTO sums VALUES (?, ?, ?, ?, ?, ?, ?)", *fields, self._now())
-            training = finished.round if finished.sum == "parts" else -1
-            self._write("DELETE FROM vectors WHERE run = ? AND NOT (sum = ? AND round = ?)", finished.run, TRAINING, training)
+            self.vectors.forget(finished.run, training_of=finished.round if finished.sum == "parts" else None)
             self._write("DELETE FROM challenges WHERE transcript = ?", finished.transcript)
 
     def keep_transcript(self, digest: bytes, transcript: bytes) -> None:
@@ -361,9 +300,6 @@ class Ledger:
         """Every sum in the order in which it was finished, or those of one run."""
         query = "SELECT * FROM sums WHERE ? IS NULL OR run = ? ORDER BY rowid"
         return [FinishedSum(*row) for row in self._database.execute(query, (run, run))]
-
-    def _vector_path(self, run: str, round_number: int, kind: str) -> Path:
-        return self.home / "vectors" / run / f"{round_number}-{kind}.{'safetensors' if kind == TRAINING else 'u32'}"
 
     def _write(self, statement: str, *values: object) -> None:
         with self.transaction():

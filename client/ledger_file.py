@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from client.errors import LedgerError
+from client.ledger_tables import make_tables
 from protocols.files import write_file
 
 PRAGMAS = ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON", "busy_timeout = 10000")
@@ -26,7 +27,7 @@ def open_database(home: Path, tables: str) -> sqlite3.Connection:
         database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         for pragma in PRAGMAS:
             database.execute(f"PRAGMA {pragma}")
-        database.executescript(tables)
+        make_tables(database, tables)
     except (OSError, sqlite3.DatabaseError) as error:
         raise LedgerError(f"{path}: the ledger cannot be opened ({error}); check the disk, or restore the institution's home") from None
     return database

@@ -73,7 +73,7 @@ def masked_part(node: Node, request: Request, part: int) -> Arrays:
         Refusal: no such part was signed, or the sum is over.
     """
     asked = _asked(node, request)
-    vector = node.ledger.vector(request.run, asked.planned.round, asked.planned.kind, asked.session.state_hash)
+    vector = node.ledger.vectors.kept(request.run, asked.planned.round, asked.planned.kind, asked.session.state_hash)
     if vector is None or own_root(node, asked.manifest) is None or part >= parts_of(asked.manifest.lanes):
         raise Refusal(f"{node.name} has no part {part} of an input for this manifest")
     written = b"".join(mask_chunks(asked.epoch, asked.manifest, vector.view("<u4"), part))
@@ -132,12 +132,12 @@ def _epoch(node: Node, request: Request, manifest: SumManifest) -> EpochState:
 
 def _vector(node: Node, request: Request, asked: _Asked) -> NDArray[np.uint32]:
     session, planned = asked.session, asked.planned
-    stored = node.ledger.vector(request.run, planned.round, planned.kind, session.state_hash)
+    stored = node.ledger.vectors.kept(request.run, planned.round, planned.kind, session.state_hash)
     if stored is None:
         train = partial(train_once, node, request.run, session, planned)
         values = contribute(session.work, session.terms, session.state, planned, train)
         vector = encode(values, asked.lanes, len(node.roster.entries), _rounding(node, planned)).astype("<u4", copy=False)
-        node.ledger.keep_vector(request.run, planned.round, planned.kind, session.state_hash, vector.data.cast("B"))
+        node.ledger.vectors.keep(request.run, planned.round, planned.kind, session.state_hash, vector.data.cast("B"))
         return vector
     return stored.view("<u4")
 

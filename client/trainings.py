@@ -12,8 +12,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from client.errors import LedgerError
-from client.ledger import TRAINING
 from client.node import Node, Session
+from client.vectors import TRAINING
 from client.work import LocalUpdate
 from protocols.errors import Refusal, UpdateError
 from protocols.schedule import PlannedSum, has_pre_round
@@ -30,7 +30,7 @@ def train_once(node: Node, run: str, session: Session, planned: PlannedSum) -> L
     if not has_pre_round(session.plan):
         return _train(session, planned)
     inputs = inputs_hash(session.state)
-    stored = node.ledger.vector(run, planned.round, TRAINING, inputs)
+    stored = node.ledger.vectors.kept(run, planned.round, TRAINING, inputs)
     if planned.kind == "update":
         before = session.state.pre_round
         if stored is None or before is None or node.name not in before.members:
@@ -38,7 +38,7 @@ def train_once(node: Node, run: str, session: Session, planned: PlannedSum) -> L
     if stored is not None:
         return update_from_bytes(stored.tobytes())
     update = _train(session, planned)
-    node.ledger.keep_vector(run, planned.round, TRAINING, inputs, update_to_bytes(update))
+    node.ledger.vectors.keep(run, planned.round, TRAINING, inputs, update_to_bytes(update))
     return update
 
 

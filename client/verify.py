@@ -7,8 +7,9 @@ from itertools import pairwise
 
 from client.errors import LedgerError
 from client.institution import Membership
-from client.ledger import TRAINING, FinishedSum, Ledger
+from client.ledger import FinishedSum, Ledger
 from client.promises import claimed_root, is_claimed_set
+from client.vectors import TRAINING
 from protocols.audit import Audit
 from protocols.chain import check_extension
 from protocols.epoch import EpochState
@@ -128,7 +129,7 @@ def _state(ledger: Ledger, run: str) -> str:
 def _erased(ledger: Ledger, run: str) -> str:
     finished = ledger.finished_sums(run)
     done = {(run, one.round, kind) for one in finished for kind in ((one.sum, TRAINING) if one.sum == "update" else (one.sum,))}
-    left = [f"the vector of round {number}, {kind}" for name, number, kind in ledger.kept_vectors() if (name, number, kind) in done]
+    left = [f"the vector of round {number}, {kind}" for name, number, kind in ledger.vectors.all() if (name, number, kind) in done]
     left += _secrets(ledger, run, finished[-1])
     if left:
         raise LedgerError(f"run {run}: {', '.join(left)} should have been erased when the sum was over; report this as a fault")

@@ -18,6 +18,16 @@ from tests.federation.federation import Crash
 
 VECTOR = np.arange(5, dtype=np.uint32).tobytes()
 
+FIRST_VERSION = """
+DROP TABLE replies; DROP TABLE claims; DROP TABLE evidence; PRAGMA user_version = 0;
+CREATE TABLE replies (key TEXT PRIMARY KEY, request BLOB NOT NULL, reply BLOB NOT NULL, arrays BLOB NOT NULL) STRICT;
+CREATE TABLE evidence (id INTEGER PRIMARY KEY, key TEXT NOT NULL, request BLOB NOT NULL, at TEXT NOT NULL) STRICT;
+CREATE TABLE claims (claim TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
+INSERT INTO replies VALUES ('key', CAST('request' AS BLOB), CAST('reply' AS BLOB), CAST('arrays' AS BLOB));
+INSERT INTO evidence VALUES (1, 'key', CAST('other' AS BLOB), '2030-01-01');
+INSERT INTO claims VALUES ('slot', CAST('manifest' AS BLOB));
+"""
+
 
 def now() -> datetime:
     return datetime(2030, 1, 1, tzinfo=UTC)
@@ -60,22 +70,22 @@ def test_failed_transaction_leaves_nothing(ledger: Ledger) -> None:
 
 
 def test_vector_is_of_one_state_and_is_erased_with_its_sum(ledger: Ledger) -> None:
-    ledger.keep_vector("run", 1, "update", b"state", VECTOR)
-    kept = ledger.vector("run", 1, "update", b"state")
+    ledger.vectors.keep("run", 1, "update", b"state", VECTOR)
+    kept = ledger.vectors.kept("run", 1, "update", b"state")
     assert kept is not None and kept.tobytes() == VECTOR
     with pytest.raises(Refusal, match="another state"):
-        ledger.vector("run", 1, "update", b"other")
+        ledger.vectors.kept("run", 1, "update", b"other")
     ledger.finish_sum(FinishedSum("run", 1, "update", b"t", b"s", 3, ""))
-    assert ledger.vector("run", 1, "update", b"state") is None
+    assert ledger.vectors.kept("run", 1, "update", b"state") is None
     assert not list((ledger.home / "vectors").rglob("*.u32"))
     assert [(done.round, done.institutions) for done in ledger.finished_sums("run")] == [(1, 3)]
 
 
 def test_damaged_vector_is_refused(ledger: Ledger) -> None:
-    ledger.keep_vector("run", 1, "update", b"state", VECTOR)
+    ledger.vectors.keep("run", 1, "update", b"state", VECTOR)
     (ledger.home / "vectors" / "run" / "1-update.u32").write_bytes(b"other")
     with pytest.raises(LedgerError, match="damaged"):
-        ledger.vector("run", 1, "update", b"state")
+        ledger.vectors.kept("run", 1, "update", b"state")
 
 
 def test_ledger_opens_again_but_not_with_another_database(tmp_path: Path) -> None:
@@ -123,3 +133,18 @@ def test_run_is_bound_to_one_plan(ledger: Ledger) -> None:
     ledger.accept_run("run", b"plan")
     with pytest.raises(Refusal, match="another plan"):
         ledger.accept_run("run", b"changed")
+
+
+def test_ledger_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
+    Ledger.open(tmp_path, now).close()
+    with sqlite3.connect(tmp_path / "ledger.db") as database:
+        database.executescript(FIRST_VERSION)
+    database.close()
+    ledger = Ledger.open(tmp_path, now)
+    assert ledger.reply("key", b"request") == StoredReply(b"request", b"reply")
+    assert ledger.claimed("slot") == b"manifest" and ledger.claimed_by("slot") == b""
+    assert ledger.evidence() == [("key", b"other", b"")]
+    ledger.keep_reply("another", StoredReply(b"request", b"reply"))
+    ledger.claim("another", b"manifest", "used", b"request")
+    ledger.close()
+    Ledger.open(tmp_path, now).close()

@@ -153,7 +153,7 @@ class Adversary:
         if message_type.endswith(".sum") and not one.refused:
             asked = one.manifest
             with suppress(Refusal):  # a twin that copied a state's hash has no vector under it
-                vector = self.federation.nodes[name].ledger.vector(asked.run, asked.round, asked.sum, asked.state_hash)
+                vector = self.federation.nodes[name].ledger.vectors.kept(asked.run, asked.round, asked.sum, asked.state_hash)
                 self.inputs |= {} if vector is None else {(name, asked.hash): np.array(vector.view("<u4"))}
 
     def _note_secrets(self, name: str, run: str, epoch: int) -> None:

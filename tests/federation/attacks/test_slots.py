@@ -30,7 +30,7 @@ def asked_twice(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Lanes:
 
 def test_slot_reused_after_crash(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """To learn what changed in the victim's records: two vectors under one mask, whose difference is that of the plain ones."""
-    unwritten = ("client.ledger.Ledger.keep_vector", "client.ledger.Ledger.keep_reply", "client.sums.promise_root")
+    unwritten = ("client.vectors.Vectors.keep", "client.ledger.Ledger.keep_reply", "client.sums.promise_root")
     with weakened(*unwritten):
         assert asked_twice(stage(), monkeypatch).tolist() == [1, 1]
     scene = stage()

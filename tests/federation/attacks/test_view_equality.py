@@ -65,7 +65,7 @@ def loss_in_the_envelope() -> Iterator[None]:
 
     def telling(node: Node, request: Request) -> Result:
         result, manifest = send_masked_input(node, request), SumManifest.from_bytes(request.part("manifest"))
-        vector = node.ledger.vector(manifest.run, manifest.round, manifest.sum, manifest.state_hash)
+        vector = node.ledger.vectors.kept(manifest.run, manifest.round, manifest.sum, manifest.state_hash)
         assert vector is not None
         return replace(result, parts={**result.parts, "loss": vector[-8:-4].tobytes()})
 

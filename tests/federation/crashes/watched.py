@@ -12,8 +12,9 @@ import pytest
 from flwr.app import Context, Message
 
 from client.answering import ONCE
-from client.ledger import TRAINING, Ledger
+from client.ledger import Ledger
 from client.node import Node
+from client.vectors import TRAINING, Vectors
 from client.work import LocalUpdate, MetricSums
 from protocols.identity import Envelope, Identity, open_envelope, open_envelope_of
 from protocols.pack import unpack
@@ -140,13 +141,13 @@ class Watched(Federation):
 
 def watch_vectors(log: Log, patch: pytest.MonkeyPatch) -> None:
     """Writes down every vector that a ledger is given to keep."""
-    keep = Ledger.keep_vector
+    keep = Vectors.keep
 
-    def kept(ledger: Ledger, run: str, number: int, kind: str, state_hash: bytes, vector: bytes | memoryview) -> None:
-        log.vectors[ledger.home.name, number, kind].add(bytes(vector))
-        keep(ledger, run, number, kind, state_hash, vector)
+    def kept(vectors: Vectors, run: str, number: int, kind: str, state_hash: bytes, content: bytes | memoryview) -> None:
+        log.vectors[vectors._home.name, number, kind].add(bytes(content))
+        keep(vectors, run, number, kind, state_hash, content)
 
-    patch.setattr(Ledger, "keep_vector", kept)
+    patch.setattr(Vectors, "keep", kept)
 
 
 def _is_stored(ledger: Ledger, kind: str) -> bool:
