@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from client import heads, vectors
+from client.errors import LedgerError
 from client.ledger_file import begin_incarnation, check_promises, checked_incarnation, look_at_database, note_promises, open_database
 from client.ledger_tables import TABLES
 from protocols.errors import Contradiction, Refusal
+
+MOST_EVIDENCE = 8  # of one key: a coordinator cannot fill the disk with contradictions
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +98,12 @@ class Ledger:
             LedgerError: the database is damaged, or is not the one that the files `incarnation` and `promises` beside it belong to.
         """
         database = open_database(home, TABLES + heads.TABLES + vectors.TABLES)
-        begin_incarnation(database, home)
-        ledger = cls(home, database, checked_incarnation(database, home), clock)
+        try:
+            begin_incarnation(database, home)
+            ledger = cls(home, database, checked_incarnation(database, home), clock)
+        except LedgerError:
+            database.close()  # else its write-ahead log would lie beside whatever file is put in its place
+            raise
         ledger._erase_rest()
         return ledger
 
@@ -167,7 +174,10 @@ class Ledger:
         self._write("INSERT INTO replies VALUES (?, ?, ?)", key, stored.request, stored.reply)
 
     def keep_evidence(self, key: str, request: bytes, earlier: bytes) -> None:
-        """Keeps a signed request with the earlier one that it contradicts."""
+        """Keeps a signed request with the earlier one that it contradicts; no more of one key than it takes to show a pattern."""
+        (count,) = self._database.execute("SELECT count(*) FROM evidence WHERE key = ?", (key,)).fetchone()
+        if count >= MOST_EVIDENCE:
+            return
         self._write("INSERT INTO evidence (key, request, earlier, at) VALUES (?, ?, ?, ?)", key, request, earlier, self._now())
 
     def evidence(self) -> list[Evidence]:
@@ -184,7 +194,7 @@ class Ledger:
 
     def is_stopped(self, run: str) -> bool:
         """Whether there is a proof against the run."""
-        return any(name == run for name, _ in self.proofs())
+        return self._database.execute("SELECT 1 FROM proofs WHERE run = ?", (run,)).fetchone() is not None
 
     # Runs and epochs.
 
@@ -284,6 +294,9 @@ class Ledger:
             self._erasing = True
             fields = (finished.run, finished.round, finished.sum, finished.transcript, finished.state_hash, finished.institutions)
             self._write("INSERT OR REPLACE INTO sums VALUES (?, ?, ?, ?, ?, ?, ?)", *fields, self._now())
+            # An answer that opened shares is gone with them; asked again, the node says that the sum is over.
+            opened = (f"{finished.run}/{finished.round}/{finished.sum}/", "/query.unmask")
+            self._write("DELETE FROM replies WHERE instr(key, ?1) = 1 AND substr(key, -length(?2)) = ?2", *opened)
             self.vectors.forget(finished.run, training_of=finished.round if finished.sum == "parts" else None)
             self._write("DELETE FROM challenges WHERE transcript = ?", finished.transcript)
 

@@ -35,6 +35,8 @@ _UPGRADES = (
 def make_tables(database: sqlite3.Connection, tables: str) -> None:
     """Makes what is missing; all of it in one transaction, so that a process that dies in here leaves the former version."""
     (version,) = database.execute("PRAGMA user_version").fetchone()
-    earlier = version < VERSION and database.execute("SELECT 1 FROM sqlite_master WHERE name = 'replies'").fetchone()
+    if version == VERSION:
+        return
+    earlier = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'replies'").fetchone()
     upgrades = ";\n".join(_UPGRADES) + ";\n" if earlier else ""
     database.executescript(f"BEGIN IMMEDIATE;\n{upgrades}{tables}\nPRAGMA user_version = {VERSION};\nCOMMIT;")

@@ -34,8 +34,9 @@ class Vectors:
         """The final vector of a sum, uint32 little-endian, or a round's training; a sum that is asked again sends this one."""
         row = (run, round_number, kind, state_hash, hashlib.sha256(content).digest())
         with self._transaction():
-            write_file(self._path(run, round_number, kind), content, mode=0o600)
+            # The row first: where another process kept one, its file stays.
             self._database.execute("INSERT INTO vectors VALUES (?, ?, ?, ?, ?)", row)
+            write_file(self._path(run, round_number, kind), content, mode=0o600)
 
     def kept(self, run: str, round_number: int, kind: str, state_hash: bytes) -> NDArray[np.uint8] | None:
         """What was kept, uint8 [bytes], read from its file as it is used.

@@ -1,4 +1,4 @@
-"""Uploads, from an institution's first part to the accumulator: one part and one vector in memory, however many institutions send."""
+"""Uploads on their way, from the first part to the accumulator: one part and one vector in memory, however many institutions send."""
 
 from __future__ import annotations
 
@@ -8,30 +8,7 @@ from coordinator.link import Link, Reply, Subject
 from coordinator.spool import Spool
 from protocols.errors import ProtocolError
 from protocols.pack import pack
-from protocols.secagg import Accumulator, SumManifest, SurvivorProposal, UploadRoot
-
-
-def stored_uploads(manifest: SumManifest, spools: Mapping[str, Spool]) -> Accumulator:
-    """The sum of the uploads that are complete on disk."""
-    accumulator = Accumulator(manifest)
-    for spool in spools.values():
-        stored = spool.stored()
-        if stored is not None:
-            accumulator.add(stored)
-    return accumulator
-
-
-def proposed_uploads(manifest: SumManifest, spools: Mapping[str, Spool], proposal: SurvivorProposal) -> Accumulator:
-    """The sum of exactly the uploads that a set was proposed with.
-
-    Raises:
-        ProtocolError: one is not on disk any more; without it the opened masks would leave something else than the sum.
-    """
-    accumulator = stored_uploads(manifest, spools)
-    lost = sorted(name for name, root in proposal.roots.items() if accumulator.roots.get(name) != root)
-    if lost:
-        raise ProtocolError(f"the uploads of {', '.join(lost)} are lost; they are asked for again")
-    return accumulator
+from protocols.secagg import Accumulator, UploadRoot
 
 
 def ask_uploads(

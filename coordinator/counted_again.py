@@ -16,10 +16,11 @@ from protocols.parties import Parties
 def verify_totals(audit: Audit, run: str, directory: Path, given: Parties | None) -> None:
     """Counts every sum again whose uploads are kept, and says of how many that is no longer possible."""
     try:
-        parties, records = given or kept_parties(directory), [one for one in RunStore(directory).records if one.transcript]
+        parties = given or kept_parties(directory)
     except ConsortiumError as error:
         audit.failed.append(str(error))
         return
+    records = [one for one in RunStore(directory).records if (one.folder / "transcript").exists()]
     kept = [one for one in records if can_be_recounted(one)]
     for record in kept:
         audit.attempt(recount, record, parties.roster)

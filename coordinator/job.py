@@ -26,6 +26,7 @@ from coordinator.store import Journal, Part, RunStore
 from coordinator.transcripts import keep_parties
 from protocols.chain import ChainHead
 from protocols.errors import ConsortiumError
+from protocols.files import make_folder
 from protocols.identity import Identity
 from protocols.parties import Parties
 from protocols.plan import Plan
@@ -103,6 +104,7 @@ def run_plan(
     if not plan.base.sha256:
         raise JobError("base.sha256 of the plan is empty; fill in the checkpoint's hash, so that every institution trains the same base")
     run = _find_or_create(plan, registry, operator)
+    make_folder(directory / run.run, 0o700)  # opened seeds and totals are for members
     terms, store = Terms(plan, adaptation), RunStore(directory / run.run)
     link = Link(exchange, operator.identity, operator.roster, run.run, plan.participation.deadline_seconds, store.outbox)
     engine = RoundEngine(terms, link, store, registry, partial(_record_event, registry, run.run), on_event)

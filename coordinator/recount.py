@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from coordinator.collecting import stored_uploads
 from coordinator.sum_record import SumRecord
+from coordinator.uploads import stored_uploads
 from protocols.errors import ProtocolError, WrongTotal
 from protocols.roster import Roster
 from protocols.secagg import check_opened, remove_masks, total_root, write_total
 
 
 def can_be_recounted(record: SumRecord) -> bool:
-    """Whether uploads, opened seeds and total of a finished sum are still kept."""
-    return record.transcript is not None and record.opened is not None and (record.folder / "uploads").is_dir()
+    """Whether the uploads of a finished sum are still kept."""
+    return (record.folder / "transcript").exists() and (record.folder / "uploads").is_dir()
 
 
 def recount(record: SumRecord, roster: Roster) -> str:
@@ -28,7 +28,10 @@ def recount(record: SumRecord, roster: Roster) -> str:
     if opened.hash != transcript.opened:
         raise ProtocolError(f"{record.folder}: the opened seeds are not those that the transcript names; the file was changed")
     check_opened(transcript.epoch, proposal, opened)
-    accumulator = stored_uploads(manifest, {name: record.spool(transcript.epoch, name, roster) for name in proposal.members})
+    try:
+        accumulator = stored_uploads(manifest, {name: record.spool(transcript.epoch, name, roster) for name in proposal.members})
+    except OSError:
+        raise ProtocolError(f"{record.folder}: an upload cannot be read; restore the file from a backup") from None
     if accumulator.roots != dict(proposal.roots):
         raise ProtocolError(f"{record.folder}: the uploads are not those of the set that was signed; a file is missing or was changed")
     total = write_total(manifest.lanes, remove_masks(accumulator, opened))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from protocols.errors import ProtocolError
-from protocols.files import write_file
+from protocols.files import make_folder, write_file
 from protocols.lanes import LaneFormat
 from protocols.merkle import HASH_BYTES, leaf_hash
 from protocols.roster import Roster
@@ -52,7 +52,7 @@ class Spool:
             SignatureError: it did not sign this for the manifest.
         """
         check_root(self.manifest, self.roster, root)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         self._file.path.write_bytes(b"")
         self.root, self.leaves, self.parts = root, [], 0
 
@@ -60,15 +60,16 @@ class Spool:
         """Adds the next part.
 
         Raises:
-            ProtocolError: its length is not that of its chunks; nothing is added.
+            ProtocolError, EncodingError: it is not the written lanes that come next; nothing is added.
         """
-        lanes, start = self.manifest.lanes, 0
-        sizes = [lanes.chunk_bytes(chunk) for chunk in chunks_of(lanes, self.parts)]
-        if not sizes or len(data) != sum(sizes):
+        lanes, chunks = self.manifest.lanes, chunks_of(self.manifest.lanes, self.parts)
+        if not chunks or len(data) != sum(map(lanes.chunk_bytes, chunks)):
             raise ProtocolError("a part of its upload does not have the length that the manifest asks for")
-        for size in sizes:
-            self.leaves.append(leaf_hash(data[start : start + size]))
-            start += size
+        first = lanes.offset(chunks[0])
+        pieces = [data[lanes.offset(chunk) - first :][: lanes.chunk_bytes(chunk)] for chunk in chunks]
+        for chunk, piece in zip(chunks, pieces, strict=True):
+            lanes.check_chunk(piece, chunk)  # before any of it counts: half an upload must never be in a sum
+        self.leaves += [leaf_hash(piece) for piece in pieces]
         with self._file.path.open("ab") as file:
             file.write(data)
         self.parts += 1

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from coordinator.abandoning import differs_enough
 from coordinator.blame import Opening
 from coordinator.cohort import Epoch
-from coordinator.collecting import ask_uploads, proposed_uploads, stored_uploads
+from coordinator.collecting import ask_uploads
 from coordinator.errors import JobError
 from coordinator.link import Link, Reply, Subject
 from coordinator.store import RunStore
 from coordinator.sum_record import SumRecord
+from coordinator.uploads import proposed_uploads, stored_uploads
 from protocols.encoding import LaneLayout
 from protocols.errors import DishonestMember
 from protocols.pack import pack

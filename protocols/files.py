@@ -13,12 +13,21 @@ def write_file(path: Path, data: bytes | memoryview, mode: int = 0o644) -> None:
     Raises:
         OSError: with `path` as its file name; what was there before is unchanged.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     try:
         _replace(path, data, mode)
     except OSError as error:
         # Its own name would be the temporary one, or none at all where the disk is full.
         raise OSError(error.errno, error.strerror, str(path)) from None
+    _sync_directory(path.parent)
+
+
+def make_folder(path: Path, mode: int = 0o777) -> None:
+    """Makes a folder and those above it; each name that is new is on disk before this returns. `mode` is that of the last."""
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    path.mkdir(mode=mode, exist_ok=True)
     _sync_directory(path.parent)
 
 

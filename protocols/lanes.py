@@ -62,16 +62,24 @@ class LaneFormat(Message):
         Raises:
             EncodingError: it has another length, or a bit that no lane has.
         """
+        self.check_chunk(data, chunk)
         span = self.span(chunk)
         wide, count = self._wide(span.start, span.stop - span.start), span.stop - span.start
-        if len(data) != 4 * wide + _packed_size(count - wide, self.bits):
-            raise EncodingError(f"chunk {chunk} has {len(data)} bytes, which is not the length of its lanes; it was cut or altered")
         if wide == count:
             return np.frombuffer(data, "<u4")
         lanes = np.empty(count, np.uint32)
         lanes[:wide] = np.frombuffer(data[: 4 * wide], "<u4")
         _unpack(data[4 * wide :], self.bits, lanes[wide:])
         return lanes
+
+    def check_chunk(self, data: bytes | memoryview, chunk: int) -> None:
+        """Raises EncodingError unless these are the bytes of lanes: of the chunk's length, and with no bit that no lane has."""
+        span = self.span(chunk)
+        narrow = span.stop - span.start - self._wide(span.start, span.stop - span.start)
+        if len(data) != self.chunk_bytes(chunk):
+            raise EncodingError(f"chunk {chunk} has {len(data)} bytes, which is not the length of its lanes; it was cut or altered")
+        if self.bits == 20 and narrow % 2 and (data[-3] >> 4 or data[-2] or data[-1]):
+            raise EncodingError(f"the half byte after the last lane of chunk {chunk} is not zero; it was altered")
 
     def chunk_bytes(self, chunk: int) -> int:
         """Bytes of one written chunk."""
@@ -121,10 +129,7 @@ def _unpack(data: bytes | memoryview, bits: int, lanes: NDArray[np.uint32]) -> N
         return
     first, second = lanes[::2], lanes[1::2]
     np.bitwise_and(_overlapping(octets, 0), np.uint32(0xFFFFF), out=first)
-    following = _overlapping(octets, 1) >> np.uint32(12)
-    second[:] = following[: len(second)]
-    if len(second) < len(following) and following[-1]:
-        raise EncodingError("the half byte after the last lane is not zero; the chunk was altered")
+    second[:] = (_overlapping(octets, 1) >> np.uint32(12))[: len(second)]
 
 
 def _overlapping(octets: NDArray[np.uint8], offset: int) -> NDArray[np.uint32]:

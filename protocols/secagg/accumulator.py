@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.errors import ProtocolError
+from protocols.errors import EncodingError, ProtocolError
 from protocols.masking import TILE, Masks
 from protocols.secagg.inputs import CheckedUpload, pair_keys, self_key
 from protocols.secagg.manifest import SumManifest
@@ -21,17 +23,27 @@ class Accumulator:
         self.roots: dict[str, bytes] = {}
 
     def add(self, upload: CheckedUpload) -> None:
-        """Adds one input whole.
+        """Adds one input, whole or not at all.
 
         Raises:
-            ProtocolError: its sender's is already in the sum.
+            ProtocolError: its sender's is already in the sum. EncodingError: a chunk is no lanes, though it was signed.
         """
         if upload.sender in self.roots:
             raise ProtocolError(f"{upload.sender} has already sent its input")
-        lanes = self.manifest.lanes
-        for number, chunk in enumerate(upload.chunks):
-            self.total[lanes.span(number)] += lanes.read(chunk, number)
+        added = 0
+        try:
+            for number, chunk in enumerate(upload.chunks):
+                self.total[self.manifest.lanes.span(number)] += self.manifest.lanes.read(chunk, number)
+                added += 1
+        except EncodingError:
+            self._take_out(upload, added)
+            raise
         self.roots[upload.sender] = upload.root
+
+    def _take_out(self, upload: CheckedUpload, chunks: int) -> None:
+        lanes = self.manifest.lanes
+        for number, chunk in itertools.islice(enumerate(upload.chunks), chunks):
+            self.total[lanes.span(number)] -= lanes.read(chunk, number)
 
 
 def remove_masks(accumulator: Accumulator, opened: OpenedSeeds) -> NDArray[np.uint32]:

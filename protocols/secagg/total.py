@@ -29,7 +29,7 @@ def read_total(lanes: LaneFormat, written: bytes | memoryview) -> NDArray[np.uin
     """The lanes of a written total, uint32 [size].
 
     Raises:
-        ProtocolError: it does not have the length of its lanes.
+        ProtocolError, EncodingError: it does not have the length of its lanes, or a bit that no lane has.
     """
     spans, total = _spans(lanes, len(written)), np.empty(lanes.size, np.uint32)
     for chunk, span in enumerate(spans):

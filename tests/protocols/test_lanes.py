@@ -62,3 +62,14 @@ def test_other_bytes_are_refused() -> None:
 def test_other_formats_are_refused(lanes: LaneFormat) -> None:
     with pytest.raises(EncodingError):
         lanes.check()
+
+
+def test_bits_of_no_lane_are_refused_in_any_chunk() -> None:
+    lanes = LaneFormat(CHUNK_LANES + 3, 0, 20)
+    *_, last = lanes.written(drawn(lanes))
+    lanes.check_chunk(last, 1)
+    for place, bit in ((-1, 1), (-2, 1), (-3, 16)):
+        altered = bytearray(last)
+        altered[place] |= bit
+        with pytest.raises(EncodingError, match="half byte after the last lane of chunk 1"):
+            lanes.check_chunk(bytes(altered), 1)

@@ -37,7 +37,8 @@ def shares_for_swapped_keys(scene: Scene) -> bytes:
     given = scene.must(VICTIM, Subject(0, "epoch", manifest.epoch, manifest.hash), "query.epoch_shares", messages)
     parts, secret = SharesMessage.from_bytes(given.parts["message"]).parts, agree(own, keys[VICTIM])
     numbers = {name: manifest.number(name) for name in OTHERS}
-    read = {number: open_sealed(secret, manifest, VICTIM, name, parts[number - 1].sealed) for name, number in numbers.items()}
+    dealt = {name: parts[number - 1] for name, number in numbers.items()}
+    read = {numbers[n]: open_sealed(secret + part.ciphertext, manifest, VICTIM, n, part.sealed) for n, part in dealt.items()}
     return combine_shares({number: shares[:SHARE_BYTES] for number, shares in read.items()})
 
 
@@ -108,7 +109,8 @@ def test_setup_view_split(stage: Stage) -> None:
     """To have an honest institution blamed for a wrong share: it was dealt another one than the others know of."""
     hashes = ("members", "certificate", "checks")
     terms_alone = [f"protocols.epoch.{module}.setup_hash" for module in hashes] + ["tests.federation.scripted.setup_hash"]
-    with weakened(*terms_alone, by=lambda manifest, *_: manifest.hash), pytest.raises(DishonestMember) as blamed:
+    unsalted = weakened("protocols.epoch.members.encapsulate", by=lambda *_: (bytes(32), bytes(32)))
+    with weakened(*terms_alone, by=lambda manifest, *_: manifest.hash), unsalted, pytest.raises(DishonestMember) as blamed:
         answer_after_a_split(stage(plan=CLASSICAL, suites=SUITES))
     assert blamed.value.member == VICTIM
     scene = stage(plan=CLASSICAL, suites=SUITES)
@@ -126,7 +128,9 @@ def harvested(scene: Scene, suite: str) -> Lanes:
     assert isinstance(state, KeysState)
     broken, answers = X25519PrivateKey.from_private_bytes(state.seed), scene.adversary.answered("query.epoch_keys")
     keys = {one.institution: KeysMessage.from_bytes(one.said["message"]) for one in answers}
-    pairs = {n: derive_pair_seeds(epoch.manifest, VICTIM, n, agree(broken, keys[n]), b"", b"")[0] for n in OTHERS}
+    dealt, number = epoch.certificate.shares, epoch.manifest.number
+    salts = {n: (dealt[VICTIM].parts[number(n) - 1].ciphertext, dealt[n].parts[number(VICTIM) - 1].ciphertext) for n in OTHERS}
+    pairs = {n: derive_pair_seeds(epoch.manifest, VICTIM, n, agree(broken, keys[n]), *salts[n])[0] for n in OTHERS}
     manifest = outcome.transcript.manifest
     return unmasked(sent(scene.adversary, VICTIM, manifest), VICTIM, manifest, outcome.opened.self_seeds[VICTIM], pairs)
 
