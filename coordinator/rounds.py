@@ -145,8 +145,10 @@ class RoundEngine:
         manifest = record.manifest
         # Whoever was away has come to other ends of connections; the epoch itself goes on.
         self._epoch = self._cohort.resume_epoch(state, manifest.epoch_hash)
-        if self._epoch is None:
-            return None
+        longest = max(self.link.seen_events.values(), default=0)
+        if self._epoch is None or (record.proposal is None and longest > manifest.chain_length):
+            return None  # a node refuses a chain that is shorter than one that it saw meanwhile, in another run
+        self._show_head(manifest)
         return self._sum(planned, self._epoch, record, manifest, self._terms.lanes(state, planned))
 
     def _sum(self, planned: PlannedSum, epoch: Epoch, record: SumRecord, manifest: SumManifest, lanes: LaneLayout) -> Attempt:
@@ -181,9 +183,14 @@ class RoundEngine:
 
     def _chain(self, manifest: SumManifest) -> bytes:
         """Digests of the events since the shortest chain that an institution saw last."""
-        end, seen = manifest.chain_length, self.link.seen_events
-        seen.update({name: end for name, length in seen.items() if not length})  # who saw none takes this head on trust
-        return self._registry.digests(max(min(seen.values(), default=end), end - MOST_DIGESTS), end)
+        self._show_head(manifest)
+        end = manifest.chain_length
+        return self._registry.digests(max(min(self.link.seen_events.values(), default=end), end - MOST_DIGESTS), end)
+
+    def _show_head(self, manifest: SumManifest) -> None:
+        """Who saw no event chain takes the manifest's head on trust, and goes on from there."""
+        seen = self.link.seen_events
+        seen.update({name: manifest.chain_length for name, length in seen.items() if not length})
 
     def _applied(
         self,

@@ -63,10 +63,10 @@ def test_frozen_set_stays_when_someone_comes_back(disk: Path) -> None:
     assert lives and [one.members for one in sets if one is not None] == [NAMES[:-1]]
 
 
-def dying(disk: Path, where: str, number: int = 0) -> Points:
+def dying(disk: Path, where: str, number: int = 0, party: str = COORDINATOR) -> Points:
     directory = disk / "federation"
     directory.mkdir()
-    return Points(directory, number, where, parties=(COORDINATOR,))
+    return Points(directory, number, where, parties=(party,))
 
 
 def _commit_of_round(disk: Path) -> int:

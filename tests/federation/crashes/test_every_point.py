@@ -29,7 +29,7 @@ SCENES: Mapping[str, tuple[dict[str, Any], dict[str, Any]]] = {  # what dies, an
     "a node that is missed": (ONE_NODE, {"survives": False}),
     WITH_EXPERTS: ({"parties": (COORDINATOR,)}, {"plan": make_plan(rounds=1)}),
 }
-SHARES = 8
+SHARES = 4
 
 
 def failures(disk: Path, scene: str, share: slice) -> list[str]:
