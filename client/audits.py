@@ -8,10 +8,8 @@ from protocols.epoch import EpochState, check_opened_seeds
 from protocols.errors import Refusal, WrongTotal
 from protocols.pack import unpack
 from protocols.proofs import WrongTotalProof
-from protocols.secagg import OpenedSeeds, ShownTotal, check_opened, check_shown
+from protocols.secagg import OpenedSeeds, ShownTotal, check_opened, check_shown, looks
 from protocols.transcript import Transcript
-
-SPOT_CHECKS = 8
 
 
 def challenge(node: Node, request: Request, transcript: Transcript) -> bytes:
@@ -21,8 +19,7 @@ def challenge(node: Node, request: Request, transcript: Transcript) -> bytes:
     """
     drawn, chunks = node.ledger.challenge(transcript.hash), transcript.manifest.lanes.chunks
     if drawn is None:
-        looks = chunks if transcript.manifest.sum == "parts" else min(chunks, SPOT_CHECKS)
-        drawn = Challenge(_draw(node, chunks, looks), request.signed)
+        drawn = Challenge(_draw(node, chunks, looks(transcript.manifest.sum, chunks)), request.signed)
         node.ledger.keep_challenge(transcript.hash, drawn)
     return drawn.chunks
 
@@ -79,8 +76,8 @@ def _is_wrong(transcript: Transcript, opened: OpenedSeeds, shown: ShownTotal) ->
     return False
 
 
-def _draw(node: Node, chunks: int, looks: int) -> bytes:
-    drawn = set(range(chunks)) if looks == chunks else set[int]()
-    while len(drawn) < looks:
+def _draw(node: Node, chunks: int, count: int) -> bytes:
+    drawn = set(range(chunks)) if count == chunks else set[int]()
+    while len(drawn) < count:
         drawn.add(int.from_bytes(node.randomness(8), "little") % chunks)
     return b"".join(chunk.to_bytes(4, "little") for chunk in sorted(drawn))

@@ -11,16 +11,15 @@ from numpy.typing import NDArray
 from coordinator.errors import JobError
 from coordinator.link import Link, Reply, Subject
 from coordinator.payloads import Payloads
+from coordinator.showing import Showing
 from coordinator.store import RunStore
 from coordinator.sum_record import SumRecord
 from protocols.errors import ProtocolError
-from protocols.lanes import LaneFormat
 from protocols.pack import pack
-from protocols.secagg import OpenedSeeds
+from protocols.secagg import OpenedSeeds, SumManifest, looks
 from protocols.state import State, state_arrays, state_header
 from protocols.transcript import COMMITTING, CONFIRMING, Transcript, confirmation
 
-MOST_SHOWN = 1024  # chunks that one institution may ask to see: all of a pre-round, eight of other sums
 Place = tuple[bytes, bytes]  # hashes of state and last transcript
 
 
@@ -37,11 +36,11 @@ def publish(link: Link, record: SumRecord, names: Collection[str]) -> set[str]:
     """
     transcript, opened = _outcome(record)
     subject, committed = subject_of(transcript), {"transcript": transcript.to_bytes()}
-    lanes, asked = transcript.manifest.lanes, dict.fromkeys(names, pack(committed))
-    drawn = link.collect(subject, COMMITTING, asked, lambda reply: read_challenge(lanes, reply.part("challenge")))
+    asked, showing = dict.fromkeys(names, pack(committed)), Showing(record, transcript, link.roster)
+    drawn = link.collect(subject, COMMITTING, asked, lambda reply: read_challenge(transcript.manifest, reply.part("challenge")))
 
     def payload(name: str) -> bytes:
-        return pack(committed | {"opened": opened.to_bytes(), "shown": pack(record.show(link.roster, drawn[name][:MOST_SHOWN]))})
+        return pack(committed | {"opened": opened.to_bytes(), "shown": showing.show(drawn[name])})
 
     arrays: dict[str, NDArray[Any]] = {"total": np.frombuffer(record.total, np.uint8), **(record.rebalancing or {})}
     confirmations = link.follow_up(subject, CONFIRMING, Payloads(drawn, payload), lambda reply: _confirmation(reply, transcript), arrays)
@@ -49,15 +48,17 @@ def publish(link: Link, record: SumRecord, names: Collection[str]) -> set[str]:
     return set(confirmations)
 
 
-def read_challenge(lanes: LaneFormat, data: bytes) -> list[int]:
+def read_challenge(manifest: SumManifest, data: bytes) -> list[int]:
     """The chunks that an institution asks to see: numbers of 4 bytes, little-endian.
 
     Raises:
-        ProtocolError: one of them is no chunk of the total.
+        ProtocolError: one of them is no chunk of the total, or they are more than an institution looks at.
     """
-    drawn = [int.from_bytes(data[start : start + 4], "little") for start in range(0, len(data), 4)]
-    if len(data) % 4 or any(chunk >= lanes.chunks for chunk in drawn):
-        raise ProtocolError(f"it asks to see chunks that a total of {lanes.chunks} does not have; both sides must run the same version")
+    drawn, chunks = [int.from_bytes(data[start : start + 4], "little") for start in range(0, len(data), 4)], manifest.lanes.chunks
+    if len(data) % 4 or any(chunk >= chunks for chunk in drawn):
+        raise ProtocolError(f"it asks to see chunks that a total of {chunks} does not have; both sides must run the same version")
+    if len(drawn) > looks(manifest.sum, chunks) or len(set(drawn)) < len(drawn):
+        raise ProtocolError("it asks to see more chunks than an institution looks at; both sides must run the same version")
     return drawn
 
 

@@ -12,7 +12,7 @@ from protocols.files import make_folder, write_file
 from protocols.lanes import LaneFormat
 from protocols.merkle import HASH_BYTES, leaf_hash
 from protocols.roster import Roster
-from protocols.secagg import CheckedUpload, ShownChunk, SumManifest, UploadRoot, check_root, check_upload, chunks_of, parts_of, show_chunk
+from protocols.secagg import CheckedUpload, SumManifest, UploadRoot, check_root, check_upload, chunks_of, parts_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +107,15 @@ class Spool:
             raise ProtocolError(f"{error.filename}: a kept upload cannot be read ({error.strerror}); it is asked for again") from None
         return check_upload(self.manifest, self.roster, root, self._file, leaves)
 
-    def show(self, chunk: int) -> ShownChunk:
-        """A chunk of a complete upload with its path."""
+    @property
+    def kept_leaves(self) -> list[bytes]:
+        """Leaf hashes of a complete upload."""
         data = (self.folder / "leaves").read_bytes()
-        leaves = [data[start : start + HASH_BYTES] for start in range(0, len(data), HASH_BYTES)]
-        return show_chunk(self._file.chunk(chunk), leaves, chunk)
+        return [data[start : start + HASH_BYTES] for start in range(0, len(data), HASH_BYTES)]
+
+    def chunk(self, number: int) -> bytes:
+        """A chunk of a complete upload."""
+        return self._file.chunk(number)
 
     @property
     def _file(self) -> SpoolFile:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -23,13 +23,9 @@ from protocols.pack import pack, unpack
 from protocols.roster import Roster
 from protocols.secagg import (
     OpenedSeeds,
-    ShownTotal,
     SumManifest,
     SurvivorCertificate,
     SurvivorProposal,
-    chunk_of_total,
-    show_chunk,
-    total_leaves,
 )
 from protocols.transcript import Transcript
 
@@ -125,20 +121,6 @@ class SumRecord:
     def total(self) -> bytes:
         """The written total."""
         return (self.folder / "total").read_bytes()
-
-    def show(self, roster: Roster, chunks: Iterable[int]) -> dict[str, bytes]:
-        """What shows these chunks of the total to be the sum of their parts, by chunk."""
-        transcript = self.transcript
-        if transcript is None:
-            return {}
-        lanes, total = transcript.manifest.lanes, self.total
-        leaves = total_leaves(lanes, total)
-        spools = {name: self.spool(transcript.epoch, name, roster) for name in transcript.certificate.proposal.members}
-        shown = {}
-        for chunk in chunks:
-            uploads = {name: spool.show(chunk) for name, spool in spools.items()}
-            shown[str(chunk)] = ShownTotal(chunk, uploads, show_chunk(chunk_of_total(lanes, total, chunk), leaves, chunk)).to_bytes()
-        return shown
 
     def keep_confirmations(self, confirmations: Mapping[str, bytes]) -> None:
         """Signed answers of institutions that came to the transcript's state."""

@@ -24,14 +24,27 @@ def merkle_root(leaves: Sequence[bytes]) -> bytes:
     return level[0]
 
 
+class MerkleTree:
+    """All nodes over leaf hashes in order, at least one, for many paths out of one tree."""
+
+    def __init__(self, leaves: Sequence[bytes]) -> None:
+        self._levels = [list(leaves)]
+        while len(self._levels[-1]) > 1:
+            self._levels.append(_parents(self._levels[-1]))
+
+    def path(self, index: int) -> bytes:
+        """The siblings of leaf `index` from the bottom up, 32 bytes each; a node without a sibling moves up as it is."""
+        siblings = []
+        for level in self._levels[:-1]:
+            if index ^ 1 < len(level):
+                siblings.append(level[index ^ 1])
+            index //= 2
+        return b"".join(siblings)
+
+
 def merkle_path(leaves: Sequence[bytes], index: int) -> bytes:
-    """The siblings of leaf `index` from the bottom up, 32 bytes each; a node without a sibling moves up as it is."""
-    level, path = list(leaves), []
-    while len(level) > 1:
-        if index ^ 1 < len(level):
-            path.append(level[index ^ 1])
-        level, index = _parents(level), index // 2
-    return b"".join(path)
+    """One path, as `MerkleTree.path` gives it."""
+    return MerkleTree(leaves).path(index)
 
 
 def is_in_tree(root: bytes, count: int, index: int, leaf: bytes, path: bytes) -> bool:

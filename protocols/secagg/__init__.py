@@ -1,7 +1,7 @@
 """The secure sum: its stages in the order of the protocol, and `run_secagg`, which plays all parties."""
 
 from protocols.secagg.accumulator import Accumulator, left_masks, remove_masks
-from protocols.secagg.audit import ShownChunk, ShownTotal, check_opened, check_shown, show_chunk
+from protocols.secagg.audit import ShownChunk, ShownTotal, check_opened, check_shown, looks, show_chunk
 from protocols.secagg.inputs import (
     CheckedUpload,
     Upload,
@@ -51,6 +51,7 @@ __all__ = [
     "chunk_of_total",
     "chunks_of",
     "left_masks",
+    "looks",
     "mask_chunks",
     "mask_input",
     "open_seeds",

@@ -17,6 +17,8 @@ from protocols.secagg.manifest import SumManifest
 from protocols.secagg.opening import OpenedSeeds
 from protocols.secagg.survivors import SurvivorProposal
 
+SPOT_CHECKS = 8
+
 
 @dataclass(frozen=True)
 class ShownChunk(Message):
@@ -38,6 +40,11 @@ class ShownTotal(Message):
 def show_chunk(data: bytes, leaves: Sequence[bytes], chunk: int) -> ShownChunk:
     """A chunk of the vector with these leaf hashes."""
     return ShownChunk(data, merkle_path(leaves, chunk))
+
+
+def looks(sum_name: str, chunks: int) -> int:
+    """Chunks that an institution looks at: all of a pre-round, which decides what it sends next, else eight."""
+    return chunks if sum_name == "parts" else min(chunks, SPOT_CHECKS)
 
 
 def check_opened(epoch: EpochManifest, proposal: SurvivorProposal, opened: OpenedSeeds) -> None:

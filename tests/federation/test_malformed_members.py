@@ -357,3 +357,22 @@ def test_proposed_set_is_not_replaced_by_a_smaller_one(tmp_path: Path) -> None:
     assert {attempt for attempt, stage in stages() if stage != "query.transcript"} == {1}, "another set was proposed"
     assert federation.registry.rounds(result.run)[1].missing == ()
     federation.close()
+
+
+@pytest.mark.parametrize(
+    ("challenge", "reason"),
+    [
+        (bytes(8), "more chunks than an institution looks at"),
+        (b"\1\0\0\0", "chunks that a total of 1 does not have"),
+        (b"\0", "chunks that a total of 1 does not have"),
+    ],
+    ids=["twice the same", "beyond the total", "no number"],
+)
+def test_member_that_asks_to_see_what_is_not_there_is_left_out(tmp_path: Path, challenge: bytes, reason: str) -> None:
+    federation = make_federation(tmp_path)
+    let_lie(federation, "query.transcript", resigned(federation, with_part("challenge", lambda _: challenge)))
+    result = federation.run()
+    (first, *_) = [event for event in federation.of(StageFinished) if event.stage == "query.transcript"]
+    assert [name for name, _ in first.missing] == ["eve"] and reason in first.missing[0][1]
+    assert federation.registry.run(result.run).state.value == "finished"
+    federation.close()

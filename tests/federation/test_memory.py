@@ -49,7 +49,7 @@ def peak_bytes(directory: Path, institutions: int) -> int:
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_institutions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("protocols.secagg.inputs.PART_CHUNKS", 16)  # ten parts
-    monkeypatch.setattr("client.audits.SPOT_CHECKS", 1)  # of 160 chunks: of a real vector, eight are no more
+    monkeypatch.setattr("protocols.secagg.audit.SPOT_CHECKS", 1)  # of 160 chunks: of a real vector, eight are no more
     monkeypatch.setattr("tests.federation.federation.InProcessGrid", OnDisk)
     few, many = peak_bytes(tmp_path / "4", 4), peak_bytes(tmp_path / "12", 12)
     upload = 4 * 16384 * (8 + 32)

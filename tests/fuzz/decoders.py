@@ -26,6 +26,7 @@ from protocols.pack import PackError, pack, unpack
 from protocols.plan import parse_plan, plan_from_canonical
 from protocols.proofs import ContradictionProof, MemberProof, read_member_proof, write_member_proof
 from protocols.roster import Roster, RosterEntry
+from protocols.secagg import SumManifest
 from protocols.state import PreRound, State, load_state, state_arrays, state_from_arrays, state_header, state_to_bytes
 from protocols.wire import Parcel, WireError, deserialize, from_record, serialize, to_record
 from tests.fuzz import evidence, uploads
@@ -33,6 +34,7 @@ from tests.fuzz.memory import folder_in_memory
 from tests.fuzz.samples import conversation, message_kinds, messages, sealed_envelopes
 
 THREE_CHUNKS = LaneFormat(2 * CHUNK_LANES + 1, 0, 24)
+ASKED = SumManifest("run", 1, "update", 1, 0, b"", b"", b"", b"", THREE_CHUNKS, b"", b"", 0)
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def decoders() -> dict[str, Decoder]:
         Decoder("plan", "plan", plan_from_canonical, lambda plan: plan.canonical(), (PlanError,), _plans),
         Decoder("roster_file", "roster_file", _membership_of, _membership_bytes, (SettingsError, RosterError), _memberships, exact=False),
         Decoder("member_proof", "proof", _member_proof_of, write_member_proof, (MalformedMessage, PackError, RosterError), _member_proofs),
-        Decoder("challenge", "upload", partial(read_challenge, THREE_CHUNKS), _challenge_bytes, (ProtocolError,), _challenges),
+        Decoder("challenge", "upload", partial(read_challenge, ASKED), _challenge_bytes, (ProtocolError,), _challenges),
         *_of_uploads(),
     ]
     return {decoder.name: decoder for decoder in [*others, *map(_of_message, message_kinds())]}
