@@ -5,8 +5,9 @@ from __future__ import annotations
 from client.ledger import Ledger
 from client.node import Node, Request
 from protocols.chain import ChainHead
+from protocols.epoch import EpochManifest
 from protocols.errors import Contradiction, PartsError
-from protocols.parts import check_update_set
+from protocols.parts import Survivors, check_update_set
 from protocols.secagg import SumManifest, SurvivorProposal
 from protocols.state import State, inputs_hash
 from protocols.transcript import Transcript
@@ -42,7 +43,9 @@ def claimed_root(ledger: Ledger, manifest: SumManifest) -> bytes | None:
     return ledger.claimed(f"root/{manifest.hash.hex()}")
 
 
-def promise_set(node: Node, request: Request, manifest: SumManifest, proposal: SurvivorProposal, state: State, colluding: int) -> None:
+def promise_set(
+    node: Node, request: Request, manifest: SumManifest, proposal: SurvivorProposal, state: State, epoch: EpochManifest
+) -> None:
     """Opening binds as signing does: a member that was never asked to sign must not open two sets either.
 
     A second set for a sum, or for its inputs, is one that `allow_differencing` of the policy allows: the difference of the two
@@ -50,15 +53,16 @@ def promise_set(node: Node, request: Request, manifest: SumManifest, proposal: S
 
     Args:
         state: what the sum starts from; it holds the set of the round's pre-round.
-        colluding: members that may collude, by the terms of the manifest's epoch.
+        epoch: the terms of the manifest's epoch.
 
     Raises:
         Contradiction: another set was signed for this slot, this sum, or these inputs and kind of sum, in any attempt or run;
-            or an earlier set of the epoch left a member out, or the pre-round of this update did, in whatever epoch it was.
+            or an earlier set of the epoch left a member out, or the pre-round of this update did, in whatever epoch it was;
+            or the epoch's threshold is too small for the update after a pre-round.
     """
     ledger, signed = node.ledger, f"{node.name} has already signed another set for this"
-    _check_pre_round(manifest, proposal, state)
-    fewest = colluding + 2 if _may_differ(node, manifest, state) else None
+    _check_pre_round(manifest, proposal, state, epoch)
+    fewest = epoch.colluding + 2 if _may_differ(node, manifest, state) else None
     with ledger.transaction():
         ledger.claim(f"set/{manifest.hash.hex()}", proposal.to_bytes(), f"{signed} slot", request.signed)
         for claim, what in ((_sum_claim(manifest), "sum"), (_inputs_claim(manifest, state), "state and kind of sum")):
@@ -93,11 +97,11 @@ def _head(manifest: SumManifest) -> ChainHead:
     return ChainHead(manifest.chain_length, manifest.chain_head)
 
 
-def _check_pre_round(manifest: SumManifest, proposal: SurvivorProposal, state: State) -> None:
+def _check_pre_round(manifest: SumManifest, proposal: SurvivorProposal, state: State, epoch: EpochManifest) -> None:
     if manifest.sum != "update":
         return
     try:
-        check_update_set(state.pre_round, proposal.members)
+        check_update_set(state.pre_round, Survivors(proposal.members, epoch.threshold, epoch.colluding))
     except PartsError as error:
         raise Contradiction(str(error)) from None
 

@@ -14,7 +14,7 @@ from coordinator.cohort import Cohort
 from coordinator.events import Event, SetAbandoned
 from coordinator.store import RunStore
 from protocols.chain import ChainHead
-from protocols.parts import allowed_members
+from protocols.parts import pre_round_of
 from protocols.schedule import PlannedSum
 from protocols.state import State
 
@@ -41,7 +41,7 @@ class Abandoning:
         An update whose parts were counted has one set: in a difference of two an expert may be one institution's.
         """
         journal, colluding = self.store.journal, self.cohort.terms.plan.secure_aggregation.colluding
-        if not journal.survivors or allowed_members(planned, state) is not None:
+        if not journal.survivors or pre_round_of(planned, state) is not None:
             return False
         abandoned = (*journal.abandoned, journal.survivors)
         if not differs_enough(self.cohort.present(state), abandoned, colluding):

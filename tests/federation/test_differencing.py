@@ -125,6 +125,6 @@ def test_update_with_a_pre_round_has_one_set_whatever_the_policy_says(script: Sc
     state = replace(script.state, pre_round=PreRound({}, SEVEN, 5))
     first, second = (script.manifest(epoch, 1, "update", slot) for slot in range(2))
     roots, request = dict.fromkeys(FIRST, b"\1" * 32), Request("r1", 1, "update", 1, b"", "query.survivors", {}, {})
-    promise_set(node, request, first, SurvivorProposal(first.hash, roots), state, 1)
+    promise_set(node, request, first, SurvivorProposal(first.hash, roots), state, epoch.manifest)
     with pytest.raises(Contradiction, match="already signed another set for this sum"):
-        promise_set(node, request, second, SurvivorProposal(second.hash, dict.fromkeys(FAR, b"\1" * 32)), state, 1)
+        promise_set(node, request, second, SurvivorProposal(second.hash, dict.fromkeys(FAR, b"\1" * 32)), state, epoch.manifest)
