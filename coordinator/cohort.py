@@ -56,14 +56,17 @@ class Cohort:
     def begin_epoch(self, state: State, only: tuple[str, ...], pre_round: PreRound | None = None) -> Epoch:
         """A certified epoch of all institutions that answer, or of exactly `only` when a set was already proposed for the sum.
 
-        For the update after a pre-round, its members alone are in: a member that cannot send would raise the threshold.
+        For the update after a pre-round, its members alone are in, and once a set was given up, those of the last such set: a member
+        that cannot send would raise the threshold.
 
         Whoever does not finish the setup is left out, and it starts again with new keys.
 
         Raises:
             JobError: too few institutions are left.
         """
-        members = self.present(state, only, None if pre_round is None else pre_round.members)
+        abandoned = self.store.journal.abandoned
+        allowed = abandoned[-1] if abandoned else None
+        members = self.present(state, only, allowed if pre_round is None else pre_round.members)
         while True:
             self._check_size(members, only)
             self._check_openers(members, pre_round)
@@ -96,17 +99,20 @@ class Cohort:
         places = {name: (parts.get("state", b""), parts.get("transcript", b"")) for name, parts in wanted.items()}
         return tuple(sorted(bring_up_to_date(self.link, self.store, state, places, (state_hash(state), bytes(32)))))
 
+    @property
+    def fewest(self) -> int:
+        """Institutions that the plan wants in a sum, at least."""
+        return max(self.terms.plan.secure_aggregation.min_institutions, self.terms.plan.participation.quorum)
+
     def _check_size(self, members: tuple[str, ...], only: tuple[str, ...]) -> None:
-        plan = self.terms.plan
-        needed = max(plan.secure_aggregation.min_institutions, plan.participation.quorum)
         reasons = "; ".join(f"{name}: {reason}" for name, reason in sorted(self.link.missing.items()))
         if only and set(members) != set(only):
             lost = ", ".join(sorted(set(only) - set(members)))
             raise JobError(
                 f"{lost} signed for an unfinished sum and did not come back, so it cannot be opened ({reasons or 'no reason given'})"
             )
-        if len(members) < needed:
-            raise JobError(f"{len(members)} institutions take part and the plan needs {needed} ({reasons or 'none is connected'})")
+        if len(members) < self.fewest:
+            raise JobError(f"{len(members)} institutions take part and the plan needs {self.fewest} ({reasons or 'none is connected'})")
 
     def _check_openers(self, members: tuple[str, ...], pre_round: PreRound | None) -> None:
         if pre_round is None:

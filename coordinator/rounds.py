@@ -76,7 +76,7 @@ class RoundEngine:
         self._epoch: Epoch | None = None
 
     def run_sum(self, planned: PlannedSum, state: State) -> FinishedSum:
-        """Attempts a sum until it is opened; a set that cannot be is given up if the institutions present differ from it in enough.
+        """Attempts a sum until it is opened; a set that cannot be is given up if one inside it `may_follow`.
 
         Raises:
             JobError: every attempt failed; the sentence names the institutions that were missing last.
