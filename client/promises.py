@@ -5,8 +5,10 @@ from __future__ import annotations
 from client.ledger import Ledger
 from client.node import Node, Request
 from protocols.chain import ChainHead
+from protocols.differencing import may_follow
+from protocols.epoch import EpochManifest
 from protocols.errors import Contradiction, PartsError
-from protocols.parts import check_update_set
+from protocols.parts import Survivors, check_update_set
 from protocols.secagg import SumManifest, SurvivorProposal
 from protocols.state import State, inputs_hash
 from protocols.transcript import Transcript
@@ -42,27 +44,30 @@ def claimed_root(ledger: Ledger, manifest: SumManifest) -> bytes | None:
     return ledger.claimed(f"root/{manifest.hash.hex()}")
 
 
-def promise_set(node: Node, request: Request, manifest: SumManifest, proposal: SurvivorProposal, state: State, colluding: int) -> None:
+def promise_set(
+    node: Node, request: Request, manifest: SumManifest, proposal: SurvivorProposal, state: State, epoch: EpochManifest
+) -> None:
     """Opening binds as signing does: a member that was never asked to sign must not open two sets either.
 
-    A second set for a sum, or for its inputs, is one that `allow_differencing` of the policy allows: the difference of the two
-    totals is then a sum over at least `colluding + 2` institutions. A slot has one set whatever the policy says.
+    Where `allow_differencing` of the policy says so, a further set for a sum, or for its inputs, is one that `may_follow` those that
+    were signed: a smaller one inside each. A slot has one set whatever the policy says, and an update after a pre-round too.
 
     Args:
         state: what the sum starts from; it holds the set of the round's pre-round.
-        colluding: members that may collude, by the terms of the manifest's epoch.
+        epoch: the terms of the manifest's epoch.
 
     Raises:
         Contradiction: another set was signed for this slot, this sum, or these inputs and kind of sum, in any attempt or run;
-            or an earlier set of the epoch left a member out, or the pre-round of this update did, in whatever epoch it was.
+            or an earlier set of the epoch left a member out, or the pre-round of this update did, in whatever epoch it was;
+            or the epoch's threshold is too small for the update after a pre-round.
     """
     ledger, signed = node.ledger, f"{node.name} has already signed another set for this"
-    _check_pre_round(manifest, proposal, state)
-    fewest = colluding + 2 if _may_differ(node, manifest, state) else None
+    _check_pre_round(manifest, proposal, state, epoch)
+    colluding = epoch.colluding if _may_differ(node, manifest, state) else None
     with ledger.transaction():
         ledger.claim(f"set/{manifest.hash.hex()}", proposal.to_bytes(), f"{signed} slot", request.signed)
         for claim, what in ((_sum_claim(manifest), "sum"), (_inputs_claim(manifest, state), "state and kind of sum")):
-            _promise_members(node, request, claim, proposal.members, fewest, f"{signed} {what}")
+            _promise_members(node, request, claim, proposal.members, colluding, f"{signed} {what}")
         ledger.narrow_survivors(manifest.epoch_hash, proposal.members)
 
 
@@ -93,11 +98,11 @@ def _head(manifest: SumManifest) -> ChainHead:
     return ChainHead(manifest.chain_length, manifest.chain_head)
 
 
-def _check_pre_round(manifest: SumManifest, proposal: SurvivorProposal, state: State) -> None:
+def _check_pre_round(manifest: SumManifest, proposal: SurvivorProposal, state: State, epoch: EpochManifest) -> None:
     if manifest.sum != "update":
         return
     try:
-        check_update_set(state.pre_round, proposal.members)
+        check_update_set(state.pre_round, Survivors(proposal.members, epoch.threshold, epoch.colluding))
     except PartsError as error:
         raise Contradiction(str(error)) from None
 
@@ -107,14 +112,14 @@ def _may_differ(node: Node, manifest: SumManifest, state: State) -> bool:
     return node.policy.allow_differencing and not (manifest.sum == "update" and state.pre_round is not None)
 
 
-def _promise_members(node: Node, request: Request, claim: str, members: tuple[str, ...], fewest: int | None, sentence: str) -> None:
-    """Adds a set to those signed under a claim, if it is among them, the first, or differs from all in at least `fewest` members."""
+def _promise_members(node: Node, request: Request, claim: str, members: tuple[str, ...], colluding: int | None, sentence: str) -> None:
+    """Adds a set to those signed under a claim, if it is the first or, unless `colluding` is None, may follow them."""
     signed, new = _signed_sets(node.ledger, claim), set(members)
     if new in signed:
         return
-    if signed and (fewest is None or min(len(new ^ earlier) for earlier in signed) < fewest):
-        differing = "" if fewest is None else f", from which this one differs in fewer than {fewest} members"
-        raise Contradiction(f"{sentence}{differing}", node.ledger.claimed_by(_numbered(claim, len(signed) - 1)))
+    if signed and (colluding is None or not may_follow(new, signed, colluding)):
+        inside = "" if colluding is None else f", and a further one lies inside it and has at least {colluding + 2} members fewer"
+        raise Contradiction(f"{sentence}{inside}", node.ledger.claimed_by(_numbered(claim, len(signed) - 1)))
     node.ledger.claim(_numbered(claim, len(signed)), "\n".join(members).encode(), sentence, request.signed)
 
 

@@ -14,6 +14,7 @@ from client.transcripts import checked_transcript
 from protocols.encoding import decode
 from protocols.errors import Refusal
 from protocols.pack import unpack
+from protocols.parts import check_update_set
 from protocols.policy import check_update
 from protocols.schedule import PlannedSum, planned_sums
 from protocols.secagg import read_total, total_root
@@ -64,6 +65,8 @@ def adopt_state(node: Node, request: Request) -> Result:
     if state_hash(state) != transcript.after:
         raise Refusal("the state that was sent is not the one that was confirmed")
     _check_shapes(session, state)
+    if transcript.manifest.sum == "update":
+        check_update_set(state.pre_round, survivors_of(transcript.epoch, transcript.certificate))
     _keep(node, session, transcript, state, 1 + sums.index((request.round, request.about)))
     return Result(confirmation(transcript))
 

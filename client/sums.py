@@ -87,7 +87,7 @@ def sign_set(node: Node, request: Request) -> Result:
     if root is None:
         raise Refusal(f"{node.name} sent nothing for this manifest")
     signature = sign_survivors(asked.epoch, asked.manifest, proposal, root, node.identity)
-    promise_set(node, request, asked.manifest, proposal, asked.session.state, asked.epoch.manifest.colluding)
+    promise_set(node, request, asked.manifest, proposal, asked.session.state, asked.epoch.manifest)
     countersign_head(node, asked.manifest)
     return Result({"signature": signature})
 
@@ -99,7 +99,7 @@ def open_set(node: Node, request: Request) -> Result:
     answer = unmask(asked.epoch, asked.manifest, certificate, node.roster, node.identity)
     if certificate.proposal.roots[node.name] != own_root(node, asked.manifest):
         raise Refusal(f"{node.name} is not in the certified set with what it sent")
-    promise_set(node, request, asked.manifest, certificate.proposal, asked.session.state, asked.epoch.manifest.colluding)
+    promise_set(node, request, asked.manifest, certificate.proposal, asked.session.state, asked.epoch.manifest)
     return Result({"answer": answer.to_bytes()})
 
 

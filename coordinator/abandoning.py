@@ -1,4 +1,4 @@
-"""Giving up a set that cannot be opened any more: only for one that every earlier set differs from by a sum of enough institutions.
+"""Giving up a set that cannot be opened any more: only for a smaller one inside it (`protocols.differencing`).
 
 What was signed may have been opened, so that two totals of the same vectors may be known. Whether an institution signs a further set
 is decided by its own policy (`client.promises`); that one was given up stands in the registry's event chain.
@@ -6,7 +6,7 @@ is decided by its own policy (`client.promises`); that one was given up stands i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,16 +14,12 @@ from coordinator.cohort import Cohort
 from coordinator.events import Event, SetAbandoned
 from coordinator.store import RunStore
 from protocols.chain import ChainHead
-from protocols.parts import allowed_members
+from protocols.differencing import may_follow
+from protocols.parts import pre_round_of
 from protocols.schedule import PlannedSum
 from protocols.state import State
 
 Record = Callable[[str, Mapping[str, Any]], ChainHead]  # kind and body of an event of this run
-
-
-def differs_enough(members: Collection[str], earlier: Iterable[Collection[str]], colluding: int) -> bool:
-    """Whether a set differs from each earlier one in so many members that two honest ones are among them."""
-    return all(len(set(members) ^ set(one)) >= colluding + 2 for one in earlier)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +32,15 @@ class Abandoning:
     on_event: Callable[[Event], None]
 
     def give_up(self, planned: PlannedSum, state: State) -> bool:
-        """Whether the set that was proposed for a sum is given up: another one may then be proposed; the state is unchanged.
+        """Whether the set that was proposed for a sum is given up: those left of it may then be proposed; the state is unchanged.
 
         An update whose parts were counted has one set: in a difference of two an expert may be one institution's.
         """
         journal, colluding = self.store.journal, self.cohort.terms.plan.secure_aggregation.colluding
-        if not journal.survivors or allowed_members(planned, state) is not None:
+        if not journal.survivors or pre_round_of(planned, state) is not None:
             return False
-        abandoned = (*journal.abandoned, journal.survivors)
-        if not differs_enough(self.cohort.present(state), abandoned, colluding):
+        abandoned, left = (*journal.abandoned, journal.survivors), self.cohort.present(state, allowed=journal.survivors)
+        if len(left) < self.cohort.fewest or not may_follow(left, abandoned, colluding):
             return False
         self.record("set-abandoned", {"round": planned.round, "sum": planned.kind, "set": list(journal.survivors)})
         self.store.update(survivors=(), abandoned=abandoned, given_up=True)

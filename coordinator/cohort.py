@@ -15,7 +15,8 @@ from coordinator.setup import Setup
 from coordinator.store import RunStore
 from protocols.epoch import EpochCertificate, EpochManifest, certify_epoch, disputed_pairs, threshold
 from protocols.pack import pack
-from protocols.state import State, state_hash
+from protocols.parts import update_threshold
+from protocols.state import PreRound, State, state_hash
 from protocols.update import Terms
 
 SLOTS = 16
@@ -52,20 +53,24 @@ class Cohort:
     store: RunStore
     on_event: Callable[[Event], None]
 
-    def begin_epoch(self, state: State, only: tuple[str, ...], allowed: Collection[str] | None = None) -> Epoch:
+    def begin_epoch(self, state: State, only: tuple[str, ...], pre_round: PreRound | None = None) -> Epoch:
         """A certified epoch of all institutions that answer, or of exactly `only` when a set was already proposed for the sum.
 
-        Where `allowed` says whose inputs the sum may have, nobody else is in: a member that cannot send would raise the threshold.
+        For the update after a pre-round, its members alone are in, and once a set was given up, those of the last such set: a member
+        that cannot send would raise the threshold.
 
         Whoever does not finish the setup is left out, and it starts again with new keys.
 
         Raises:
             JobError: too few institutions are left.
         """
-        members = self.present(state, only, allowed)
+        abandoned = self.store.journal.abandoned
+        allowed = abandoned[-1] if abandoned else None
+        members = self.present(state, only, allowed if pre_round is None else pre_round.members)
         while True:
             self._check_size(members, only)
-            epoch, members = self._set_up(members)
+            self._check_openers(members, pre_round)
+            epoch, members = self._set_up(members, self._threshold(members, pre_round))
             if epoch is not None:
                 self.on_event(EpochCertified(epoch.manifest.epoch, epoch.members, epoch.manifest.threshold, epoch.manifest.colluding))
                 return epoch
@@ -94,21 +99,39 @@ class Cohort:
         places = {name: (parts.get("state", b""), parts.get("transcript", b"")) for name, parts in wanted.items()}
         return tuple(sorted(bring_up_to_date(self.link, self.store, state, places, (state_hash(state), bytes(32)))))
 
+    @property
+    def fewest(self) -> int:
+        """Institutions that the plan wants in a sum, at least."""
+        return max(self.terms.plan.secure_aggregation.min_institutions, self.terms.plan.participation.quorum)
+
     def _check_size(self, members: tuple[str, ...], only: tuple[str, ...]) -> None:
-        plan = self.terms.plan
-        needed = max(plan.secure_aggregation.min_institutions, plan.participation.quorum)
         reasons = "; ".join(f"{name}: {reason}" for name, reason in sorted(self.link.missing.items()))
         if only and set(members) != set(only):
             lost = ", ".join(sorted(set(only) - set(members)))
             raise JobError(
                 f"{lost} signed for an unfinished sum and did not come back, so it cannot be opened ({reasons or 'no reason given'})"
             )
-        if len(members) < needed:
-            raise JobError(f"{len(members)} institutions take part and the plan needs {needed} ({reasons or 'none is connected'})")
+        if len(members) < self.fewest:
+            raise JobError(f"{len(members)} institutions take part and the plan needs {self.fewest} ({reasons or 'none is connected'})")
 
-    def _set_up(self, members: tuple[str, ...]) -> tuple[Epoch | None, tuple[str, ...]]:
-        """An epoch of these members, or those with whom to begin again."""
-        manifest = self._next_manifest(members)
+    def _check_openers(self, members: tuple[str, ...], pre_round: PreRound | None) -> None:
+        if pre_round is None:
+            return
+        needed = max(pre_round.threshold, update_threshold(pre_round, self.terms.plan.secure_aggregation.colluding))
+        if len(members) < needed:
+            away = ", ".join(sorted(set(pre_round.members) - set(members)))
+            raise JobError(
+                f"{len(members)} of the {len(pre_round.members)} institutions of this round's pre-round take part and its update needs "
+                f"{needed}; wait for {away}"
+            )
+
+    def _threshold(self, members: tuple[str, ...], pre_round: PreRound | None) -> int:
+        colluding = self.terms.plan.secure_aggregation.colluding
+        return max(threshold(len(members), colluding), 0 if pre_round is None else update_threshold(pre_round, colluding))
+
+    def _set_up(self, members: tuple[str, ...], needed: int) -> tuple[Epoch | None, tuple[str, ...]]:
+        """An epoch of these members, of whom `needed` open a sum, or those with whom to begin again."""
+        manifest = self._next_manifest(members, needed)
         setup = Setup(manifest, self.link)
         keys = setup.keys()
         if len(keys) < len(members):
@@ -125,9 +148,8 @@ class Cohort:
         keep_epoch(self.store.epoch_path(manifest.epoch), manifest, keys, shares, confirmations)
         return Epoch(manifest, certificate, members), members
 
-    def _next_manifest(self, members: tuple[str, ...]) -> EpochManifest:
+    def _next_manifest(self, members: tuple[str, ...], needed: int) -> EpochManifest:
         number, sums = self.store.journal.epoch + 1, self.terms.plan.secure_aggregation
-        needed = threshold(len(members), sums.colluding)
         self.store.update(epoch=number, threshold=needed)
         roster = self.link.roster.roster_hash
         terms = EpochManifest(self.link.run, number, roster, members, len(members), sums.colluding, needed, sums.suite, SLOTS, b"")

@@ -22,7 +22,7 @@ from protocols.aggregation.rebalance import Proposal
 from protocols.chain import MOST_DIGESTS
 from protocols.encoding import LaneLayout, decode
 from protocols.errors import ConsortiumError, ProtocolError
-from protocols.parts import allowed_members
+from protocols.parts import pre_round_of
 from protocols.schedule import PlannedSum
 from protocols.secagg import (
     Accumulator,
@@ -76,7 +76,7 @@ class RoundEngine:
         self._epoch: Epoch | None = None
 
     def run_sum(self, planned: PlannedSum, state: State) -> FinishedSum:
-        """Attempts a sum until it is opened; a set that cannot be is given up if the institutions present differ from it in enough.
+        """Attempts a sum until it is opened; a set that cannot be is given up if one inside it `may_follow`.
 
         Raises:
             JobError: every attempt failed; the sentence names the institutions that were missing last.
@@ -129,7 +129,7 @@ class RoundEngine:
         """A new attempt, in a new epoch if the former one is used up or its members are not the set that was proposed."""
         journal = self._store.journal
         if self._epoch is None or self._epoch.used_up or (journal.survivors and journal.survivors != self._epoch.members):
-            self._epoch = self._cohort.begin_epoch(state, journal.survivors, allowed_members(planned, state))
+            self._epoch = self._cohort.begin_epoch(state, journal.survivors, pre_round_of(planned, state))
         lanes, attempt = self._terms.lanes(state, planned), self._store.next_attempt(planned)
         manifest = self._manifest(planned, state, self._epoch, lanes, attempt)
         record = SumRecord.begin(self._store.record_path(planned, attempt), manifest, self._chain(manifest))

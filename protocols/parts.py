@@ -6,13 +6,14 @@ the sum at most |S_pre| - t members drop out and at most c collude, so that `few
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from protocols.encoding import Block
+from protocols.epoch import threshold as threshold_among
 from protocols.errors import PartsError
 from protocols.schedule import PlannedSum
 from protocols.state import Experts, PreRound, State
@@ -52,24 +53,39 @@ def is_kept(pre_round: PreRound | None, part: tuple[int, int] | None) -> bool:
     return part is None or pre_round is None or part[1] in pre_round.kept.get(part[0], ())
 
 
-def check_update_set(pre_round: PreRound | None, members: Collection[str]) -> None:
-    """The parts were counted for any threshold many of the pre-round's set, and for no others.
+def update_threshold(pre_round: PreRound, colluding: int) -> int:
+    """Fewest institutions that open the update after a pre-round, in an epoch of however few.
+
+    Two sets within the pre-round's that large share an honest institution, which signs one set of the update alone. In the
+    difference of two sets, one institution may be the only one that trained an expert.
+    """
+    return threshold_among(len(pre_round.members), colluding)
+
+
+def check_update_set(pre_round: PreRound | None, survivors: Survivors) -> None:
+    """The parts were counted for any threshold many of the pre-round's set, for no others, and for one set of these alone.
 
     Raises:
-        PartsError: a set that is not within it, or smaller.
+        PartsError: a set that is not within it, or smaller, or of an epoch in which fewer open a sum than `update_threshold`.
     """
     if pre_round is None:
         return
+    members, fewest = survivors.members, update_threshold(pre_round, survivors.colluding)
     strangers = sorted(set(members) - set(pre_round.members))
     if strangers:
         raise PartsError(f"{', '.join(strangers)} was not in this round's pre-round and returns with the next round")
     if len(members) < pre_round.threshold:
         raise PartsError(f"a set of {len(members)} is smaller than the {pre_round.threshold} for which this round's parts were counted")
+    if survivors.threshold < fewest:
+        raise PartsError(
+            f"an epoch in which {survivors.threshold} institutions open a sum may not open the update after a pre-round of "
+            f"{len(pre_round.members)}; it needs a threshold of {fewest}"
+        )
 
 
-def allowed_members(planned: PlannedSum, state: State) -> tuple[str, ...] | None:
-    """Whose inputs a sum may have; None where every member of an epoch may send."""
-    return state.pre_round.members if planned.kind == "update" and state.pre_round is not None else None
+def pre_round_of(planned: PlannedSum, state: State) -> PreRound | None:
+    """The pre-round whose members alone may send for a sum; None where every member of an epoch may."""
+    return state.pre_round if planned.kind == "update" else None
 
 
 def part_lane(layer: int) -> str:

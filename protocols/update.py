@@ -84,13 +84,13 @@ class Terms:
             survivors: whom the total is of, from the sum's certificate and epoch.
 
         Raises:
-            PartsError: an update over others than its pre-round allows.
+            PartsError: an update over others than its pre-round allows, or of an epoch whose threshold is too small for it.
         """
         if planned.kind == "parts":
             kept = kept_parts(part_counts(state.experts, total), survivors)
             return replace(state, pre_round=PreRound(kept, tuple(sorted(survivors.members)), survivors.threshold)), Figures()
         if planned.kind == "update":
-            check_update_set(state.pre_round, survivors.members)
+            check_update_set(state.pre_round, survivors)
             return self._apply_update(state, planned, total)
         if planned.kind == "experts":
             affinities = {layer: total[f"affinity.{layer}"] for layer in self.adaptation.expert_counts}

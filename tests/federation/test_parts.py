@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from client.work import LocalUpdate
-from coordinator.events import RoundFinished, StageFinished, SumFinished
+from coordinator.errors import JobError
+from coordinator.events import EpochCertified, RoundFinished, StageFinished, SumFinished
 from protocols.encoding import decode
 from protocols.secagg import SurvivorProposal, propose_survivors
 from protocols.state import State, state_hash
@@ -20,6 +21,7 @@ from tests.federation.scripted import Script
 
 ALL = {"lora_rank": 2, "expert_rank": 2, "targets": ["lm_head"], "experts": "all"}
 FIVE = (*NAMES, "eve")
+SIX = (*FIVE, "flo")
 
 
 def routed(work: FormulaWork, tokens: Mapping[int, int]) -> None:
@@ -101,6 +103,39 @@ def test_those_who_return_after_the_pre_round_do_not_raise_the_threshold_of_its_
     federation.close()
 
 
+def shrinking(directory: Path, gone: tuple[str, ...]) -> Federation:
+    """Six count their parts; then these leave for ever, and the update needs a new epoch, as cyd does not hear of the count at first."""
+    federation = federation_of(directory, SIX, rounds=1)
+    lost: list[str] = []
+
+    def fails(name: str, kind: str) -> bool:
+        counted = len(federation.of(SumFinished)) == 2
+        if name == "cyd" and kind == "query.transcript" and counted and not lost:
+            lost.append(name)
+            return True
+        return name in gone and bool(lost)
+
+    federation.fails = fails
+    return federation
+
+
+def test_update_in_a_smaller_epoch_is_opened_by_as_many_as_in_one_of_the_whole_pre_round(tmp_path: Path) -> None:
+    federation = shrinking(tmp_path, ("eve", "flo"))
+    federation.run()
+    sets = {event.kind: event.institutions for event in federation.of(SumFinished)}
+    assert sets["parts"] == SIX and sets["update"] == NAMES
+    begun = [(event.institutions, event.threshold) for event in federation.of(EpochCertified)]
+    assert begun[:2] == [(SIX, 4), (NAMES, 4)], "an epoch of four alone would need three"
+    federation.close()
+
+
+def test_update_after_which_too_few_of_the_pre_round_are_left_ends_the_run(tmp_path: Path) -> None:
+    federation = shrinking(tmp_path, ("dov", "eve", "flo"))
+    with pytest.raises(JobError, match="3 of the 6 institutions of this round's pre-round take part and its update needs 4; wait for dov"):
+        federation.run()
+    federation.close()
+
+
 @pytest.mark.parametrize(("kind", "stage"), [("parts", "train.sum"), ("parts", "query.unmask"), ("update", "train.sum")])
 def test_killed_federation_does_not_train_a_round_twice(tmp_path: Path, kind: str, stage: str) -> None:
     first = federation_of(tmp_path, NAMES, rounds=1)
@@ -147,7 +182,7 @@ def test_lanes_of_parts_that_are_not_kept_are_zero_before_they_are_masked(script
 def test_total_moves_no_part_that_is_not_kept_whatever_is_in_its_lanes(script: Script) -> None:
     script.follow(script.sum(script.set_up(FIVE), 1, "parts", 0), FIVE)
     size = script.terms.lanes(script.state, script.planned(1, "update")).size
-    outcome = script.forge_outcome(script.forge_epoch(FIVE[1:]), 1, "update", 0, np.full(size, 1 << 20, np.uint32))
+    outcome = script.forge_outcome(script.forge_epoch(FIVE[1:], threshold=4), 1, "update", 0, np.full(size, 1 << 20, np.uint32))
     assert moved(script.federation, outcome.after) == {0, 1}
     assert script.publish("ada", outcome).refusal == ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
@@ -36,14 +37,14 @@ def test_every_set_that_may_be_signed_leaves_every_kept_part_enough_contributors
     pre_round = PreRound(kept, survivors.members, survivors.threshold)
     for size in range(len(survivors.members) + 1):
         for members in combinations(survivors.members, size):
-            if not _may_be_signed(pre_round, members):
+            if not _may_be_signed(pre_round, replace(survivors, members=members)):
                 continue
             assert all(len(touched[expert] & set(members)) >= survivors.colluding + 2 for expert in kept[1])
 
 
-def _may_be_signed(pre_round: PreRound, members: tuple[str, ...]) -> bool:
+def _may_be_signed(pre_round: PreRound, survivors: Survivors) -> bool:
     try:
-        check_update_set(pre_round, members)
+        check_update_set(pre_round, survivors)
     except PartsError:
         return False
     return True
@@ -57,12 +58,30 @@ def test_count_is_compared_with_the_dropouts_that_may_follow() -> None:
 
 def test_set_of_an_update_lies_within_the_pre_round_and_is_not_smaller_than_its_threshold() -> None:
     pre_round = PreRound({}, NAMES[:4], 3)
-    check_update_set(pre_round, NAMES[:3])
-    check_update_set(None, NAMES)
+    check_update_set(pre_round, Survivors(NAMES[:3], 3, 1))
+    check_update_set(None, Survivors(NAMES, 2, 1))
     with pytest.raises(PartsError, match="e was not in this round's pre-round"):
-        check_update_set(pre_round, NAMES[:5])
+        check_update_set(pre_round, Survivors(NAMES[:5], 4, 1))
     with pytest.raises(PartsError, match="a set of 2 is smaller than the 3"):
-        check_update_set(pre_round, NAMES[:2])
+        check_update_set(pre_round, Survivors(NAMES[:2], 3, 1))
+
+
+@given(cohorts(), st.data())
+def test_two_epochs_that_may_open_an_update_share_an_honest_signer(
+    drawn: tuple[Survivors, list[frozenset[str]]], data: st.DataObject
+) -> None:
+    before = PreRound({}, drawn[0].members, drawn[0].threshold)
+    terms = st.builds(Survivors, st.just(before.members), st.integers(1, len(before.members)), st.just(drawn[0].colluding))
+    first, second = data.draw(terms), data.draw(terms)
+    if _may_be_signed(before, first) and _may_be_signed(before, second):
+        assert first.threshold + second.threshold - len(before.members) > drawn[0].colluding
+
+
+def test_epoch_in_which_fewer_open_a_sum_than_in_one_of_the_pre_round_opens_no_update() -> None:
+    pre_round = PreRound({}, NAMES[:6], 4)
+    check_update_set(pre_round, Survivors(NAMES[:4], 4, 1))
+    with pytest.raises(PartsError, match="in which 3 institutions open a sum .* pre-round of 6; it needs a threshold of 4"):
+        check_update_set(pre_round, Survivors(NAMES[:4], 3, 1))
 
 
 def test_shared_tensors_and_rounds_without_pre_round_keep_everything() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable
+from itertools import product
 
 import numpy as np
 
@@ -62,14 +63,16 @@ def enough_honest_inputs(adversary: Adversary) -> None:
 
 
 def lanes_have_two_contributors(adversary: Adversary) -> None:
-    """I-5: where experts are trained, every opened lane that is not empty has at least two honest contributors."""
+    """I-5: where experts are trained, no lane of a total, or of the difference of two of one state, has one honest contributor."""
     trains_experts = adversary.federation.plan.trainable.experts != "none"
-    for manifest, members in _opened(adversary):
-        if trains_experts and manifest.sum == "update":
-            honest = [adversary.inputs[name, manifest.hash] for name in members if name not in adversary.colluders]
+    opened = [one for one in _opened(adversary) if trains_experts and one[0].sum == "update"]
+    for (one, members), (other, others) in product(opened, repeat=2):
+        rest = set() if one == other else set(others)  # the total itself, or less a smaller one
+        if one.state_hash == other.state_hash and rest < set(members):
+            honest = [adversary.inputs[name, one.hash] for name in set(members) - rest - adversary.colluders]
             alone = np.count_nonzero(honest, axis=0) == 1
             # A small number may be rounded to zero, so that a few lanes say nothing.
-            assert alone.mean() < 0.05, f"I-5: {alone.sum()} lanes of a sum come from one honest institution alone"
+            assert alone.mean() < 0.05, f"I-5: {alone.sum()} lanes of a total or difference come from one honest institution alone"
 
 
 def repeated_request_gets_identical_bytes(adversary: Adversary) -> None:

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from client.ledger import Ledger
-from protocols.epoch import EpochManifest
+from protocols.epoch import EpochManifest, threshold
+from protocols.parts import pre_round_of, update_threshold
 from protocols.plan import Plan
 from protocols.schedule import planned_sums
 from protocols.secagg import SumManifest, SurvivorProposal
@@ -60,7 +61,9 @@ class Scene(Script):
         position = self.federation.nodes[VICTIM].ledger.position(self.run)
         planned = planned_sums(self.federation.plan)[position.finished if position else 0]
         members = names or self.federation.names
-        outcome = self.sum(self.set_up(members), planned.round, planned.kind, 0)
+        before = pre_round_of(planned, self.state)
+        needed = max(threshold(len(members), 1), 0 if before is None else update_threshold(before, 1))
+        outcome = self.sum(self.set_up(members, threshold=needed), planned.round, planned.kind, 0)
         self.follow(outcome, members)
         check_invariants(self.adversary)
         return outcome

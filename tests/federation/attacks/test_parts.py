@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from protocols.parts import fewest_contributors, rank_cut
-from protocols.secagg import run_secagg
+from protocols.secagg import Accumulator, CheckedUpload, SurvivorCertificate, UnmaskAnswer, open_seeds, remove_masks, run_secagg, unmask
 from tests.federation.attacks.adversary import Lanes
 from tests.federation.attacks.conftest import Stage
-from tests.federation.attacks.scene import VICTIM, Scene
+from tests.federation.attacks.scene import VICTIM, Scene, proposed
 from tests.federation.attacks.weakened import weakened
 from tests.federation.federation import make_plan
-from tests.federation.test_parts import ALL, FIVE, routed
+from tests.federation.scripted import Epoch, taken
+from tests.federation.test_parts import ALL, FIVE, SIX, routed
 
 PLAN = make_plan(rounds=1, trainable=ALL)
 RARE, LEFT = 2, ("ada", "cyd", "dov", "eve")  # an expert; who stays to the end
+SMALL = ("cyd", "dov", "eve", "flo")  # a later epoch without the victim and one that trained less
 
 
 def lanes_of_the_rare_expert(scene: Scene) -> tuple[Lanes, Lanes]:
@@ -27,12 +30,33 @@ def lanes_of_the_rare_expert(scene: Scene) -> tuple[Lanes, Lanes]:
     epoch = scene.set_up(FIVE)
     scene.follow(scene.sum(epoch, 1, "parts", 0), FIVE)
     outcome = scene.sum(epoch, 1, "update", 1, LEFT)
-    layout = scene.federation.adaptation.layout(scene.state.experts)
-    rare = {f"delta.{tensor.name}" for tensor in layout if tensor.expert is not None and tensor.expert[1] == RARE}
-    blocks = scene.terms.lanes(scene.state, scene.planned(1, "update")).blocks
-    wanted = np.concatenate([np.full(block.size, block.name in rare) for block in blocks])
+    wanted = lanes_of(scene, RARE)
     victims, known = (scene.adversary.inputs[name, outcome.transcript.manifest.hash] for name in (VICTIM, "eve"))
     return np.asarray(outcome.lanes - known)[wanted], victims[wanted]
+
+
+def lanes_of(scene: Scene, expert: int) -> NDArray[np.bool_]:
+    """Which lanes of the update hold an expert's factors."""
+    layout = scene.federation.adaptation.layout(scene.state.experts)
+    own = {f"delta.{tensor.name}" for tensor in layout if tensor.expert is not None and tensor.expert[1] == expert}
+    blocks = scene.terms.lanes(scene.state, scene.planned(1, "update")).blocks
+    return np.concatenate([np.full(block.size, block.name in own) for block in blocks])
+
+
+def opened_by(scene: Scene, epoch: Epoch, honest: Sequence[str], colluder: str) -> Lanes:
+    """The update over a whole epoch, signed and opened by these alone; the colluding one says whatever is wanted of it."""
+    manifest = scene.manifest(epoch, 1, "update", 1)
+    proposal, roster = proposed(scene, epoch, manifest), scene.federation.roster
+    signed = {name: taken(name, scene.sign(name, epoch, manifest, proposal)).parts["signature"] for name in honest}
+    certificate = SurvivorCertificate(proposal, signed | dict(scene.forge_certificate(manifest, proposal, [colluder]).signatures))
+    opened = {name: taken(name, scene.open(name, epoch, manifest, certificate)).parts["answer"] for name in honest}
+    answers = {name: UnmaskAnswer.from_bytes(data) for name, data in opened.items()}
+    held = scene.adversary.held[colluder, epoch.manifest.hash]
+    answers[colluder] = unmask(held, manifest, certificate, roster, scene.identity(colluder))
+    accumulator = Accumulator(manifest)
+    for name, root in proposal.roots.items():
+        accumulator.add(CheckedUpload(name, root, scene.uploads[root]))
+    return remove_masks(accumulator, open_seeds(manifest, epoch.manifest, epoch.certificate, certificate, answers))
 
 
 def test_expert_contributors_drop_between_sums(stage: Stage) -> None:
@@ -47,6 +71,33 @@ def test_expert_contributors_drop_between_sums(stage: Stage) -> None:
     total, own = lanes_of_the_rare_expert(scene)
     assert not total.any() and not own.any(), "zero before it was masked"
     scene.finish_sum(LEFT)
+
+
+def difference_of_two_epochs(scene: Scene) -> tuple[Lanes, Lanes]:
+    """The lanes of an expert in the difference of two totals of one update, and in the victim's vector; bea did not train it."""
+    for name, work in scene.federation.works.items():
+        routed(work, {0: 5, RARE: 0 if name == "bea" else 5})
+    scene.follow(scene.sum(scene.set_up(SIX), 0, "evaluate", 0), SIX)
+    epoch = scene.set_up(SIX)
+    scene.follow(scene.sum(epoch, 1, "parts", 0), SIX)
+    large = opened_by(scene, epoch, ("ada", "bea", "cyd"), "flo")
+    small = opened_by(scene, scene.set_up(SMALL), ("dov", "eve"), "flo")
+    wanted = lanes_of(scene, RARE)
+    victims = next(plain for (name, _), plain in scene.adversary.inputs.items() if name == VICTIM and plain.size == wanted.size)
+    return np.asarray(large - small)[wanted], victims[wanted]
+
+
+def test_update_in_two_epochs_without_a_common_signer(stage: Stage) -> None:
+    """To be alone with the victim in an expert: a later epoch of fewer opens the update over another set, which others sign."""
+    cast = {"names": SIX, "colluders": ("flo",), "plan": PLAN}
+    with weakened("protocols.parts.update_threshold", by=lambda *_: 0):
+        twin = stage(**cast)
+        difference, own = difference_of_two_epochs(twin)
+        assert np.array_equal(difference, own) and own.any()
+        twin.breaks("I-5")
+    scene = stage(**cast)
+    with scene.refused("dov", "an epoch in which 3 institutions open a sum may not open the update after a pre-round of 6"):
+        difference_of_two_epochs(scene)
 
 
 def summed_columns(ranks: Mapping[str, int], cut: int) -> Lanes:
