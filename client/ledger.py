@@ -245,11 +245,6 @@ class Ledger:
         row = self._database.execute("SELECT value FROM claims WHERE claim = ?", (claim,)).fetchone()
         return bytes(row[0]) if row else None
 
-    def claimed_by(self, claim: str) -> bytes:
-        """The signed request that bound `claim`; empty if none did."""
-        row = self._database.execute("SELECT request FROM claims WHERE claim = ?", (claim,)).fetchone()
-        return bytes(row[0]) if row else b""
-
     def narrow_survivors(self, epoch_hash: bytes, members: Collection[str]) -> None:
         """Binds an epoch's later sets to lie within `members`.
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
-from dataclasses import replace
 
 import numpy as np
 
-from protocols.policy import Policy
 from protocols.proofs import ContradictionProof
 from tests.federation.attacks.adversary import Lanes
 from tests.federation.attacks.conftest import Stage
@@ -41,22 +38,6 @@ def within_two_runs(scene: Scene) -> Lanes:
     smaller = again.set_up(OTHERS)
     second = again.manifest(smaller, 0, "evaluate", 0)
     return np.asarray(whole - total_of(again, smaller, second, proposed(again, smaller, second)))
-
-
-def differ_enough(further: Collection[str], earlier: Sequence[Collection[str]], colluding: int) -> bool:
-    """Whether sets differ in many members: of two totals alone it would be enough."""
-    return all(len(set(further) ^ set(one)) >= colluding + 2 for one in earlier)
-
-
-def of_three_sets(scene: Scene) -> Lanes:
-    for name, node in scene.federation.nodes.items():
-        scene.federation.nodes[name] = replace(node, policy=Policy(allow_differencing=True))
-    totals = []
-    for names in ((VICTIM, "bea", "cyd"), (VICTIM, "dov", "eve"), ("bea", "cyd", "dov", "eve")):
-        epoch = scene.set_up(names)
-        manifest = scene.manifest(epoch, 0, "evaluate", 0)
-        totals.append(total_of(scene, epoch, manifest, proposed(scene, epoch, manifest)))
-    return np.asarray((totals[0] + totals[1] - totals[2]) // 2)
 
 
 def test_second_set_same_slot(stage: Stage) -> None:
@@ -101,16 +82,3 @@ def test_second_set_same_state_new_run(stage: Stage) -> None:
     with scene.refused("bea", "already signed another set for this state and kind of sum"):
         within_two_runs(scene)
     scene.finish_sum()
-
-
-def test_three_sets_of_one_sum(stage: Stage) -> None:
-    """To learn the victim's vector where policies allow differencing: three sets, any two of which differ in c + 2 members or more."""
-    cast = {"names": (*NAMES, "eve"), "colluders": ("eve",)}
-    with weakened("client.promises.may_follow", by=differ_enough):
-        twin = stage(**cast)
-        assert stolen(twin, of_three_sets(twin))
-        twin.breaks("I-3")
-    scene = stage(**cast)
-    with scene.refused(VICTIM, "a further one lies inside it and has at least 3 members fewer"):
-        of_three_sets(scene)
-    scene.finish_sum((VICTIM, "bea", "cyd"))
