@@ -20,7 +20,14 @@ def setup_hash(
     manifest: EpochManifest, keys: Mapping[str, KeysMessage], shares: Mapping[str, SharesMessage] | Mapping[str, RelayedShares]
 ) -> bytes:
     """What every member signs: the terms, all keys, and all headers, which bind every part."""
-    parts = {f"k/{name}": message.hash for name, message in keys.items()} | {f"s/{n}": shown.header.hash for n, shown in shares.items()}
+    return setup_hash_of(
+        manifest, {name: message.hash for name, message in keys.items()}, {name: shown.header.hash for name, shown in shares.items()}
+    )
+
+
+def setup_hash_of(manifest: EpochManifest, keys: Mapping[str, bytes], headers: Mapping[str, bytes]) -> bytes:
+    """The same from the hashes of all keys messages and of all headers, by member."""
+    parts = {f"k/{name}": digest for name, digest in keys.items()} | {f"s/{name}": digest for name, digest in headers.items()}
     return hashlib.sha256(b"consortium epoch setup 1\0" + manifest.hash + pack(parts)).digest()
 
 
