@@ -41,7 +41,8 @@ def publish(link: Link, record: SumRecord, names: Collection[str]) -> set[str]:
     drawn = link.collect(subject, COMMITTING, asked, lambda reply: read_challenge(lanes, reply.part("challenge")))
 
     def payload(name: str) -> bytes:
-        return pack(committed | {"opened": opened.to_bytes(), "shown": pack(record.show(link.roster, drawn[name][:MOST_SHOWN]))})
+        shown = pack(record.show(link.roster, drawn[name][:MOST_SHOWN]))
+        return pack(committed | {"opened": opened.to_bytes(), "rows": record.rows, "shown": shown})
 
     arrays: dict[str, NDArray[Any]] = {"total": np.frombuffer(record.total, np.uint8), **(record.rebalancing or {})}
     confirmations = link.follow_up(subject, CONFIRMING, Payloads(drawn, payload), lambda reply: _confirmation(reply, transcript), arrays)

@@ -108,8 +108,10 @@ def check_opened_seeds(
         if not hmac.compare_digest(commit(SECRETS[0], seed), epoch.commitment(name, slot, 0)):
             raise ProtocolError(f"the self seed that is shown of {name} is not the one that it committed to")
     for name, seeds in pair_seeds.items():
-        if epoch.sender in seeds and not hmac.compare_digest(seeds[epoch.sender], epoch.pair_seeds[name][slot]):
-            raise ProtocolError(f"the pair seed that is shown of {name} and {epoch.sender} is not theirs")
+        known = epoch.pair_seeds if name == epoch.sender else {epoch.sender: epoch.pair_seeds[name]}  # by other member
+        for other in seeds.keys() & known.keys():
+            if not hmac.compare_digest(seeds[other], known[other][slot]):
+                raise ProtocolError(f"the pair seed that is shown of {name} and {other} is not theirs")
 
 
 def certified(manifest: EpochManifest, setup: bytes, published: bytes) -> bytes:
