@@ -29,6 +29,7 @@ from protocols.secagg import (
     SumManifest,
     SurvivorCertificate,
     remove_masks,
+    rows_of,
     total_root,
     write_total,
 )
@@ -196,7 +197,7 @@ class RoundEngine:
         after = self._terms.adopt(after, planned, self._rebalancing(one, planned, after))
         digest = total_root(one.manifest.lanes, written)
         transcript = Transcript(one.manifest, epoch.manifest, epoch.certificate, certificate, opened.hash, digest, state_hash(after))
-        one.record.keep_outcome(transcript, opened, written)
+        one.record.keep_outcome(transcript, opened, written, rows_of(epoch.certificate, one.manifest.slot, opened))
         self._on_event(SumFinished(planned.round, planned.kind, certificate.proposal.members))
         return FinishedSum(planned, after, figures, one.record, transcript)
 
