@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import pairwise
 from typing import ParamSpec
 
@@ -78,7 +78,7 @@ def _transcripts(ledger: Ledger, membership: Membership, run: str, audit: Audit,
             _check(membership, one, known, first=place == 0)
             _check_own_part(ledger, membership.name, one)
             kept.append(one)
-        if known is None and place:
+        if place != preceding + 1:
             unseen.append(f"{finished.round}-{finished.sum}")
         former = one
     _tell_absent(ledger, run, absent, audit)
@@ -158,8 +158,7 @@ def _check_own_part(ledger: Ledger, name: str, one: Transcript) -> None:
 
 def _state(ledger: Ledger, run: str) -> str:
     position, finished = ledger.position(run), ledger.finished_sums(run)
-    here = position.finished if position else 0
-    _check_promised(ledger, run, here)
+    _check_promised(ledger, run, {(one.round, one.sum) for one in finished})
     if position is None and not finished:
         return ""
     last = (finished[-1].state_hash, finished[-1].transcript, _place(ledger, finished[-1]) + 1) if finished else None
@@ -171,15 +170,15 @@ def _state(ledger: Ledger, run: str) -> str:
     return f"The state of run {run} is the one after its last transcript."
 
 
-def _check_promised(ledger: Ledger, run: str, here: int) -> None:
-    """A promise is made of the next sum alone: whatever came before it was over."""
+def _check_promised(ledger: Ledger, run: str, done: Collection[tuple[int, str]]) -> None:
+    """A transcript is promised of the next sum alone: the one before it was over."""
     order = _order(ledger, run)
     for row in ledger.rows("claims"):
         kind, *about = row["claim"].split("/")
-        if (kind, about[:1]) == ("transcript", [run]) and order.index((int(about[1]), about[2])) > here:
-            raise LedgerError(
-                f"run {run} stands before the {about[2]} sum of round {about[1]}, of which it was shown the transcript; {RESTORE}"
-            )
+        place = order.index((int(about[1]), about[2])) if (kind, about[:1]) == ("transcript", [run]) else 0
+        if place and order[place - 1] not in done:
+            number, before = order[place - 1]
+            raise LedgerError(f"run {run}: the {before} sum of round {number} was over and is missing from the table sums; {RESTORE}")
 
 
 def _erased(ledger: Ledger, run: str) -> str:
