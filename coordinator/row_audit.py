@@ -24,7 +24,7 @@ def audit_participants(participants: Sequence[Participant], events: Sequence[Eve
 
 def audit_run(run: Run, events: Sequence[Event]) -> str:
     """Args: events: those of this run, here and below."""
-    _compare("runs", ("plan_name",), [run_body(run)], _bodies(events, "run-submitted"), f" of run {run.run}")
+    _compare("runs", (), [run_body(run)], _bodies(events, "run-submitted"), f" of run {run.run}")
     check_plan(run)
     said = _last(events, "run-state", {"state": "submitted", "reason": ""})
     if said.get("state") != run.state.value:
@@ -55,10 +55,10 @@ def audit_models(run: str, events: Sequence[Event], versions: Sequence[ModelVers
 
 
 def _compare(table: str, names: Sequence[str], rows: Sequence[Body], written: Sequence[Body], of: str = "") -> None:
-    """Args: names: the fields that say which row it is."""
+    """Args: names: the fields that say which row it is; none where there is one alone."""
     kept, said = _by_name(rows, names), _by_name(written, names)
     for name in [*said, *(name for name in kept if name not in said)]:
-        where = f"`{table}`{of}, {' '.join(names)} {name}"
+        where = f"`{table}`{of}" + (f", {' '.join(names)} {name}" if names else "")
         if name not in kept:
             raise ChainBroken(f"{where}: an event of the chain says that it was written, and there is no such row; {CHANGED}")
         if name not in said:

@@ -23,14 +23,16 @@ def check_plan(run: Run) -> dict[str, Any]:
     Raises:
         ChainBroken: it is neither.
     """
-    data = run.plan.encode()
     try:
+        data = run.plan.encode()
         canonical = data if hashlib.sha256(data).hexdigest() == run.plan_sha256 else _canonical(run)
         content = json.loads(canonical)
     except (ValueError, RecursionError, PlanError):
         content = None
     if not isinstance(content, dict):
-        raise ChainBroken(f"run {run.run}: `plan` in its row is not the plan with hash {run.plan_sha256[:12]}… that was submitted; {CHANGED}")
+        raise ChainBroken(
+            f"run {run.run}: `plan` in its row is not the plan with hash {run.plan_sha256[:12]}… that was submitted; {CHANGED}"
+        )
     return content
 
 

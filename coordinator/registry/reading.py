@@ -17,9 +17,7 @@ CHANGED = "the registry was changed, restore a backup"
 UNREADABLE = (ChainBroken, ValueError, TypeError, AttributeError, LookupError, RecursionError)  # of columns' types and of `convert`
 
 
-def read_rows(
-    session: Session, query: Select[R], convert: Callable[[R], T], instead: Callable[[int], T] | None = None
-) -> tuple[T, ...]:
+def read_rows(session: Session, query: Select[R], convert: Callable[[R], T], instead: Callable[[int], T] | None = None) -> tuple[T, ...]:
     """The records of all rows that `query` finds, in its order.
 
     Args:
@@ -61,4 +59,4 @@ def check_types(row: Base) -> None:
         value, expected = getattr(row, column.key), column.type.python_type
         if not (column.nullable if value is None else isinstance(value, (expected, int) if expected is float else expected)):
             (number,) = (getattr(row, key.key) for key in row.__table__.primary_key)
-            raise ChainBroken(f"row {number} of `{row.__table__.name}`: {column.name} is no value of its kind; {CHANGED}")
+            raise ChainBroken(f"row {number} of `{row.__tablename__}`: {column.name} is no value of its kind; {CHANGED}")
