@@ -86,4 +86,5 @@ def _contribution_of(row: ContributionRow) -> Contribution:
     check_types(row)
     if row.participant is None:
         raise ChainBroken(f"row {row.id} of `contributions` names participant {row.participant_id}, which has no row; {CHANGED}")
+    check_types(row.participant)
     return Contribution(row.participant.name, row.bytes_up, row.bytes_down, row.missing_from)

@@ -86,6 +86,7 @@ def test_emptied_registry_is_found(registry: Registry, models: Path, tmp_path: P
 
 UNREADABLE = [
     ("UPDATE participants SET joined_at = 'never' WHERE id = 2", "row 2 of `participants` is not readable"),
+    ("UPDATE participants SET name = x'ff' WHERE id = 2", "row 2 of `participants`: name is no value of its kind"),
     ("UPDATE runs SET created_at = 'x'", "row 1 of `runs` is not readable"),
     ("UPDATE runs SET ended_at = 7", "row 1 of `runs` is not readable"),
     ("UPDATE runs SET seed = 'many'", "row 1 of `runs`: seed is no value of its kind"),
