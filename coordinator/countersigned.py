@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coordinator.errors import ChainBroken
+from coordinator.registry.reading import CHANGED
 from coordinator.registry.records import Event, Participant, Round
-from coordinator.transcripts import kept_parties, kept_transcripts
-from protocols.audit import Audit
-from protocols.errors import ConsortiumError, ProtocolError
+from coordinator.transcripts import KeptTranscripts, Place, kept_parties
+from protocols.audit import Audit, counted
+from protocols.errors import ProtocolError
 from protocols.parties import Parties
 from protocols.transcript import Transcript, check_follows, verify_transcript
 
-Kept = Mapping[tuple[int, str], Transcript]  # by round and sum
+Kept = Mapping[Place, Transcript]
 REPLACED = "the registry was replaced or cut, restore a backup"
 
 
@@ -24,8 +25,9 @@ class SignedRun:
 
     run: str
     rounds: Sequence[Round]
-    participants: Sequence[Participant]
+    participants: Sequence[Participant] | None  # None where their rows cannot be read, so that no key is compared with them
     given: Parties | None  # those of an institution; None for those that the coordinator kept
+    finished: bool = False
 
     def parties(self, directory: Path) -> Parties:
         """The keys that signatures are checked with.
@@ -34,6 +36,8 @@ class SignedRun:
             ChainBroken: the registry has other ones. RosterError: the coordinator kept none.
         """
         parties = self.given or kept_parties(directory)
+        if self.participants is None:
+            return parties
         registered = {one.name: one.public_key for one in self.participants}
         wrong = [entry.name for entry in parties.roster.entries if registered.get(entry.name) != entry.public_key.hex()]
         if wrong:
@@ -42,75 +46,101 @@ class SignedRun:
         return parties
 
 
-def verify_signed(audit: Audit, signed: SignedRun, directory: Path, events: Sequence[Event]) -> int:
-    """Adds what the transcripts in the run's directory prove; returns the number of events that institutions countersigned.
+def named_transcripts(audit: Audit, signed: SignedRun, kept: KeptTranscripts) -> KeptTranscripts:
+    """Those that the registry's rows name or that follow the last of them; the audit says which are other ones, damaged or absent.
+
+    Raises:
+        ChainBroken: a row names what is no hash.
+    """
+    audit.failed += kept.faults
+    other = [place for place, digest in _recorded(signed) if place in kept.transcripts and kept.transcripts[place].hash != digest]
+    for place in other:
+        one = kept.transcripts[place]
+        audit.failed.append(
+            f"{kept.folder(one) / 'transcript'}: the transcript is another one than the registry names; the file was changed or is "
+            "damaged, or the registry was replaced; restore it from a backup"
+        )
+    named = kept.without(other)
+    absent = [place for place, _ in _recorded(signed) if place not in named.transcripts and place not in named.damaged]
+    if not kept.transcripts and not kept.faults:
+        _no_transcript(audit, signed, kept.directory)
+    elif absent:
+        names = ", ".join(f"{number}-{name}" for number, name in absent)
+        audit.unproved.append(f"Transcripts of run {signed.run} that are not in {kept.directory / 'sums'}: {names}.")
+    return named
+
+
+def _no_transcript(audit: Audit, signed: SignedRun, directory: Path) -> None:
+    """Transcripts are kept for good, so that a finished run without any has lost them."""
+    if signed.finished:
+        audit.failed.append(f"run {signed.run} is finished, and none of its transcripts is in {directory / 'sums'}; restore a backup")
+    else:
+        audit.unproved.append(f"Run {signed.run}: no transcript is kept, so that nothing here bears an institution's signature.")
+
+
+def verify_signed(audit: Audit, signed: SignedRun, kept: KeptTranscripts, events: Sequence[Event]) -> int:
+    """Adds what the transcripts that the registry names prove; returns the number of events that institutions countersigned.
 
     Args:
         events: the whole chain of the registry.
     """
-    try:
-        kept = {(one.manifest.round, one.manifest.sum): one for one in kept_transcripts(directory)}
-    except ConsortiumError as error:
-        audit.failed.append(str(error))
-        return 0
-    absent = [f"{one.number}-{name}" for one in signed.rounds for name in one.transcripts if (one.number, name) not in kept]
-    if absent:
-        audit.unproved.append(f"Transcripts of run {signed.run} that are not in {directory / 'sums'}: {', '.join(absent)}.")
-    if not kept:
-        audit.unproved.append(f"Run {signed.run}: no transcript is kept, so that nothing here bears an institution's signature.")
+    if not kept.transcripts:
         return 0
     before = len(audit.failed)
-    audit.attempt(_transcripts, signed, kept, directory)
+    audit.attempt(_transcripts, signed, kept.transcripts, kept.directory)
     if len(audit.failed) > before:  # signatures that do not hold vouch for nothing
         return 0
-    audit.attempt(_heads, signed.run, kept, events)
-    return 0 if len(audit.failed) > before else max(one.manifest.chain_length for one in kept.values())
+    audit.attempt(_heads, signed.run, kept.transcripts, events)
+    return 0 if len(audit.failed) > before else max(one.manifest.chain_length for one in kept.transcripts.values())
 
 
 def _transcripts(signed: SignedRun, kept: Kept, directory: Path) -> str:
     parties, former = signed.parties(directory), None
-    for number, (place, digest) in enumerate(_recorded(signed) + _unrecorded(signed, kept)):
+    places = [place for place, _ in _recorded(signed)]
+    for number, place in enumerate(places + _unrecorded(signed, kept)):
         one = kept.get(place)
         if one is not None:
-            _check_transcript(signed, one, digest, parties)
+            _check_transcript(signed, one, parties)
             _check_order(signed.run, one, former, first=number == 0)
         former = one
     for row in signed.rounds:
         _check_row(signed.run, row, kept)
     origin = "the roster that was given" if signed.given else "this registry"
+    those = "is that of its round and" if len(kept) == 1 else "are those of its rounds, follow each other, and each"
     return (
-        f"{len(kept)} transcripts of run {signed.run} are those of its rounds, follow each other, and each bears the signatures of enough "
+        f"{counted(len(kept), 'transcript')} of run {signed.run} {those} bears the signatures of enough "
         f"of its {len(parties.roster.entries)} institutions, by the keys of {origin}."
     )
 
 
-def _recorded(signed: SignedRun) -> list[tuple[tuple[int, str], bytes]]:
+def _recorded(signed: SignedRun) -> list[tuple[Place, bytes]]:
     try:
         return [((row.number, name), bytes.fromhex(digest)) for row in signed.rounds for name, digest in row.transcripts.items()]
-    except ValueError:
-        raise ChainBroken(f"a transcript hash of run {signed.run} is none; the registry was changed, restore a backup") from None
+    except (ValueError, TypeError):
+        raise ChainBroken(f"a transcript hash of run {signed.run} is none; {CHANGED}") from None
 
 
-def _unrecorded(signed: SignedRun, kept: Kept) -> list[tuple[tuple[int, str], bytes]]:
+def _unrecorded(signed: SignedRun, kept: Kept) -> list[Place]:
     """Sums of the round under way, whose row is written when it is over."""
-    recorded = {place for place, _ in _recorded(signed)}
+    recorded = _recorded(signed)
+    known = {place for place, _ in recorded}
     following = 1 + max((row.number for row in signed.rounds), default=-1)
-    left = sorted((one.manifest.attempt, place) for place, one in kept.items() if place not in recorded)
+    left = sorted((one.manifest.attempt, place) for place, one in kept.items() if place not in known)
     late = [place for _, place in left if place[0] != following]
     if late:
         raise ChainBroken(f"run {signed.run}: round {late[0][0]} has a transcript and no row in this registry; {REPLACED}")
-    ordered: list[tuple[tuple[int, str], bytes]] = []
-    rest = {kept[place].manifest.previous_transcript: (place, kept[place].hash) for _, place in left}
-    digest = (_recorded(signed) or [((0, ""), bytes(32))])[-1][1]
+    ordered: list[Place] = []
+    rest = {kept[place].manifest.previous_transcript: place for _, place in left}
+    digest = recorded[-1][1] if recorded else bytes(32)
     while digest in rest:
         ordered.append(rest.pop(digest))
-        digest = ordered[-1][1]
+        digest = kept[ordered[-1]].hash
     return ordered + list(rest.values())
 
 
-def _check_transcript(signed: SignedRun, one: Transcript, digest: bytes, parties: Parties) -> None:
-    if one.hash != digest or one.manifest.run != signed.run:
-        raise ChainBroken(f"{_where(one)}: the transcript is another one than the registry names; {REPLACED}")
+def _check_transcript(signed: SignedRun, one: Transcript, parties: Parties) -> None:
+    if one.manifest.run != signed.run:
+        raise ChainBroken(f"{_where(one)}: the transcript lies in the folder of run {signed.run}; {REPLACED}")
     try:
         verify_transcript(one, parties.roster, parties.coordinator_key)
     except ProtocolError as error:
@@ -147,7 +177,7 @@ def _heads(run: str, kept: Kept, events: Sequence[Event]) -> str:
     longest = max(kept.values(), key=lambda one: one.manifest.chain_length)
     for one in kept.values():
         manifest, signers = one.manifest, len(one.certificate.signatures)
-        said = f"in round {manifest.round} of run {run} {signers} institutions countersigned {manifest.chain_length} events"
+        said = f"in round {manifest.round} of run {run} {signers} institutions countersigned {counted(manifest.chain_length, 'event')}"
         if manifest.chain_length > len(events):
             raise ChainBroken(f"{said}, and this registry has {len(events)}; {REPLACED}")
         if manifest.chain_length and events[manifest.chain_length - 1].hash != manifest.chain_head:

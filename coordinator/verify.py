@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from coordinator.counted_again import verify_faults, verify_totals
-from coordinator.countersigned import SignedRun, verify_signed
-from coordinator.errors import ChainBroken, ReleaseBroken
+from coordinator.counted_again import verify_faults, verify_kept_files, verify_totals
+from coordinator.countersigned import SignedRun, named_transcripts, verify_signed
+from coordinator.errors import ChainBroken, RegistryError, ReleaseBroken
 from coordinator.manifest import file_sha256, verify_release
-from coordinator.registry.bodies import model_version_body, participant_body, round_body, run_body
-from coordinator.registry.records import Event, ModelVersion, Round, Run
+from coordinator.registry.reading import CHANGED
+from coordinator.registry.records import Event, ModelVersion, Participant, Round, Run
 from coordinator.registry.registry import Registry
-from protocols.audit import Audit
+from coordinator.registry.states import RunState
+from coordinator.row_audit import audit_models, audit_participants, audit_rounds, audit_run
+from coordinator.submitted_plan import kept_for
+from coordinator.transcripts import KeptTranscripts, kept_parties, kept_transcripts
+from protocols.audit import Audit, counted
 from protocols.parties import Parties
 
 NOT_COUNTED = (
@@ -25,6 +28,19 @@ NOT_PROVED = (
     "Whether the signing key belongs to the coordinator: compare its fingerprint with one obtained by another way.",
 )
 UNKNOWN_KEYS = "Whether the institutions' keys are theirs: give an institution's roster.toml with --roster."
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What all runs of one audit share."""
+
+    registry: Registry
+    events: Sequence[Event]
+    participants: Sequence[Participant] | None  # None where their rows cannot be read
+    models: Path
+    runs: Path
+    parties: Parties | None
+    full: bool
 
 
 def verify_registry(
@@ -43,70 +59,100 @@ def verify_registry(
     unproved = [*NOT_PROVED, *([UNKNOWN_KEYS] if parties is None else []), *([] if full else [NOT_COUNTED])]
     audit = Audit("this registry", unproved=unproved)
     audit.attempt(_chain, registry)
-    audit.attempt(_participants, registry, events)
-    countersigned = 0
-    for one in (registry.run(run),) if run is not None else registry.runs():
-        _verify_run(audit, registry, one, [event for event in events if event.run == one.run], models)
-        signed = SignedRun(one.run, registry.rounds(one.run), registry.participants(), parties)
-        directory = (runs or models.parent / "runs") / one.run
-        countersigned = max(countersigned, verify_signed(audit, signed, directory, events))
-        verify_faults(audit, one.run, directory, parties)
-        if full:
-            verify_totals(audit, one.run, directory, parties)
+    participants = audit.read(registry.participants)
+    if participants is not None:
+        audit.attempt(audit_participants, participants, events)
+    source = _Source(registry, events, participants, models, runs or models.parent / "runs", parties, full)
+    chosen = _named(registry, events) if run is None else (run,)
+    countersigned = max((_verify_run(audit, source, name) for name in chosen), default=0)
     if countersigned < len(events):
-        audit.unproved.append(f"Events {countersigned + 1} to {len(events)} of the chain: no institution countersigned them.")
+        left = f"Events {countersigned + 1} to {len(events)} of the chain" if countersigned + 1 < len(events) else f"Event {len(events)}"
+        audit.unproved.append(f"{left}: no institution countersigned {'it' if left.startswith('Event ') else 'them'}.")
     return audit
 
 
-def _verify_run(audit: Audit, registry: Registry, run: Run, events: Sequence[Event], models: Path) -> None:
-    rounds, versions = registry.rounds(run.run), registry.model_versions(run.run)
-    audit.attempt(_run, run, events)
-    audit.attempt(_rounds, run, events, rounds)
-    audit.attempt(_models, run, events, versions)
+def run_named(registry: Registry, run: str) -> str:
+    """The id of a run of the rows or of the event chain, by its beginning if that fits one alone.
+
+    Raises:
+        RegistryError: there is none, or more than one.
+    """
+    names = _named(registry, registry.events())
+    found = [run] if run in names else [name for name in names if run and name.startswith(run)]
+    if len(found) == 1:
+        return found[0]
+    fault = "more than one run begins with" if found else "there is no run"
+    raise RegistryError(f"{fault} {run!r}; `consortium coordinator runs` lists them")
+
+
+def _named(registry: Registry, events: Sequence[Event]) -> tuple[str, ...]:
+    """Runs of the rows, and those that were submitted by the event chain."""
+    return tuple(dict.fromkeys([*registry.run_names(), *(one.run for one in events if one.kind == "run-submitted" and one.run)]))
+
+
+def _verify_run(audit: Audit, source: _Source, run: str) -> int:
+    """Returns the number of events that institutions countersigned in this run."""
+    if run not in source.registry.run_names():
+        audit.failed.append(f"`runs` has no row of run {run}, and the event chain says that it was submitted; {CHANGED}")
+        return 0
+    events = [event for event in source.events if event.run == run]
+    row = audit.read(source.registry.run, run)
+    if row is not None:
+        audit.attempt(audit_run, row, events)
+    rounds = audit.read(source.registry.rounds, run)
+    if rounds is not None:
+        audit.attempt(audit_rounds, run, events, rounds)
+    _verify_models(audit, source, run, events, rounds)
+    directory = source.runs / run
+    verify_faults(audit, run, directory, source.parties)
+    if rounds is None:
+        audit.unproved.append(f"What institutions signed of run {run}: without its rounds there is nothing to compare it with.")
+        return 0
+    finished = row is not None and row.state is RunState.FINISHED
+    signed = SignedRun(run, rounds, source.participants, source.parties, finished)
+    kept = audit.read(named_transcripts, audit, signed, kept_transcripts(directory))
+    return 0 if kept is None else _verify_sums(audit, source, signed, kept, row)
+
+
+def _verify_models(audit: Audit, source: _Source, run: str, events: Sequence[Event], rounds: Sequence[Round] | None) -> None:
+    versions = audit.read(source.registry.model_versions, run)
+    if versions is None:
+        return
+    audit.attempt(audit_models, run, events, versions)
     for version in versions:
-        audit.attempt(_files, version, rounds, models)
+        audit.attempt(_files, version, rounds, source.models)
     if not versions:
-        audit.unproved.append(f"Run {run.run} released no model, so there are no files to compare.")
+        audit.unproved.append(f"Run {run} released no model, so there are no files to compare.")
+
+
+def _verify_sums(audit: Audit, source: _Source, signed: SignedRun, kept: KeptTranscripts, row: Run | None) -> int:
+    """The transcripts, and the files beside them that they name."""
+    before = len(audit.failed)
+    countersigned = verify_signed(audit, signed, kept, source.events)
+    if len(audit.failed) > before:  # only what the registry names is known to be a transcript
+        recorded = {(one.number, name) for one in signed.rounds for name in one.transcripts}
+        kept = kept.without(kept.transcripts.keys() - recorded)
+    last = max((one.number for one in signed.rounds), default=-1)
+    countable = verify_kept_files(audit, kept, last, kept_for(row) if row is not None else 0)
+    parties = (source.parties or audit.read(kept_parties, kept.directory)) if source.full and kept.transcripts else None
+    if parties is not None:
+        verify_totals(audit, signed.run, countable, len(kept.transcripts) - len(countable), parties)
+    return countersigned
 
 
 def _chain(registry: Registry) -> str:
     head = registry.verify_chain()
-    return f"The event chain is whole: {head.length} events, head {head.hash.hex()}."
+    return f"The event chain is whole: {counted(head.length, 'event')}, head {head.hash.hex()}." if head.length else ""
 
 
-def _participants(registry: Registry, events: Sequence[Event]) -> str:
-    participants = registry.participants()
-    _compare("participants", [participant_body(one) for one in participants], _bodies(events, "participant-joined"))
-    return f"The keys of {len(participants)} institutions are those that joined."
-
-
-def _run(run: Run, events: Sequence[Event]) -> str:
-    _compare(f"run {run.run}", [run_body(run)], _bodies(events, "run-submitted"))
-    states = _bodies(events, "run-state")
-    written = states[-1] if states else {"state": "submitted", "reason": ""}
-    if {"state": run.state.value, "reason": run.reason} != written:
-        said = written.get("state", "in no state")
-        raise ChainBroken(f"run {run.run} is {run.state.value} in its row, but {said} in the event chain; restore a backup")
-    return f"Run {run.run} was submitted with plan {run.plan_sha256[:12]}… and is {run.state.value}."
-
-
-def _rounds(run: Run, events: Sequence[Event], rounds: Sequence[Round]) -> str:
-    _compare(f"rounds of run {run.run}", [round_body(one) for one in rounds], _bodies(events, "round-finished"))
-    sums = sum(len(one.transcripts) for one in rounds)
-    return f"{len(rounds)} rounds of run {run.run}, with {sums} transcript hashes and who contributed, are as they were recorded."
-
-
-def _models(run: Run, events: Sequence[Event], versions: Sequence[ModelVersion]) -> str:
-    _compare(f"models of run {run.run}", [model_version_body(one) for one in versions], _bodies(events, "model-released"))
-    return f"{len(versions)} model versions of run {run.run} are those that were released."
-
-
-def _files(version: ModelVersion, rounds: Sequence[Round], models: Path) -> str:
+def _files(version: ModelVersion, rounds: Sequence[Round] | None, models: Path) -> str:
     what = f"model {version.name} {version.version}"
     folder = models / version.path
     manifest = verify_release(folder, _signer(version))
     if file_sha256(folder / "manifest.json") != version.manifest_sha256:
         raise ReleaseBroken(f"{folder / 'manifest.json'}: signed, but not the manifest that the registry names; get this model again")
+    if rounds is None:  # their rows cannot be read, which is said already
+        return f"The files of {what} are those signed with key {version.signer[:16]}…."
     transcripts = rounds[-1].transcripts.values() if rounds else ()
     if manifest["transcript_sha256"] not in transcripts or manifest["state_sha256"] != rounds[-1].state_sha256:
         raise ReleaseBroken(f"{folder / 'manifest.json'}: names another state or transcript than the last round of run {version.run}")
@@ -117,29 +163,4 @@ def _signer(version: ModelVersion) -> bytes:
     try:
         return bytes.fromhex(version.signer)
     except ValueError:
-        raise ChainBroken(
-            f"model {version.name} {version.version}: its signer is no key; the registry was changed, restore a backup"
-        ) from None
-
-
-def _bodies(events: Iterable[Event], kind: str) -> list[dict[str, Any]]:
-    return [_body(event) for event in events if event.kind == kind]
-
-
-def _body(event: Event) -> dict[str, Any]:
-    try:
-        body = json.loads(event.body)
-    except (ValueError, RecursionError):
-        body = None
-    if not isinstance(body, dict):
-        raise ChainBroken(f"event {event.sequence} ({event.kind}) is not readable; the registry was changed, restore a backup")
-    return body
-
-
-def _compare(what: str, rows: list[dict[str, Any]], written: list[dict[str, Any]]) -> None:
-    if sorted(map(_key, rows)) != sorted(map(_key, written)):
-        raise ChainBroken(f"{what}: the rows are not what the event chain says was written; the registry was changed, restore a backup")
-
-
-def _key(body: dict[str, Any]) -> str:
-    return json.dumps(body, sort_keys=True)
+        raise ChainBroken(f"model {version.name} {version.version}: its signer is no key; {CHANGED}") from None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import ParamSpec
+from typing import ParamSpec, TypeVar
 
 from protocols.errors import ConsortiumError
 
 P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -24,12 +25,29 @@ class Audit:
     def ok(self) -> bool:
         return not self.failed
 
+    @property
+    def verdict(self) -> str:
+        """The last sentence for people."""
+        if self.failed:
+            return f"{counted(len(self.failed), 'thing is', 'things are')} wrong."
+        unknown = f"; {counted(len(self.unproved), 'thing is', 'things are')} not proved" if self.unproved else ""
+        return f"Nothing wrong found{unknown}."
+
     def attempt(self, check: Callable[P, str], *subject: P.args, **options: P.kwargs) -> None:
-        """Adds the sentence that `check` returns to the proofs, or that of its error to the failures."""
+        """Adds the sentence that `check` returns to the proofs unless it is empty, or that of its error to the failures."""
+        sentence = self.read(check, *subject, **options)
+        if sentence:
+            self.proved.append(sentence)
+
+    def read(self, source: Callable[P, T], *subject: P.args, **options: P.kwargs) -> T | None:
+        """What `source` returns, or None after its error was added to the failures."""
         try:
-            self.proved.append(check(*subject, **options))
+            return source(*subject, **options)
         except ConsortiumError as error:
             self.failed.append(str(error))
+        except OSError as error:
+            self.failed.append(f"{error.filename}: {error.strerror}; check its rights, or restore it from a backup")
+        return None
 
     def document(self) -> dict[str, object]:
         """For programs."""
@@ -41,3 +59,8 @@ class Audit:
             if sentences:
                 yield f"{title}:"
             yield from (f"  - {sentence}" for sentence in sentences)
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """A number with its noun: "1 round", "2 rounds"; `many` is for what takes no s."""
+    return f"{number} {one if number == 1 else many or one + 's'}"

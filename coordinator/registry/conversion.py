@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
+from coordinator.errors import ChainBroken
+from coordinator.registry.reading import CHANGED, check_types
 from coordinator.registry.records import Contribution, Event, ModelVersion, Participant, Round, Run
 from coordinator.registry.tables import ContributionRow, EventRow, ModelVersionRow, ParticipantRow, RoundRow, RunRow
 
@@ -46,6 +50,8 @@ def participant_of(row: ParticipantRow) -> Participant:
 
 
 def model_version_of(row: ModelVersionRow) -> ModelVersion:
+    if row.run is None:  # SQLite looks at foreign keys only where it is told to
+        raise ChainBroken(f"row {row.id} of `model_versions` names run {row.run_id}, which has no row; {CHANGED}")
     return ModelVersion(
         name=row.name,
         version=row.version,
@@ -63,6 +69,11 @@ def event_of(row: EventRow) -> Event:
     return Event(row.sequence, row.kind, row.run, row.at, row.body, _hash_of(row.previous_hash), _hash_of(row.hash))
 
 
+def unreadable_event(sequence: int) -> Event:
+    """In the place of a row that is no event, so that the check of the chain names it and the others can be read."""
+    return Event(sequence, "unreadable", None, datetime.min.replace(tzinfo=UTC), "", b"", b"")
+
+
 def _hash_of(text: str) -> bytes:
     """Empty for what is no hash, so that the check of the chain names the event."""
     try:
@@ -72,4 +83,8 @@ def _hash_of(text: str) -> bytes:
 
 
 def _contribution_of(row: ContributionRow) -> Contribution:
+    check_types(row)
+    if row.participant is None:
+        raise ChainBroken(f"row {row.id} of `contributions` names participant {row.participant_id}, which has no row; {CHANGED}")
+    check_types(row.participant)
     return Contribution(row.participant.name, row.bytes_up, row.bytes_down, row.missing_from)

@@ -75,6 +75,8 @@ def _reading_engine(url: URL) -> Engine:
 
 
 def _read_only_file(path: Path) -> URL:
+    if path.is_dir():
+        raise RegistryError(f"{path} is a folder; did you mean {path / 'registry.db'}?")
     if not path.is_file():
         raise RegistryError(
             f"there is no registry at {path}; name one with --registry, for example --registry OUT/registry.db of a simulation"

@@ -15,7 +15,7 @@ class NewRun:
 
     plan_name: str
     plan_sha256: str
-    plan: str  # canonical JSON (protocols.plan), or the text that was submitted
+    plan: str  # canonical JSON (protocols.plan)
     base_sha256: str
     seed: int
     rounds: int

@@ -14,8 +14,9 @@ from sqlalchemy.orm import Session
 from coordinator.errors import LeaseHeld, RegistryError
 from coordinator.registry import event_chain
 from coordinator.registry.bodies import model_version_body, participant_body, round_body, run_body
-from coordinator.registry.conversion import event_of, model_version_of, participant_of, round_of, run_of
+from coordinator.registry.conversion import event_of, model_version_of, participant_of, round_of, run_of, unreadable_event
 from coordinator.registry.database import open_engine
+from coordinator.registry.reading import read_rows
 from coordinator.registry.records import Event, ModelVersion, NewRun, Participant, Round, Run
 from coordinator.registry.states import RunState, WantedState, check_transition
 from coordinator.registry.tables import ContributionRow, EventRow, LeaseRow, ModelVersionRow, ParticipantRow, RoundRow, RunRow
@@ -66,18 +67,23 @@ class Registry:
         """The latest run of a plan and seed, ended or not."""
         query = select(RunRow).where(RunRow.plan_sha256 == plan_sha256, RunRow.seed == seed).order_by(RunRow.id.desc()).limit(1)
         with self._reading() as session:
-            row = session.scalars(query).first()
-            return None if row is None else run_of(row)
+            return next(iter(read_rows(session, query, run_of)), None)
 
     def run(self, run: str) -> Run:
         """A run by its id, or by the beginning of it if that fits one run alone."""
         with self._reading() as session:
-            return run_of(_run_row(session, run))
+            (found,) = read_rows(session, select(RunRow).where(RunRow.id == _run_id(session, run)), run_of)
+            return found
 
     def runs(self) -> tuple[Run, ...]:
         """All runs, the oldest first."""
         with self._reading() as session:
-            return tuple(run_of(row) for row in session.scalars(select(RunRow).order_by(RunRow.id)))
+            return read_rows(session, select(RunRow).order_by(RunRow.id), run_of)
+
+    def run_names(self) -> tuple[str, ...]:
+        """Ids of all runs, the oldest first, whatever else their rows hold."""
+        with self._reading() as session:
+            return tuple(str(name) for name in session.scalars(select(RunRow.run).order_by(RunRow.id)))
 
     def set_state(self, run: str, state: RunState, reason: str = "") -> Run:
         """Moves a run on; a failure gives its reason.
@@ -118,7 +124,7 @@ class Registry:
     def participants(self) -> tuple[Participant, ...]:
         """All institutions by name."""
         with self._reading() as session:
-            return tuple(participant_of(row) for row in session.scalars(select(ParticipantRow).order_by(ParticipantRow.name)))
+            return read_rows(session, select(ParticipantRow).order_by(ParticipantRow.name), participant_of)
 
     def record_round(self, run: str, finished: Round) -> Round:
         """Writes a finished round, its contributions and its event; rounds come in order, 0 first.
@@ -139,8 +145,8 @@ class Registry:
     def rounds(self, run: str) -> tuple[Round, ...]:
         """The finished rounds of a run, in order."""
         with self._reading() as session:
-            query = select(RoundRow).where(RoundRow.run_id == _run_row(session, run).id).order_by(RoundRow.number)
-            return tuple(round_of(row) for row in session.scalars(query))
+            query = select(RoundRow).where(RoundRow.run_id == _run_id(session, run)).order_by(RoundRow.number)
+            return read_rows(session, query, round_of)
 
     def add_model_version(self, version: ModelVersion) -> ModelVersion:
         """Writes the row of a released model, whose files are complete by then."""
@@ -156,8 +162,8 @@ class Registry:
         query = select(ModelVersionRow).order_by(ModelVersionRow.name, ModelVersionRow.version)
         with self._reading() as session:
             if run is not None:
-                query = query.where(ModelVersionRow.run_id == _run_row(session, run).id)
-            return tuple(model_version_of(row) for row in session.scalars(query))
+                query = query.where(ModelVersionRow.run_id == _run_id(session, run))
+            return read_rows(session, query, model_version_of)
 
     def append_event(self, kind: str, run: str | None, body: Mapping[str, Any]) -> ChainHead:
         """Adds an event that belongs to no other change; `body` becomes canonical JSON and holds no secret and no record."""
@@ -175,7 +181,7 @@ class Registry:
         if run is not None:
             query = query.where(EventRow.run == run)
         with self._reading() as session:
-            return tuple(event_of(row) for row in session.scalars(query))
+            return read_rows(session, query, event_of, unreadable_event)
 
     def digests(self, after: int, until: int) -> bytes:
         """One 32-byte digest for each event after the first `after`, up to number `until`: shows that one head extends another."""
@@ -238,10 +244,14 @@ class Registry:
 
 
 def _run_row(session: Session, run: str) -> RunRow:
-    exact = session.scalars(select(RunRow).where(RunRow.run == run)).first()
+    return session.get_one(RunRow, _run_id(session, run))
+
+
+def _run_id(session: Session, run: str) -> int:
+    exact = session.scalars(select(RunRow.id).where(RunRow.run == run)).first()
     if exact is not None:
         return exact
-    found = session.scalars(select(RunRow).where(RunRow.run.startswith(run, autoescape=True)).limit(2)).all() if run else []
+    found = session.scalars(select(RunRow.id).where(RunRow.run.startswith(run, autoescape=True)).limit(2)).all() if run else []
     if len(found) == 1:
         return found[0]
     fault = "more than one run begins with" if found else "there is no run"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -33,11 +34,46 @@ def test_kept_sums_are_counted_and_the_others_are_said_not_to_be(finished: Feder
     finished.close()
 
 
-def test_altered_upload_is_wrong(finished: Federation) -> None:
-    spool = next((finished.directory / "runs").glob("*/sums/00003-update-*/uploads/1/spool"))
-    spool.write_bytes(bytes(spool.stat().st_size))
-    audit = audited(finished)
-    assert not audit.ok and "is not the one that it signed" in audit.failed[0]
+def altered(path: Path, place: int = -1) -> Path:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    return path
+
+
+def sum_of(federation: Federation, name: str) -> Path:
+    (folder,) = (federation.directory / "runs").glob(f"*/sums/{name}-*")
+    return folder
+
+
+def test_altered_upload_is_named(finished: Federation) -> None:
+    spool = altered(sum_of(finished, "00003-update") / "uploads" / "1" / "spool")
+    (failure,) = audited(finished).failed
+    assert failure.startswith(f"{spool}: not what the transcript of the update sum of round 3 of run") and "backup" in failure
+    finished.close()
+
+
+def test_altered_transcript_is_named_and_not_said_to_be_a_wrong_sum(finished: Federation) -> None:
+    path = altered(sum_of(finished, "00003-update") / "transcript", place=-40)
+    (failure,) = audited(finished).failed
+    assert failure.startswith(f"{path}: ") and "restore it from a backup" in failure and "is not the sum" not in failure
+    finished.close()
+
+
+def test_uploads_that_should_be_kept_are_missed(finished: Federation) -> None:
+    shutil.rmtree(sum_of(finished, "00002-update") / "uploads")
+    (sum_of(finished, "00003-update") / "uploads" / "2" / "spool").unlink()
+    for full in (True, False):
+        gone, partly = audited(finished, full).failed
+        assert "the uploads of the update sum of round 2 of run" in gone and "should be kept until round 4 and are missing" in gone
+        assert "uploads/2/spool of the update sum of round 3 of run" in partly and "should be kept until round 5" in partly
+    finished.close()
+
+
+def test_finished_run_without_transcripts_is_wrong(finished: Federation) -> None:
+    shutil.rmtree(finished.directory / "runs")
+    (failure,) = audited(finished).failed
+    assert "is finished, and none of its transcripts is in" in failure
     finished.close()
 
 

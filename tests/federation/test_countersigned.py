@@ -20,7 +20,6 @@ from coordinator.registry.records import NewRun, Run
 from coordinator.registry.states import RunState
 from coordinator.verify import UNKNOWN_KEYS, verify_registry
 from protocols.audit import Audit
-from protocols.errors import ConsortiumError
 from protocols.identity import Identity
 from protocols.parties import Parties, read_parties
 from protocols.roster import Roster, RosterEntry
@@ -142,10 +141,12 @@ def test_transcripts_without_the_runs_roster_need_one(place: Path) -> None:
 def test_transcript_in_anothers_place_is_found(place: Path) -> None:
     first, second, *_ = transcripts(place)
     first.write_bytes(second.read_bytes())
-    assert "Transcripts of run" in audited(place).unproved[-2]
-    second.write_bytes(b"nothing")
     (failure,) = audited(place).failed
-    assert "no transcript of a sum" in failure
+    assert failure.startswith(f"{first}: not the transcript of its folder's sum")
+    second.write_bytes(b"nothing")
+    audit = audited(place)
+    assert "no transcript of a sum" in audit.failed[1] and not any("Transcripts of run" in sentence for sentence in audit.unproved)
+    assert any(sentence.startswith("3 transcripts of run") for sentence in audit.proved), "the others are looked at all the same"
 
 
 def test_transcript_that_too_few_signed_is_found(place: Path) -> None:
@@ -188,7 +189,9 @@ def test_the_command_finds_transcripts_and_takes_a_roster(place: Path) -> None:
     call = ["verify", "--registry", str(place / "registry.db"), "--roster", str(place / "roster.toml")]
     done = CliRunner().invoke(app, call)
     assert done.exit_code == 0 and "institutions countersigned in round 1" in done.stdout, done.output
+    assert done.stdout.splitlines()[-1] == "Nothing wrong found; 5 things are not proved."
     (place / "roster.toml").write_text("institutions = 3")
-    assert isinstance(CliRunner().invoke(app, call).exception, ConsortiumError)
+    refused = CliRunner().invoke(app, call)
+    assert refused.exit_code == 2 and "is not a roster" in refused.stderr and not refused.stdout
     rebuilt(place)
     assert CliRunner().invoke(app, call[:3]).exit_code == 1

@@ -68,13 +68,11 @@ def test_models_are_listed(database: str) -> None:
 
 
 def test_verification_finds_models_beside_the_registry(database: str) -> None:
-    answer = document("verify", "triage", "--registry", database)
-    assert answer["ok"]
+    answer = json.loads(call("verify", "triage", "--registry", database, "--json").stdout)
     assert any("model triage 1" in sentence for sentence in answer["proved"])
-    result = call("verify", "--registry", database)
-    assert result.exit_code == 0
-    assert "Proved:" in result.output
-    assert "Not proved" in result.output
+    told = call("verify", "--registry", database).stdout.splitlines()
+    assert told[0] == "Proved:" and "Not proved by this registry:" in told
+    assert told[-1] == "1 thing is wrong.", "the run of these tests left no transcripts"
 
 
 def test_verification_of_changed_files_exits_with_one(database: str, tmp_path: Path) -> None:
@@ -82,7 +80,38 @@ def test_verification_of_changed_files_exits_with_one(database: str, tmp_path: P
     result = call("verify", "--registry", database, "--json")
     assert result.exit_code == 1
     assert not json.loads(result.stdout)["ok"]
-    assert "WRONG:" in call("verify", "--registry", database).output
+    told = call("verify", "--registry", database).stdout.splitlines()
+    assert "WRONG:" in told and told[-1] == "2 things are wrong."
+
+
+def test_verification_of_an_empty_registry_exits_with_zero(registry: Registry, tmp_path: Path) -> None:
+    result = call("verify", "--registry", str(tmp_path / "registry.db"))
+    assert result.exit_code == 0 and "Proved" not in result.stdout.splitlines()
+    assert result.stdout.splitlines()[-1] == "Nothing wrong found; 4 things are not proved."
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--registry", "{place}"], "{place} is a folder; did you mean {place}/registry.db?"),
+        (["--registry", "{place}/none.db"], "there is no registry at {place}/none.db"),
+        (["--registry", "{place}/text.db"], "{place}/text.db cannot be opened as a registry"),
+        (["--registry", "{place}/registry.db", "nothing"], "there is no run 'nothing'"),
+        (["--registry", "{place}/registry.db", "--runs", "{place}/none"], "{place}/none is no folder"),
+        (["--registry", "{place}/registry.db", "--models", "{place}/none"], "{place}/none is no folder"),
+        (["--registry", "{place}/registry.db", "--roster", "{place}/none"], "{place}/none cannot be read"),
+    ],
+)
+def test_wrong_use_of_verification_is_one_sentence_or_document(
+    registry: Registry, tmp_path: Path, arguments: list[str], complaint: str
+) -> None:
+    (tmp_path / "text.db").write_text("no database, and longer than a header of one would be: " * 9)
+    given, said = [text.replace("{place}", str(tmp_path)) for text in arguments], complaint.replace("{place}", str(tmp_path))
+    plain, program = call("verify", *given), call("verify", *given, "--json")
+    assert (plain.exit_code, program.exit_code) == (2, 2)
+    assert plain.stderr.startswith(said) and not plain.stdout
+    answer = json.loads(program.stdout)
+    assert (answer["ok"], set(answer)) == (False, {"schema", "ok", "error"}) and answer["error"].startswith(said)
 
 
 def test_empty_registry_says_so(registry: Registry, tmp_path: Path) -> None:

@@ -1,0 +1,97 @@
+"""Rows of the registry against the events that were written with them: neither without the other, and no field different."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from coordinator.errors import ChainBroken
+from coordinator.registry.bodies import model_version_body, participant_body, round_body, run_body
+from coordinator.registry.reading import CHANGED
+from coordinator.registry.records import Event, ModelVersion, Participant, Round, Run
+from coordinator.submitted_plan import check_plan
+from protocols.audit import counted
+
+Body = Mapping[str, Any]
+
+
+def audit_participants(participants: Sequence[Participant], events: Sequence[Event]) -> str:
+    """Raises ChainBroken, as all of these, at the first difference."""
+    _compare("participants", ("name",), [participant_body(one) for one in participants], _bodies(events, "participant-joined"))
+    return f"The keys of {counted(len(participants), 'institution')} are those that joined." if participants else ""
+
+
+def audit_run(run: Run, events: Sequence[Event]) -> str:
+    """Args: events: those of this run, here and below."""
+    _compare("runs", (), [run_body(run)], _bodies(events, "run-submitted"), f" of run {run.run}")
+    check_plan(run)
+    said = _last(events, "run-state", {"state": "submitted", "reason": ""})
+    if said.get("state") != run.state.value:
+        raise ChainBroken(
+            f"run {run.run} is {run.state.value} in its row, but {said.get('state', 'in no state')} in the event chain; restore a backup"
+        )
+    wanted = _last(events, "run-wanted", {"wanted": "running"})
+    for field, value, written in (("reason", run.reason, said.get("reason")), ("wanted", run.wanted.value, wanted.get("wanted"))):
+        if value != written:
+            raise ChainBroken(f"run {run.run}: `{field}` in its row is not what the event chain says; {CHANGED}")
+    return f"Run {run.run} was submitted with plan {run.plan_sha256[:12]}… and is {run.state.value}."
+
+
+def audit_rounds(run: str, events: Sequence[Event], rounds: Sequence[Round]) -> str:
+    """Rounds with their contributions."""
+    _compare("rounds", ("number",), [round_body(one) for one in rounds], _bodies(events, "round-finished"), f" of run {run}")
+    hashes = counted(sum(len(one.transcripts) for one in rounds), "transcript hash", "transcript hashes")
+    are = "is as it was" if len(rounds) == 1 else "are as they were"
+    return f"{counted(len(rounds), 'round')} of run {run}, with {hashes} and who contributed, {are} recorded." if rounds else ""
+
+
+def audit_models(run: str, events: Sequence[Event], versions: Sequence[ModelVersion]) -> str:
+    """Rows of released models."""
+    bodies = [model_version_body(one) for one in versions]
+    _compare("model_versions", ("name", "version"), bodies, _bodies(events, "model-released"), f" of run {run}")
+    are = "is the one that was" if len(versions) == 1 else "are those that were"
+    return f"{counted(len(versions), 'model version')} of run {run} {are} released." if versions else ""
+
+
+def _compare(table: str, names: Sequence[str], rows: Sequence[Body], written: Sequence[Body], of: str = "") -> None:
+    """Args: names: the fields that say which row it is; none where there is one alone."""
+    kept, said = _by_name(rows, names), _by_name(written, names)
+    for name in [*said, *(name for name in kept if name not in said)]:
+        where = f"`{table}`{of}" + (f", {' '.join(names)} {name}" if names else "")
+        if name not in kept:
+            raise ChainBroken(f"{where}: an event of the chain says that it was written, and there is no such row; {CHANGED}")
+        if name not in said:
+            raise ChainBroken(f"{where}: there is a row, and no event of the chain says that it was written; {CHANGED}")
+        fields = [field for field, value in kept[name].items() if _text(value) != _text(said[name].get(field))]
+        if fields:
+            raise ChainBroken(f"{where}: {', '.join(f'`{field}`' for field in fields)} not as the event chain says; {CHANGED}")
+    if len(rows) != len(written):
+        raise ChainBroken(f"`{table}`{of}: {len(rows)} rows, and the event chain says {len(written)}; {CHANGED}")
+
+
+def _by_name(bodies: Iterable[Body], names: Sequence[str]) -> dict[str, Body]:
+    return {" ".join(str(body.get(name)) for name in names): body for body in bodies}
+
+
+def _last(events: Iterable[Event], kind: str, first: Body) -> Body:
+    bodies = _bodies(events, kind)
+    return bodies[-1] if bodies else first
+
+
+def _bodies(events: Iterable[Event], kind: str) -> list[Body]:
+    return [_body(event) for event in events if event.kind == kind]
+
+
+def _body(event: Event) -> Body:
+    try:
+        body = json.loads(event.body)
+    except (ValueError, RecursionError):
+        body = None
+    if not isinstance(body, dict):
+        raise ChainBroken(f"event {event.sequence} ({event.kind}) is not readable; {CHANGED}")
+    return body
+
+
+def _text(value: object) -> str:
+    return json.dumps(value, sort_keys=True)
