@@ -23,12 +23,14 @@ from protocols.errors import (
 )
 from protocols.identity import Envelope, open_envelope_of, seal_envelope
 from protocols.pack import PackError, pack, unpack
+from protocols.stages import ANSWERED_ONCE
 from protocols.wire import Parcel
 
 Handler = Callable[[Node, Request], Result]
 
-# Answered once: the stored bytes go out again, and a different request under the same key is refused.
-ONCE: Mapping[str, Handler] = {
+# What `ANSWERED_ONCE` names is stored: its bytes go out again, and a different request under the same key is refused. The others are
+# harmless to repeat: they say or move to what the node computes itself.
+HANDLERS: Mapping[str, Handler] = {
     "query.epoch_keys": announce_keys,
     "query.epoch_shares": share_secrets,
     "query.epoch_confirm": confirm,
@@ -36,16 +38,13 @@ ONCE: Mapping[str, Handler] = {
     "evaluate.sum": send_masked_input,
     "query.survivors": sign_set,
     "query.unmask": open_set,
-}
-# Harmless to repeat: they say or move to what the node computes itself.
-REPEATABLE: Mapping[str, Handler] = {
     "query.hello": hello,
     "query.upload": send_part,
     "query.transcript": commit_to,
     "query.total": follow_total,
     "query.state": adopt_state,
 }
-MESSAGE_TYPES = tuple(sorted({**ONCE, **REPEATABLE}))
+MESSAGE_TYPES = tuple(sorted(HANDLERS))
 
 # The ledger names folders after runs: a run's id must not be able to point anywhere else.
 _RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
@@ -98,9 +97,9 @@ def _request(envelope: Envelope, about: str, message_type: str, parcel: Parcel) 
 
 def _decided(node: Node, envelope: Envelope, request: Request, parcel: Parcel) -> Parcel:
     try:
-        if request.message_type in ONCE:
+        if request.message_type in ANSWERED_ONCE:
             return _stored_or_new(node, envelope, request, parcel)
-        return _sealed(node, envelope, REPEATABLE[request.message_type](node, request))
+        return _sealed(node, envelope, HANDLERS[request.message_type](node, request))
     except Contradiction as contradiction:
         # Here, where the handler's own writes are rolled back already.
         node.ledger.keep_evidence(request.key, parcel.envelope, contradiction.earlier)
@@ -112,10 +111,10 @@ def _stored_or_new(node: Node, envelope: Envelope, request: Request, parcel: Par
     if stored is not None:
         return Parcel(stored.reply, _first_part(node, request))
     if request.message_type.endswith(".sum"):
-        result = ONCE[request.message_type](node, request)  # commits its own steps: training may take hours
+        result = HANDLERS[request.message_type](node, request)  # commits its own steps: training may take hours
         return _kept(node, envelope, request, parcel, result)
     with node.ledger.transaction():
-        return _kept(node, envelope, request, parcel, ONCE[request.message_type](node, request))
+        return _kept(node, envelope, request, parcel, HANDLERS[request.message_type](node, request))
 
 
 def _kept(node: Node, envelope: Envelope, request: Request, parcel: Parcel, result: Result) -> Parcel:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from client.ledger import Challenge
 from client.node import Node, Request
-from protocols.epoch import EpochState, check_opened_seeds
+from protocols.epoch import EpochState, ShownRow, check_opened_seeds
 from protocols.errors import Refusal, WrongTotal
-from protocols.pack import unpack
+from protocols.pack import pack, unpack
 from protocols.proofs import WrongTotalProof
-from protocols.secagg import OpenedSeeds, ShownTotal, check_opened, check_shown, looks
+from protocols.secagg import OpenedSeeds, ShownTotal, check_opened, check_opened_pairs, check_shown, looks
 from protocols.transcript import Transcript
 
 
@@ -38,6 +38,7 @@ def check_spots(node: Node, request: Request, transcript: Transcript) -> None:
     try:
         check_opened(transcript.epoch, proposal, opened)
         _check_known_seeds(node, transcript, opened)
+        check_opened_pairs(transcript.epoch, transcript.setup, transcript.manifest.slot, opened, _rows(request))
         for one in shown:
             check_shown(transcript.manifest, proposal, opened, transcript.total, one)
     except WrongTotal as fault:
@@ -56,8 +57,13 @@ def _shown(request: Request, transcript: Transcript, drawn: Challenge) -> tuple[
     return opened, shown
 
 
+def _rows(request: Request) -> dict[str, ShownRow]:
+    """What survivors committed to as their pair seeds; shown where somebody is missing."""
+    return {name: ShownRow.from_bytes(data) for name, data in unpack(request.parts.get("rows", pack({}))).items()}
+
+
 def _check_known_seeds(node: Node, transcript: Transcript, opened: OpenedSeeds) -> None:
-    """In an epoch of its own a member knows every commitment to a self seed, and its own pair seeds: others would be made up."""
+    """In an epoch of its own a member knows every commitment to a self seed, and all pair seeds of its own: others would be made up."""
     stored = node.ledger.epoch(transcript.manifest.run, transcript.epoch.epoch)
     if stored is not None and stored.stage == "confirmed":
         check_opened_seeds(EpochState.from_bytes(stored.state), transcript.manifest.slot, opened.self_seeds, opened.pair_seeds)

@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from client import heads, vectors
 from client.errors import LedgerError
 from client.ledger_file import begin_incarnation, check_promises, checked_incarnation, look_at_database, note_promises, open_database
-from client.ledger_tables import TABLES
+from client.ledger_tables import BEFORE_TRANSCRIPTS, TABLES
 from protocols.errors import Contradiction, Refusal
 
 MOST_EVIDENCE = 8  # of one key: a coordinator cannot fill the disk with contradictions
@@ -245,11 +245,6 @@ class Ledger:
         row = self._database.execute("SELECT value FROM claims WHERE claim = ?", (claim,)).fetchone()
         return bytes(row[0]) if row else None
 
-    def claimed_by(self, claim: str) -> bytes:
-        """The signed request that bound `claim`; empty if none did."""
-        row = self._database.execute("SELECT request FROM claims WHERE claim = ?", (claim,)).fetchone()
-        return bytes(row[0]) if row else b""
-
     def narrow_survivors(self, epoch_hash: bytes, members: Collection[str]) -> None:
         """Binds an epoch's later sets to lie within `members`.
 
@@ -313,6 +308,16 @@ class Ledger:
         """Every sum in the order in which it was finished, or those of one run."""
         query = "SELECT * FROM sums WHERE ? IS NULL OR run = ? ORDER BY rowid"
         return [FinishedSum(*row) for row in self._database.execute(query, (run, run))]
+
+    def sums_before_transcripts(self) -> list[FinishedSum]:
+        """Those that were finished while no transcripts were kept; every later one has its own."""
+        query = "SELECT * FROM sums WHERE rowid <= (SELECT CAST(value AS INTEGER) FROM meta WHERE name = ?)"
+        return [FinishedSum(*row) for row in self._database.execute(query, (BEFORE_TRANSCRIPTS,))]
+
+    def rows(self, table: str) -> list[dict[str, Any]]:
+        """All of a table as it is on disk, by column, for an audit."""
+        cursor = self._database.execute(f"SELECT * FROM {table} ORDER BY rowid")  # noqa: S608 (a name of ours)
+        return [dict(zip([column[0] for column in cursor.description], row, strict=True)) for row in cursor]
 
     def _write(self, statement: str, *values: object) -> None:
         with self.transaction():

@@ -30,13 +30,20 @@ _UPGRADES = (
     "ALTER TABLE claims ADD COLUMN request BLOB NOT NULL DEFAULT x''",
     "ALTER TABLE evidence ADD COLUMN earlier BLOB NOT NULL DEFAULT x''",
 )
+# Sums up to this row may have been finished before transcripts were kept; every later one has its own.
+BEFORE_TRANSCRIPTS = "sums before transcripts"
+_MARK = f"INSERT INTO meta SELECT '{BEFORE_TRANSCRIPTS}', CAST(coalesce(max(rowid), 0) AS TEXT) FROM sums;"  # noqa: S608 (a constant)
+
+
+def version_of(database: sqlite3.Connection) -> int:
+    """0 before the tables are made, and for the first version."""
+    return int(database.execute("PRAGMA user_version").fetchone()[0])
 
 
 def make_tables(database: sqlite3.Connection, tables: str) -> None:
     """Makes what is missing; all of it in one transaction, so that a process that dies in here leaves the former version."""
-    (version,) = database.execute("PRAGMA user_version").fetchone()
-    if version == VERSION:
+    if version_of(database) == VERSION:
         return
     earlier = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'replies'").fetchone()
-    upgrades = ";\n".join(_UPGRADES) + ";\n" if earlier else ""
-    database.executescript(f"BEGIN IMMEDIATE;\n{upgrades}{tables}\nPRAGMA user_version = {VERSION};\nCOMMIT;")
+    upgrades, mark = (";\n".join(_UPGRADES) + ";\n", _MARK) if earlier else ("", "")
+    database.executescript(f"BEGIN IMMEDIATE;\n{upgrades}{tables}\n{mark}\nPRAGMA user_version = {VERSION};\nCOMMIT;")

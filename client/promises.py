@@ -5,7 +5,6 @@ from __future__ import annotations
 from client.ledger import Ledger
 from client.node import Node, Request
 from protocols.chain import ChainHead
-from protocols.differencing import may_follow
 from protocols.epoch import EpochManifest
 from protocols.errors import Contradiction, PartsError
 from protocols.parts import Survivors, check_update_set
@@ -49,9 +48,6 @@ def promise_set(
 ) -> None:
     """Opening binds as signing does: a member that was never asked to sign must not open two sets either.
 
-    Where `allow_differencing` of the policy says so, a further set for a sum, or for its inputs, is one that `may_follow` those that
-    were signed: a smaller one inside each. A slot has one set whatever the policy says, and an update after a pre-round too.
-
     Args:
         state: what the sum starts from; it holds the set of the round's pre-round.
         epoch: the terms of the manifest's epoch.
@@ -63,11 +59,11 @@ def promise_set(
     """
     ledger, signed = node.ledger, f"{node.name} has already signed another set for this"
     _check_pre_round(manifest, proposal, state, epoch)
-    colluding = epoch.colluding if _may_differ(node, manifest, state) else None
+    members = _members(proposal)
     with ledger.transaction():
         ledger.claim(f"set/{manifest.hash.hex()}", proposal.to_bytes(), f"{signed} slot", request.signed)
-        for claim, what in ((_sum_claim(manifest), "sum"), (_inputs_claim(manifest, state), "state and kind of sum")):
-            _promise_members(node, request, claim, proposal.members, colluding, f"{signed} {what}")
+        ledger.claim(_sum_claim(manifest), members, f"{signed} sum", request.signed)
+        ledger.claim(_inputs_claim(manifest, state), members, f"{signed} state and kind of sum", request.signed)
         ledger.narrow_survivors(manifest.epoch_hash, proposal.members)
 
 
@@ -85,8 +81,7 @@ def is_promised_set(node: Node, manifest: SumManifest, proposal: SurvivorProposa
 
 def is_claimed_set(ledger: Ledger, manifest: SumManifest, proposal: SurvivorProposal) -> bool:
     """Whether a set is not another one than the ledger's institution signed or opened for the sum."""
-    signed = _signed_sets(ledger, _sum_claim(manifest))
-    return not signed or set(proposal.members) in signed
+    return ledger.claimed(_sum_claim(manifest)) in (None, _members(proposal))
 
 
 def countersign_head(node: Node, manifest: SumManifest) -> None:
@@ -107,37 +102,13 @@ def _check_pre_round(manifest: SumManifest, proposal: SurvivorProposal, state: S
         raise Contradiction(str(error)) from None
 
 
-def _may_differ(node: Node, manifest: SumManifest, state: State) -> bool:
-    """Parts of an update have too few contributors in the difference of two sets, however many these differ in."""
-    return node.policy.allow_differencing and not (manifest.sum == "update" and state.pre_round is not None)
-
-
-def _promise_members(node: Node, request: Request, claim: str, members: tuple[str, ...], colluding: int | None, sentence: str) -> None:
-    """Adds a set to those signed under a claim, if it is the first or, unless `colluding` is None, may follow them."""
-    signed, new = _signed_sets(node.ledger, claim), set(members)
-    if new in signed:
-        return
-    if signed and (colluding is None or not may_follow(new, signed, colluding)):
-        inside = "" if colluding is None else f", and a further one lies inside it and has at least {colluding + 2} members fewer"
-        raise Contradiction(f"{sentence}{inside}", node.ledger.claimed_by(_numbered(claim, len(signed) - 1)))
-    node.ledger.claim(_numbered(claim, len(signed)), "\n".join(members).encode(), sentence, request.signed)
-
-
-def _signed_sets(ledger: Ledger, claim: str) -> list[set[str]]:
-    """In the order in which they were signed."""
-    found: list[set[str]] = []
-    while (members := ledger.claimed(_numbered(claim, len(found)))) is not None:
-        found.append(set(members.decode().split("\n")))
-    return found
-
-
-def _numbered(claim: str, earlier: int) -> str:
-    return claim if earlier == 0 else f"{claim}/{earlier + 1}"
-
-
 def _sum_claim(manifest: SumManifest) -> str:
     return f"set/{manifest.run}/{manifest.round}/{manifest.sum}"
 
 
 def _inputs_claim(manifest: SumManifest, state: State) -> str:
     return f"set/{inputs_hash(state).hex()}/{manifest.sum}"
+
+
+def _members(proposal: SurvivorProposal) -> bytes:
+    return "\n".join(proposal.members).encode()

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from protocols.epoch import EpochCertificate, EpochManifest, check_share
+from protocols.epoch import EpochCertificate, EpochManifest, SharesMessage, check_share
 from protocols.errors import ConsortiumError, ProtocolError
 from protocols.files import write_file
 from protocols.proofs import MemberProof, WrongEnvelopeProof, WrongSecretProof, WrongShareProof, read_member_proof, write_member_proof
@@ -63,8 +63,22 @@ class Opening:
             for dealer, share in shares.items():
                 message = self.setup.shares.get(dealer)
                 if message and not check_share(message, self.epoch, self.manifest.slot, answer.sender, secret, share):
-                    part = message.parts[self.epoch.number(answer.sender) - 1]
-                    yield WrongShareProof(answer.sender, envelope, self.manifest, self.epoch, message.header, part)
+                    yield self._wrong_share(name, envelope, message)
+
+    def _wrong_share(self, name: str, envelope: bytes, dealt: SharesMessage) -> WrongShareProof:
+        """With what shows that the member confirmed the setup in which this was dealt to it."""
+        return WrongShareProof(
+            accused=name,
+            answer=envelope,
+            manifest=self.manifest,
+            epoch=self.epoch,
+            header=dealt.header,
+            part=dealt.parts[self.epoch.number(name) - 1],
+            keys=self.setup.keys,
+            headers={dealer: message.header.hash for dealer, message in self.setup.shares.items()},
+            published=self.setup.published[name],
+            signature=self.setup.signatures[name],
+        )
 
     def wrong_dealer(self, dealer: str, survivors: tuple[str, ...], answers: Mapping[str, UnmaskAnswer]) -> Iterator[MemberProof]:
         """Of a dealer whose secret or envelope did not open, from the answers of those who hold its shares."""

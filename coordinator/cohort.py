@@ -56,17 +56,14 @@ class Cohort:
     def begin_epoch(self, state: State, only: tuple[str, ...], pre_round: PreRound | None = None) -> Epoch:
         """A certified epoch of all institutions that answer, or of exactly `only` when a set was already proposed for the sum.
 
-        For the update after a pre-round, its members alone are in, and once a set was given up, those of the last such set: a member
-        that cannot send would raise the threshold.
+        For the update after a pre-round, its members alone are in: a member that cannot send would raise the threshold.
 
         Whoever does not finish the setup is left out, and it starts again with new keys.
 
         Raises:
             JobError: too few institutions are left.
         """
-        abandoned = self.store.journal.abandoned
-        allowed = abandoned[-1] if abandoned else None
-        members = self.present(state, only, allowed if pre_round is None else pre_round.members)
+        members = self.present(state, only, None if pre_round is None else pre_round.members)
         while True:
             self._check_size(members, only)
             self._check_openers(members, pre_round)

@@ -49,15 +49,6 @@ class SumFinished:
 
 
 @dataclass(frozen=True, slots=True)
-class SetAbandoned:
-    """A set that could not be opened was given up for another one."""
-
-    round: int
-    kind: str
-    institutions: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class ExpertsChosen:
     """Routed experts that the plan adapts, by layer."""
 
@@ -93,6 +84,4 @@ class RunFailed:
     reason: str
 
 
-Event: TypeAlias = (
-    RunStarted | EpochCertified | StageFinished | SumFinished | SetAbandoned | ExpertsChosen | RoundFinished | RunFinished | RunFailed
-)
+Event: TypeAlias = RunStarted | EpochCertified | StageFinished | SumFinished | ExpertsChosen | RoundFinished | RunFinished | RunFailed

@@ -7,11 +7,9 @@ goes on from the journal; the institutions send their stored vectors again, so t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 from coordinator.errors import JobError, RunStopped
 from coordinator.events import Event, ExpertsChosen, RoundFinished, RunFailed, RunFinished, RunStarted
@@ -24,7 +22,6 @@ from coordinator.registry.states import RunState, WantedState
 from coordinator.rounds import FinishedSum, RoundEngine
 from coordinator.store import Journal, Part, RunStore
 from coordinator.transcripts import keep_parties
-from protocols.chain import ChainHead
 from protocols.errors import ConsortiumError
 from protocols.files import make_folder
 from protocols.identity import Identity
@@ -107,7 +104,7 @@ def run_plan(
     make_folder(directory / run.run, 0o700)  # opened seeds and totals are for members
     terms, store = Terms(plan, adaptation), RunStore(directory / run.run)
     link = Link(exchange, operator.identity, operator.roster, run.run, plan.participation.deadline_seconds, store.outbox)
-    engine = RoundEngine(terms, link, store, registry, partial(_record_event, registry, run.run), on_event)
+    engine = RoundEngine(terms, link, store, registry, on_event)
     keep_parties(store.directory, Parties(operator.roster, operator.identity.public_key))
     job = _Job(run.run, terms, registry, store, engine, operator, on_event)
     with driving(registry, run.run, LEASE_SECONDS):
@@ -126,10 +123,6 @@ def _drive_or_record(job: _Job, run: Run) -> RunResult:
         job.registry.set_state(run.run, RunState.FAILED, reason)
         job.on_event(RunFailed(run.run, reason))
         raise
-
-
-def _record_event(registry: Registry, run: str, kind: str, body: Mapping[str, Any]) -> ChainHead:
-    return registry.append_event(kind, run, body)
 
 
 def _find_or_create(plan: Plan, registry: Registry, operator: Operator) -> Run:
@@ -207,7 +200,6 @@ def _journal(job: _Job, finished: FinishedSum, seconds: float) -> None:
             attempt=0,
             given_up=True,
             survivors=(),
-            abandoned=(),
             transcripts=journal.transcripts | {kind: transcript},
             figures=journal.figures | known,
             parts=_merged(job, finished),

@@ -40,7 +40,7 @@ def publish(link: Link, record: SumRecord, names: Collection[str]) -> set[str]:
     drawn = link.collect(subject, COMMITTING, asked, lambda reply: read_challenge(transcript.manifest, reply.part("challenge")))
 
     def payload(name: str) -> bytes:
-        return pack(committed | {"opened": opened.to_bytes(), "shown": showing.show(drawn[name])})
+        return pack(committed | {"opened": opened.to_bytes(), "rows": record.rows, "shown": showing.show(drawn[name])})
 
     arrays: dict[str, NDArray[Any]] = {"total": np.frombuffer(record.total, np.uint8), **(record.rebalancing or {})}
     confirmations = link.follow_up(subject, CONFIRMING, Payloads(drawn, payload), lambda reply: _confirmation(reply, transcript), arrays)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from coordinator.abandoning import Abandoning, Record
 from coordinator.cohort import Cohort, Epoch
 from coordinator.errors import JobError
 from coordinator.events import Event, StageFinished, SumFinished
@@ -30,6 +29,7 @@ from protocols.secagg import (
     SumManifest,
     SurvivorCertificate,
     remove_masks,
+    rows_of,
     total_root,
     write_total,
 )
@@ -62,7 +62,6 @@ class RoundEngine:
         link: Link,
         store: RunStore,
         registry: Registry,
-        record: Record,
         on_event: Callable[[Event], None],
     ) -> None:
         self.link = link
@@ -71,25 +70,15 @@ class RoundEngine:
         self._registry = registry
         self._on_event = on_event
         self._cohort = Cohort(terms, link, store, on_event)
-        self._abandoning = Abandoning(self._cohort, store, record, on_event)
         self._stages = Stages(terms, link, store, self._report)
         self._epoch: Epoch | None = None
 
     def run_sum(self, planned: PlannedSum, state: State) -> FinishedSum:
-        """Attempts a sum until it is opened; a set that cannot be is given up if one inside it `may_follow`.
+        """Attempts a sum until it is opened.
 
         Raises:
             JobError: every attempt failed; the sentence names the institutions that were missing last.
         """
-        while True:
-            try:
-                return self._attempts(planned, state)
-            except JobError:
-                if not self._abandoning.give_up(planned, state):
-                    raise
-                self._epoch = None
-
-    def _attempts(self, planned: PlannedSum, state: State) -> FinishedSum:
         attempts = 1 + self._terms.plan.participation.retries
         for left in reversed(range(attempts)):
             try:
@@ -208,7 +197,7 @@ class RoundEngine:
         after = self._terms.adopt(after, planned, self._rebalancing(one, planned, after))
         digest = total_root(one.manifest.lanes, written)
         transcript = Transcript(one.manifest, epoch.manifest, epoch.certificate, certificate, opened.hash, digest, state_hash(after))
-        one.record.keep_outcome(transcript, opened, written)
+        one.record.keep_outcome(transcript, opened, written, rows_of(epoch.certificate, one.manifest.slot, opened))
         self._on_event(SumFinished(planned.round, planned.kind, certificate.proposal.members))
         return FinishedSum(planned, after, figures, one.record, transcript)
 

@@ -13,7 +13,6 @@ from coordinator.link import Link, Reply, Subject
 from coordinator.store import RunStore
 from coordinator.sum_record import SumRecord
 from coordinator.uploads import proposed_uploads, stored_uploads
-from protocols.differencing import may_follow
 from protocols.encoding import LaneLayout
 from protocols.errors import DishonestMember
 from protocols.pack import pack
@@ -99,8 +98,6 @@ class Stages:
         if frozen and frozen != proposal.members:
             lost = ", ".join(sorted(set(frozen) - set(proposal.members)))
             raise AttemptFailed(f"{lost} sent nothing this time, and this sum is opened over the set that was proposed first or not at all")
-        if not may_follow(proposal.members, self._store.journal.abandoned, self._terms.plan.secure_aggregation.colluding):
-            raise AttemptFailed("the institutions that sent their input are no set that may follow one that was given up before")
         one.record.freeze(proposal)
         self._store.update(survivors=proposal.members)
         return proposal

@@ -41,7 +41,6 @@ class Journal:
     attempt: int = 0  # attempts begun at the next sum
     given_up: bool = True  # whether the last of them is; only before any, or when it can never be finished
     survivors: tuple[str, ...] = ()  # the set that was proposed for the next sum; once signed it is the only one
-    abandoned: tuple[tuple[str, ...], ...] = ()  # sets of the next sum that were given up
     transcripts: dict[str, str] = field(default_factory=dict)  # of the round under way
     figures: dict[str, float] = field(default_factory=dict)
     parts: dict[str, Part] = field(default_factory=dict)
@@ -64,8 +63,7 @@ class RunStore:
         try:
             fields: dict[str, Any] = json.loads(path.read_text())
             parts = {name: Part(**part) for name, part in fields.pop("parts").items()}
-            abandoned = tuple(tuple(members) for members in fields["abandoned"])
-            return Journal(**fields | {"parts": parts, "survivors": tuple(fields["survivors"]), "abandoned": abandoned})
+            return Journal(**fields | {"parts": parts, "survivors": tuple(fields["survivors"])})
         except (OSError, ValueError, KeyError, TypeError):
             raise JobError(f"{path}: the run's journal is damaged; start the plan again in a new directory") from None
 

@@ -16,7 +16,7 @@ from coordinator.errors import JobError
 from coordinator.spool import Spool
 from protocols.aggregation.rebalance import Proposal
 from protocols.codec import Message
-from protocols.epoch import EpochManifest
+from protocols.epoch import EpochManifest, ShownRow
 from protocols.errors import ConsortiumError
 from protocols.files import write_file
 from protocols.pack import pack, unpack
@@ -107,15 +107,23 @@ class SumRecord:
         except (OSError, SafetensorError):
             raise JobError(f"{path} is damaged; start the plan again in a new directory") from None
 
-    def keep_outcome(self, transcript: Transcript, opened: OpenedSeeds, total: bytes) -> None:
-        """What came out; the transcript last, because it speaks for the others."""
+    def keep_outcome(self, transcript: Transcript, opened: OpenedSeeds, total: bytes, rows: Mapping[str, ShownRow]) -> None:
+        """What came out, with what shows that pair seeds are true; the transcript last, because it speaks for the others."""
         self._keep("opened", opened.to_bytes())
+        if rows:
+            self._keep("rows", pack({name: row.to_bytes() for name, row in rows.items()}))
         self._keep("total", total)
         self._keep("transcript", transcript.to_bytes())
 
     @property
     def transcript(self) -> Transcript | None:
         return self._kept("transcript", Transcript)
+
+    @property
+    def rows(self) -> bytes:
+        """Of every survivor, its commitments to pair seeds of the slot; packed, and of nobody where no member is missing."""
+        path = self.folder / "rows"
+        return path.read_bytes() if path.exists() else pack({})
 
     @property
     def total(self) -> bytes:
@@ -138,9 +146,9 @@ class SumRecord:
         return set() if transcript is None else set(transcript.epoch.members) - self.confirmations.keys()
 
     def drop_uploads(self) -> None:
-        """Removes what only an audit of the total needs: masked uploads, opened seeds and the total itself."""
+        """Removes what only an audit of the total needs: masked uploads, opened seeds, what shows them to be true, and the total."""
         shutil.rmtree(self.folder / "uploads", ignore_errors=True)
-        for name in ("opened", "total"):
+        for name in ("opened", "rows", "total"):
             (self.folder / name).unlink(missing_ok=True)
 
     def _keep(self, name: str, data: bytes) -> None:

@@ -30,9 +30,6 @@ class Policy(BaseModel):
     plans: tuple[str, ...] = Field((), description="names of plans that may be trained; empty allows every name")
     targets: tuple[str, ...] = Field((), description="parts of the network that may be trained; empty allows all")
     max_rounds: Annotated[int, Field(gt=0)] = Field(1000, description="most rounds of one plan")
-    allow_differencing: bool = Field(
-        False, description="sign a further set for a sum that was given up, if it is inside each earlier one and colluding + 2 smaller"
-    )
     max_update_norm: Annotated[float, Field(gt=0)] = Field(1000.0, description="largest Frobenius norm of a round's step on one tensor")
 
 

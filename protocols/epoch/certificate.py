@@ -35,6 +35,7 @@ def certify_epoch(
         setup_hash=setup,
         published={name: confirmations[name].published for name in members},
         signatures={name: confirmations[name].signature for name in members},
+        keys={name: message.hash for name, message in keys.items()},
         shares=dict(shares),
         confirmations=dict(confirmations),
     )

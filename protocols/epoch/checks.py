@@ -20,7 +20,14 @@ def setup_hash(
     manifest: EpochManifest, keys: Mapping[str, KeysMessage], shares: Mapping[str, SharesMessage] | Mapping[str, RelayedShares]
 ) -> bytes:
     """What every member signs: the terms, all keys, and all headers, which bind every part."""
-    parts = {f"k/{name}": message.hash for name, message in keys.items()} | {f"s/{n}": shown.header.hash for n, shown in shares.items()}
+    return setup_hash_of(
+        manifest, {name: message.hash for name, message in keys.items()}, {name: shown.header.hash for name, shown in shares.items()}
+    )
+
+
+def setup_hash_of(manifest: EpochManifest, keys: Mapping[str, bytes], headers: Mapping[str, bytes]) -> bytes:
+    """The same from the hashes of all keys messages and of all headers, by member."""
+    parts = {f"k/{name}": digest for name, digest in keys.items()} | {f"s/{name}": digest for name, digest in headers.items()}
     return hashlib.sha256(b"consortium epoch setup 1\0" + manifest.hash + pack(parts)).digest()
 
 
@@ -101,8 +108,10 @@ def check_opened_seeds(
         if not hmac.compare_digest(commit(SECRETS[0], seed), epoch.commitment(name, slot, 0)):
             raise ProtocolError(f"the self seed that is shown of {name} is not the one that it committed to")
     for name, seeds in pair_seeds.items():
-        if epoch.sender in seeds and not hmac.compare_digest(seeds[epoch.sender], epoch.pair_seeds[name][slot]):
-            raise ProtocolError(f"the pair seed that is shown of {name} and {epoch.sender} is not theirs")
+        known = epoch.pair_seeds if name == epoch.sender else {epoch.sender: epoch.pair_seeds[name]}  # by other member
+        for other in seeds.keys() & known.keys():
+            if not hmac.compare_digest(seeds[other], known[other][slot]):
+                raise ProtocolError(f"the pair seed that is shown of {name} and {other} is not theirs")
 
 
 def certified(manifest: EpochManifest, setup: bytes, published: bytes) -> bytes:

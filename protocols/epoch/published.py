@@ -60,6 +60,7 @@ class EpochCertificate(Message):
     setup_hash: bytes
     published: Mapping[str, bytes]
     signatures: Mapping[str, bytes]
+    keys: Mapping[str, bytes] = field(default_factory=dict, metadata={"local": True}, compare=False)  # hashes of keys messages
     shares: Mapping[str, SharesMessage] = field(default_factory=dict, metadata={"local": True}, compare=False)
     confirmations: Mapping[str, Confirmation] = field(default_factory=dict, metadata={"local": True}, compare=False)
 

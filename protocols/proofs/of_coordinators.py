@@ -20,6 +20,7 @@ from protocols.secagg import (
     check_opened,
     check_shown,
 )
+from protocols.stages import ANSWERED_ONCE
 from protocols.transcript import COMMITTING, Transcript, verify_transcript
 
 
@@ -55,7 +56,9 @@ class WrongTotalProof(Message):
 
 @dataclass(frozen=True)
 class ContradictionProof(Message):
-    """Two requests that an honest coordinator never signs both of."""
+    """Two requests that an honest coordinator never signs both of: for one slot, two manifests; for one manifest, two sets; two ends of
+    one event chain; or two requests under one subject in a stage that is answered once.
+    """
 
     first: bytes  # signed envelopes
     second: bytes
@@ -67,7 +70,7 @@ class ContradictionProof(Message):
             NoProof, ProtocolError: nothing is.
         """
         first, second = (open_envelope_of(data, coordinator_key) for data in (self.first, self.second))
-        if _subject(first) == _subject(second) and first.payload != second.payload:
+        if _is_answered_once(first) and _subject(first) == _subject(second) and first.payload != second.payload:
             asked = f"{first.stage}, round {first.round}, attempt {first.attempt}"
             return f"run {first.run}: the coordinator signed two different requests as {asked}"
         return _two_plans_of_one_sum(_Asked.by(first), _Asked.by(second))
@@ -78,7 +81,7 @@ class _Asked:
     """What a request says of its sum."""
 
     manifest: SumManifest
-    members: tuple[str, ...]  # of the set that is to be signed or opened; empty where there is none yet
+    proposal: SurvivorProposal | None  # the set that is to be signed or opened
     digests: bytes  # of the event chain's last events
 
     @classmethod
@@ -86,17 +89,17 @@ class _Asked:
         parts = parts_of(envelope)
         if "manifest" not in parts or envelope.stage.startswith("epoch/"):
             raise NoProof("the two requests do not contradict each other")
-        return cls(SumManifest.from_bytes(parts["manifest"]), _members(parts), parts.get("chain", b""))
+        return cls(SumManifest.from_bytes(parts["manifest"]), _proposal(parts), parts.get("chain", b""))
 
     @property
     def head(self) -> ChainHead:
         return ChainHead(self.manifest.chain_length, self.manifest.chain_head)
 
 
-def _members(parts: Mapping[str, bytes]) -> tuple[str, ...]:
+def _proposal(parts: Mapping[str, bytes]) -> SurvivorProposal | None:
     if "proposal" in parts:
-        return SurvivorProposal.from_bytes(parts["proposal"]).members
-    return SurvivorCertificate.from_bytes(parts["certificate"]).proposal.members if "certificate" in parts else ()
+        return SurvivorProposal.from_bytes(parts["proposal"])
+    return SurvivorCertificate.from_bytes(parts["certificate"]).proposal if "certificate" in parts else None
 
 
 def _two_plans_of_one_sum(first: _Asked, second: _Asked) -> str:
@@ -105,8 +108,9 @@ def _two_plans_of_one_sum(first: _Asked, second: _Asked) -> str:
         return f"run {one.run}: the coordinator signed two manifests for slot {one.slot} of one epoch"
     if _is_fork(*sorted((first, second), key=lambda asked: asked.head.length)):
         return f"the coordinator signed event chains of {one.chain_length} and of {other.chain_length} events that are not one"
-    if (one.state_hash, one.sum) == (other.state_hash, other.sum) and first.members and second.members and first.members != second.members:
-        return f"run {one.run}: the coordinator asked for two sets of survivors of one {one.sum} sum"
+    # Only within a manifest: a set that cannot be opened may be given up, and another one proposed in the sum's next attempt.
+    if one.hash == other.hash and first.proposal and second.proposal and first.proposal != second.proposal:
+        return f"run {one.run}: the coordinator asked for two sets of survivors in attempt {one.attempt} at one {one.sum} sum"
     raise NoProof("the two requests do not contradict each other")
 
 
@@ -115,6 +119,11 @@ def _is_fork(shorter: _Asked, longer: _Asked) -> bool:
     size = HASH_BYTES * (longer.head.length - shorter.head.length)
     between = longer.digests[len(longer.digests) - size :] if size <= len(longer.digests) else None
     return between is not None and extend(shorter.head.hash, between) != longer.head.hash
+
+
+def _is_answered_once(envelope: Envelope) -> bool:
+    _, _, message_type = envelope.stage.partition("/")
+    return message_type in ANSWERED_ONCE
 
 
 def _subject(envelope: Envelope) -> tuple[str, str, int, int, str]:

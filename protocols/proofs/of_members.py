@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from protocols.codec import Message
 from protocols.epoch import Confirmation, EpochManifest, open_recovery
-from protocols.epoch.checks import certified, check_part_share
+from protocols.epoch.checks import SECRETS, certified, check_part_share, setup_hash_of
 from protocols.epoch.messages import SharesHeader, SharesPart
 from protocols.errors import DishonestMember, MalformedMessage, NoProof, ProtocolError
 from protocols.identity import open_envelope, verify
@@ -21,12 +21,13 @@ from protocols.secagg import SumManifest, UnmaskAnswer
 from protocols.secagg.opening import RECOVERY_SECRET, SELF_SEED
 from protocols.shamir import combine_shares
 
-SECRETS = ("self seed", "recovery secret")
-
 
 @dataclass(frozen=True)
 class WrongShareProof(Message):
-    """A member's signed answer, and what the dealer of the share committed to towards it."""
+    """A member's signed answer, what the dealer of the share committed to towards it, and that the member confirmed just this.
+
+    The dealer's signature is not enough: it may collude, and sign another header afterwards.
+    """
 
     accused: str
     answer: bytes  # signed envelope
@@ -34,6 +35,10 @@ class WrongShareProof(Message):
     epoch: EpochManifest
     header: SharesHeader
     part: SharesPart
+    keys: Mapping[str, bytes]  # hashes of all keys messages and headers of the setup, by member
+    headers: Mapping[str, bytes]
+    published: bytes  # of the accused, with its signature on the epoch's certificate
+    signature: bytes
 
     def accuse(self, roster: Roster, coordinator_key: bytes) -> str:
         """What is proved, in a sentence.
@@ -45,6 +50,7 @@ class WrongShareProof(Message):
         self.epoch.check(roster, coordinator_key)
         self.manifest.check(self.epoch, coordinator_key)
         _check_header(self.header, self.epoch, roster)
+        self._check_confirmed(roster)
         if self.part.hash != self.header.part_hash(self.epoch.number(envelope.sender)):
             raise NoProof("the shares that are shown are not those that were dealt to the accused")
         if envelope.manifest_hash != self.manifest.hash or not envelope.stage.endswith("/query.unmask"):
@@ -57,10 +63,20 @@ class WrongShareProof(Message):
                 return f"{envelope.sender} opened a wrong share of the {SECRETS[secret]} of {dealer}"
         raise NoProof("the shares are those that were dealt")
 
+    def _check_confirmed(self, roster: Roster) -> None:
+        """Raises ProtocolError unless the accused signed a setup that holds the header."""
+        if self.headers.get(self.header.sender) != self.header.hash:
+            raise NoProof("the shares that are shown are not those of the setup")
+        setup = setup_hash_of(self.epoch, self.keys, self.headers)
+        verify(roster.key_of(self.accused), certified(self.epoch, setup, self.published), self.signature, self.accused)
+
 
 @dataclass(frozen=True)
 class WrongSecretProof(Message):
-    """Threshold many shares that a dealer committed to, which together are another secret than it committed to."""
+    """Threshold many shares that a dealer committed to, which together are another secret than it committed to.
+
+    All of it is bound by one header of the dealer's, so that a second one that it signs speaks against nobody else.
+    """
 
     epoch: EpochManifest
     header: SharesHeader
@@ -104,7 +120,10 @@ class WrongSecretProof(Message):
 
 @dataclass(frozen=True)
 class WrongEnvelopeProof(Message):
-    """A member's opened recovery secret, and the envelope under it that holds other pair seeds than it committed to, or none."""
+    """A member's opened recovery secret, and the envelope under it that holds other pair seeds than it committed to, or none.
+
+    Header and confirmation are both the member's own, so that nobody else can make them disagree.
+    """
 
     epoch: EpochManifest
     header: SharesHeader

@@ -1,7 +1,7 @@
 """The secure sum: its stages in the order of the protocol, and `run_secagg`, which plays all parties."""
 
 from protocols.secagg.accumulator import Accumulator, left_masks, remove_masks
-from protocols.secagg.audit import ShownChunk, ShownTotal, check_opened, check_shown, looks, show_chunk
+from protocols.secagg.audit import ShownChunk, ShownTotal, check_opened, check_opened_pairs, check_shown, looks, show_chunk
 from protocols.secagg.inputs import (
     CheckedUpload,
     Upload,
@@ -15,7 +15,7 @@ from protocols.secagg.inputs import (
     sign_root,
 )
 from protocols.secagg.manifest import SumManifest
-from protocols.secagg.opening import OpenedSeeds, UnmaskAnswer, check_answer, open_seeds, unmask
+from protocols.secagg.opening import OpenedSeeds, UnmaskAnswer, check_answer, open_seeds, rows_of, unmask
 from protocols.secagg.parties import SumResult, run_secagg
 from protocols.secagg.survivors import (
     SurvivorCertificate,
@@ -44,6 +44,7 @@ __all__ = [
     "certify",
     "check_answer",
     "check_opened",
+    "check_opened_pairs",
     "check_root",
     "check_shown",
     "check_signature",
@@ -59,6 +60,7 @@ __all__ = [
     "propose_survivors",
     "read_total",
     "remove_masks",
+    "rows_of",
     "run_secagg",
     "show_chunk",
     "sign_root",

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.codec import Message
-from protocols.epoch import EpochManifest
+from protocols.epoch import EpochCertificate, EpochManifest, ShownRow, check_pair_seed
 from protocols.errors import EncodingError, ProtocolError, WrongTotal
 from protocols.merkle import is_in_tree, leaf_hash, merkle_path
 from protocols.secagg.accumulator import left_masks
@@ -53,6 +53,19 @@ def check_opened(epoch: EpochManifest, proposal: SurvivorProposal, opened: Opene
     pairs = {name: set(seeds) for name, seeds in opened.pair_seeds.items()}
     if set(opened.self_seeds) != inside or pairs != dict.fromkeys(set(epoch.members) - inside, inside):
         raise WrongTotal("the opened seeds are not those that follow from the set of survivors")
+
+
+def check_opened_pairs(epoch: EpochManifest, setup: EpochCertificate, slot: int, opened: OpenedSeeds, rows: Mapping[str, ShownRow]) -> None:
+    """Whether every pair seed opened of a missing member is the one that its survivor committed to when it signed the certificate.
+
+    Raises:
+        ProtocolError: one is not, or no row is shown of the survivor; else a seed that was made up would hide what was added to a total.
+    """
+    for missing, seeds in opened.pair_seeds.items():
+        for survivor, seed in seeds.items():
+            if survivor not in rows:
+                raise ProtocolError(f"{missing} is missing, and what {survivor} committed to as their pair seed was not shown")
+            check_pair_seed(epoch, setup, survivor, missing, slot, rows[survivor], seed)
 
 
 def check_shown(manifest: SumManifest, proposal: SurvivorProposal, opened: OpenedSeeds, total_root: bytes, shown: ShownTotal) -> None:

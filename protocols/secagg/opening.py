@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from protocols.codec import Message
-from protocols.epoch import EpochCertificate, EpochManifest, EpochState, check_secret, check_share, open_recovery
+from protocols.epoch import EpochCertificate, EpochManifest, EpochState, ShownRow, check_secret, check_share, open_recovery
 from protocols.errors import DishonestMember, ProtocolError, TooFewSurvivors
 from protocols.identity import Identity
 from protocols.roster import Roster
@@ -89,6 +89,11 @@ def open_seeds(
         seeds = open_recovery(epoch, setup.confirmations[name], slot, recovery)
         pair_seeds[name] = {other: seeds[other] for other in inside}
     return OpenedSeeds(self_seeds, pair_seeds)
+
+
+def rows_of(setup: EpochCertificate, slot: int, opened: OpenedSeeds) -> dict[str, ShownRow]:
+    """What shows, by survivor, that the opened pair seeds are true; nothing where no member is missing."""
+    return {name: setup.confirmations[name].shown(slot) for name in opened.self_seeds} if opened.pair_seeds else {}
 
 
 def _open_secret(

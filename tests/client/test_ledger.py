@@ -33,6 +33,10 @@ def now() -> datetime:
     return datetime(2030, 1, 1, tzinfo=UTC)
 
 
+def die(*_: object, **__: object) -> None:
+    raise Crash
+
+
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
     opened = Ledger.open(tmp_path / "home", now)
@@ -110,10 +114,31 @@ def test_ledger_that_holds_fewer_promises_than_were_made_is_not_opened(tmp_path:
         Ledger.open(tmp_path, now)
 
 
-def test_ledger_whose_first_opening_was_cut_short_is_begun_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def die(*_: object, **__: object) -> None:
-        raise Crash
+@pytest.mark.parametrize(
+    ("content", "complaint"), [(None, "is missing"), (b"", "not the number"), (b"many", "not the number"), (b"\xff", "not the")]
+)
+def test_count_of_promises_that_is_missing_or_none_is_refused(tmp_path: Path, content: bytes | None, complaint: str) -> None:
+    ledger = Ledger.open(tmp_path, now)
+    assert (tmp_path / "promises").read_text() == "0\n"
+    ledger.claim("slot", b"manifest", "used")
+    ledger.close()
+    (tmp_path / "promises").unlink()
+    if content is not None:
+        (tmp_path / "promises").write_bytes(content)
+    for look in (Ledger.open, Ledger.look):
+        with pytest.raises(LedgerError, match=complaint):
+            look(tmp_path, now)
 
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe 1\n", b"some words"])
+def test_incarnation_that_cannot_be_read_is_refused(tmp_path: Path, content: bytes) -> None:
+    Ledger.open(tmp_path, now).close()
+    (tmp_path / "incarnation").write_bytes(content)
+    with pytest.raises(LedgerError, match="do not belong together"):
+        Ledger.open(tmp_path, now)
+
+
+def test_ledger_whose_first_opening_was_cut_short_is_begun_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr("client.ledger_file.write_file", die)
         with pytest.raises(Crash):
@@ -135,14 +160,20 @@ def test_run_is_bound_to_one_plan(ledger: Ledger) -> None:
         ledger.accept_run("run", b"changed")
 
 
-def test_ledger_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
+def test_ledger_of_the_first_version_is_brought_up_to_date(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Ledger.open(tmp_path, now).close()
     with sqlite3.connect(tmp_path / "ledger.db") as database:
         database.executescript(FIRST_VERSION)
     database.close()
+    (tmp_path / "promises").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr("client.ledger_file.make_tables", die)
+        with pytest.raises(Crash):
+            Ledger.open(tmp_path, now)
+    assert (tmp_path / "promises").read_text() == "1\n"  # before the version changes, or a crash would leave a ledger that is refused
     ledger = Ledger.open(tmp_path, now)
     assert ledger.reply("key", b"request") == StoredReply(b"request", b"reply")
-    assert ledger.claimed("slot") == b"manifest" and ledger.claimed_by("slot") == b""
+    assert ledger.claimed("slot") == b"manifest"
     assert ledger.evidence() == [("key", b"other", b"")]
     ledger.keep_reply("another", StoredReply(b"request", b"reply"))
     ledger.claim("another", b"manifest", "used", b"request")

@@ -21,6 +21,7 @@ from protocols.epoch import (
     EpochManifest,
     KeysMessage,
     SharesMessage,
+    ShownRow,
     certify_epoch,
     read_confirmation,
     read_keys,
@@ -50,6 +51,7 @@ from protocols.secagg import (
     open_seeds,
     propose_survivors,
     remove_masks,
+    rows_of,
     show_chunk,
     total_leaves,
     total_root,
@@ -83,6 +85,7 @@ class Outcome:
     after: State
     opened: OpenedSeeds
     lanes: NDArray[np.uint32]  # the total before it is written
+    rows: Mapping[str, ShownRow]
     proposal: Proposal = field(default_factory=dict)
 
 
@@ -276,7 +279,9 @@ class Script:
         written = write_total(manifest.lanes, total)
         digest = total_root(manifest.lanes, written)
         transcript = Transcript(manifest, epoch.manifest, epoch.certificate, certificate, opened.hash, digest, state_hash(after))
-        return Outcome(transcript, written, after, opened, total)
+        # A forged epoch has no confirmations to show rows of.
+        rows = rows_of(epoch.certificate, manifest.slot, opened) if epoch.certificate.confirmations else {}
+        return Outcome(transcript, written, after, opened, total, rows)
 
     def forge_outcome(
         self, epoch: Epoch, round_number: int, kind: str, slot: int, total: NDArray[np.uint32] | None = None, **changes: Any
@@ -319,7 +324,8 @@ class Script:
         """The second half of `publish`; `arrays` takes the total's place."""
         subject = replace(subject_of(outcome.transcript), **changes)
         shown = {str(chunk): self.show(outcome, chunk).to_bytes() for chunk in indices(challenge)}
-        parts = {"transcript": outcome.transcript.to_bytes(), "opened": outcome.opened.to_bytes(), "shown": pack(shown)}
+        rows = pack({member: row.to_bytes() for member, row in outcome.rows.items()})
+        parts = {"transcript": outcome.transcript.to_bytes(), "opened": outcome.opened.to_bytes(), "rows": rows, "shown": pack(shown)}
         return self.ask(
             name, subject, "query.total", parts, arrays or {"total": np.frombuffer(outcome.total, np.uint8), **outcome.proposal}
         )

@@ -14,6 +14,7 @@ from client.node import Request
 from coordinator.link import Subject
 from protocols.epoch import EpochManifest
 from protocols.errors import Refusal
+from protocols.proofs import ContradictionProof
 from protocols.secagg import SumManifest, SurvivorProposal, UploadRoot, propose_survivors
 from tests.federation.federation import NAMES, Federation, make_plan
 from tests.federation.scripted import Epoch, Script
@@ -71,6 +72,9 @@ def test_second_set_for_the_same_manifest_is_not_opened(script: Script) -> None:
     other = replace(proposal, roots={**proposal.roots, "dov": b"\1" * 32})  # the same members, another input of one
     certificate = script.forge_certificate(manifest, other, NAMES)
     assert "already signed another set for this slot" in script.open("ada", epoch, manifest, certificate).refusal
+    evidence, key = script.federation.nodes["ada"].ledger.evidence()[-1], script.federation.operator_identity.public_key
+    said = ContradictionProof(evidence.earlier, evidence.request).accuse(key)
+    assert said == "run r1: the coordinator asked for two sets of survivors in attempt 1 at one evaluate sum"
 
 
 def test_opening_binds_as_signing_does(script: Script) -> None:

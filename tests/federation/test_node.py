@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from flwr.app import Message
 
-from client.answering import ONCE, answer
+from client.answering import answer
 from client.node import Node
 from client.work import Work
 from protocols.epoch import EpochManifest
@@ -21,6 +21,7 @@ from protocols.pack import pack, unpack
 from protocols.policy import Policy
 from protocols.proofs import ContradictionProof
 from protocols.secagg import SumManifest
+from protocols.stages import ANSWERED_ONCE
 from protocols.wire import Parcel, from_record
 from tests.federation.federation import Crash, Federation, make_plan
 
@@ -73,7 +74,7 @@ def with_manifest(federation: Federation, parcel: Parcel, attempt: int, **change
     return altered(federation, parcel, attempt=attempt, manifest_hash=manifest.hash, payload=payload)
 
 
-@pytest.mark.parametrize("message_type", sorted(set(ONCE) - {"query.unmask"}))
+@pytest.mark.parametrize("message_type", sorted(ANSWERED_ONCE - {"query.unmask"}))
 def test_repeated_request_gets_identical_bytes(federation: Federation, message_type: str) -> None:
     node, parcel = federation.nodes["ada"], request_to(federation, "ada", message_type)
     first, second = answer(node, message_type, parcel), answer(node, message_type, parcel)

@@ -48,10 +48,16 @@ def proofs_against_members(done: Sum) -> list[MemberProof]:
     shares = {name: answer.recovery_secrets["dom"] for name, answer in answers.items()}
     recovery = done.cohort.dealt["dom"][0].recovery_secrets[slot]
     return [
-        WrongShareProof("ada", sealed, done.manifest, epoch, message.header, parts["ada"]),
+        WrongShareProof("ada", sealed, done.manifest, epoch, message.header, parts["ada"], *confirmed(done, "ada")),
         WrongSecretProof(epoch, message.header, slot, 1, parts, shares),
         WrongEnvelopeProof(epoch, message.header, done.setup.confirmations["dom"], slot, recovery),
     ]
+
+
+def confirmed(done: Sum, name: str) -> tuple[Mapping[str, bytes], Mapping[str, bytes], bytes, bytes]:
+    """What shows which setup a member signed: hashes of all keys messages and headers, of what it published, and its signature."""
+    headers = {dealer: message.header.hash for dealer, message in done.setup.shares.items()}
+    return done.setup.keys, headers, done.setup.published[name], done.setup.signatures[name]
 
 
 def requested(done: Sum, stage: str, parts: Mapping[str, bytes]) -> bytes:

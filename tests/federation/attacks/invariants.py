@@ -11,10 +11,10 @@ from itertools import product
 
 import numpy as np
 
-from client.answering import ONCE
 from protocols.epoch import EpochState, KeysState, SharesState
 from protocols.pack import unpack
 from protocols.secagg import SumManifest, read_total
+from protocols.stages import ANSWERED_ONCE
 from protocols.transcript import Transcript
 from tests.federation.attacks.adversary import Adversary, Seen
 from tests.federation.attacks.canaries import CANARIES
@@ -84,7 +84,7 @@ def repeated_request_gets_identical_bytes(adversary: Adversary) -> None:
     def answer(one: Seen) -> Hashable:
         return one.answer.envelope
 
-    once = _honest(adversary, *ONCE)
+    once = _honest(adversary, *ANSWERED_ONCE)
     _once(once, request, answer, "I-6: two answers to one request by")
     with_arrays = [one for one in once if one.answer.arrays]  # after the sum is over, only the envelope is left
     _once(with_arrays, request, lambda one: one.answer.arrays["chunks"].tobytes(), "I-6: two uploads for one request by")

@@ -51,7 +51,7 @@ def obeying(node: Node, request: Request) -> Result:
 
 def test_request_lists_both_shares(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """To have both secrets of the victim: the request says whose shares are wanted."""
-    monkeypatch.setitem(client.answering.ONCE, "query.unmask", obeying)
+    monkeypatch.setitem(client.answering.HANDLERS, "query.unmask", obeying)
     twin = stage()
     assert stolen(twin, both_secrets(twin))
     twin.breaks("I-1")

@@ -9,11 +9,11 @@ import pytest
 
 from protocols.policy import Policy
 from protocols.proofs import WrongTotalProof
-from protocols.secagg import read_total
+from protocols.secagg import Accumulator, CheckedUpload, OpenedSeeds, read_total, remove_masks
 from protocols.state import state_hash
 from tests.federation.attacks.conftest import Stage
 from tests.federation.attacks.invariants import check_invariants
-from tests.federation.attacks.scene import OTHERS, VICTIM, Scene
+from tests.federation.attacks.scene import COLLUDER, OTHERS, VICTIM, Scene
 from tests.federation.attacks.third_party import is_convinced
 from tests.federation.attacks.weakened import weakened
 from tests.federation.federation import NAMES
@@ -56,6 +56,39 @@ def test_published_total_altered_in_one_chunk(stage: Stage) -> None:
         again = Script(scene.federation, "r2")  # run r1 is over for the victim, and nothing else is
         again.follow(again.sum(again.set_up(NAMES), 0, "evaluate", 0), NAMES)
         check_invariants(scene.adversary)
+
+
+def made_up_seed(scene: Scene) -> Outcome:
+    """A sum that the colluder drops out of: its pair seed with one survivor is made up, and the total is what then comes out."""
+    epoch = scene.set_up(NAMES)
+    honest = scene.sum(epoch, 0, "evaluate", 0, NAMES[:3])
+    manifest, certificate = honest.transcript.manifest, honest.transcript.certificate
+    of_the_colluder = {**honest.opened.pair_seeds[COLLUDER], "bea": bytes(32)}
+    opened = OpenedSeeds(honest.opened.self_seeds, {COLLUDER: of_the_colluder})
+    uploads = Accumulator(manifest)
+    for name, root in certificate.proposal.roots.items():
+        uploads.add(CheckedUpload(name, root, scene.uploads[root]))
+    outcome = scene.outcome(epoch, manifest, certificate, remove_masks(uploads, opened), opened)
+    assert not np.array_equal(outcome.lanes, honest.lanes)
+    taken(VICTIM, scene.publish(VICTIM, outcome))
+    return outcome
+
+
+def test_total_shifted_by_a_made_up_pair_seed(stage: Stage) -> None:
+    """To put noise of the coordinator's choice on the total where every chunk adds up: the seed of a pair without the victim is made up."""
+    with weakened("client.audits.check_opened_pairs"):
+        twin = stage()
+        outcome = made_up_seed(twin)
+        assert twin.place(VICTIM) == (state_hash(outcome.after), 1)
+        twin.breaks("I-10")
+    scene = stage()
+    with scene.refused(VICTIM, "the pair seed opened of bea and dov is not the one that bea committed to; the sum is wrong"):
+        made_up_seed(scene)
+    assert scene.place(VICTIM)[1] == 0
+    with weakened("tests.federation.scripted.rows_of", by=lambda *_: {}):
+        scene = stage()
+        with scene.refused(VICTIM, "dov is missing, and what "):
+            made_up_seed(scene)
 
 
 def far_step(scene: Scene) -> Outcome:

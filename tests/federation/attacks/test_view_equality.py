@@ -70,7 +70,7 @@ def loss_in_the_envelope() -> Iterator[None]:
         return replace(result, parts={**result.parts, "loss": vector[-8:-4].tobytes()})
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(client.answering.ONCE, "train.sum", telling)
+        patch.setitem(client.answering.HANDLERS, "train.sum", telling)
         yield
 
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from flwr.app import Context, Message
 
-from client.answering import ONCE
 from client.ledger import Ledger
 from client.node import Node
 from client.vectors import TRAINING, Vectors
 from client.work import LocalUpdate, MetricSums
 from protocols.identity import Envelope, Identity, open_envelope, open_envelope_of
 from protocols.pack import unpack
+from protocols.stages import ANSWERED_ONCE
 from protocols.state import Experts, Tensors
 from protocols.wire import Parcel, deserialize, from_record, serialize
 from tests.federation.crashes.points import Points
@@ -166,4 +166,4 @@ def _key(envelope: Envelope, parts: Mapping[str, bytes]) -> str:
 
 def is_once(key: str) -> bool:
     """Whether an institution answers the message with this key once."""
-    return any(f"/{message_type}/" in key for message_type in (*ONCE, "query.upload"))
+    return any(f"/{message_type}/" in key for message_type in (*ANSWERED_ONCE, "query.upload"))

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from protocols.epoch import Confirmation, EpochCertificate, check_pair_seed, disputed_pairs, open_recovery
+from protocols.epoch import Confirmation, EpochCertificate, check_opened_seeds, check_pair_seed, disputed_pairs, open_recovery
 from protocols.epoch.channel import seal_recovery
 from protocols.epoch.checks import certified
 from protocols.epoch.published import commit_row
@@ -90,6 +90,21 @@ def test_whoever_has_the_certificate_can_check_any_opened_seed(member: str, othe
         for wrong in (OTHER, states[member].pair_seeds[other][1 - slot]):
             with pytest.raises(ProtocolError, match=f"of {member} and {other} is not the one that {member} committed to"):
                 check_pair_seed(cohort.epoch, public, member, other, slot, shown, wrong)
+
+
+@pytest.mark.parametrize("me", MEMBERS)
+def test_a_member_knows_the_seeds_of_its_own_pairs_whoever_is_missing(me: str) -> None:
+    cohort = Cohort()
+    states, _ = cohort.certified()
+    opened = {"dom": {name: states[name].pair_seeds["dom"][0] for name in MEMBERS[:3]}}
+    check_opened_seeds(states[me], 0, {}, opened)
+    for survivor in MEMBERS[:3]:
+        wrong = {"dom": {**opened["dom"], survivor: OTHER}}
+        if me in ("dom", survivor):
+            with pytest.raises(ProtocolError, match=f"the pair seed that is shown of dom and {survivor} is not theirs"):
+                check_opened_seeds(states[me], 0, {}, wrong)
+        else:
+            check_opened_seeds(states[me], 0, {}, wrong)
 
 
 def test_only_the_row_that_was_signed_for_the_slot_counts() -> None:
