@@ -81,6 +81,7 @@ def run_secagg(
     accumulator = Accumulator(manifest)
     for upload in parties.uploads(parties.present("masked", setup.members), setup, manifest, threads):
         accumulator.add(upload)
+        del upload  # while the next one is made
     # One set is proposed and signed.
     proposal = propose_survivors(manifest, accumulator.roots)
     signatures = {}
