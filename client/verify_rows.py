@@ -32,22 +32,22 @@ def verify_rows(ledger: Ledger, membership: Membership, audit: Audit) -> None:
     rows, name = _Rows(ledger, membership), membership.name
     checks: dict[str, tuple[Callable[[Row], None], tuple[str, ...], str]] = {
         "runs": (rows.check_run, ("run",), ""),
-        "epochs": (rows.check_epoch, ("run", "epoch"), "epochs are of terms that the coordinator signed"),
+        "epochs": (rows.check_epoch, ("run", "epoch"), "Epochs of terms that the coordinator signed"),
         "replies": (
             rows.check_reply,
             ("key",),
-            f"answers were asked for by the coordinator and signed by {name}, under the keys that both say",
+            f"Answers that the coordinator asked for and {name} signed, under the keys that both say",
         ),
-        "claims": (rows.check_claim, ("claim",), "promises are what the coordinator asked for, as far as they are kept with its request"),
+        "claims": (rows.check_claim, ("claim",), "Promises that the coordinator asked for, as far as its request is kept with them"),
         "survivors": (
             rows.check_survivors,
             ("epoch_hash",),
-            "epochs have a last set that lies within their members and every set promised",
+            "Epochs whose last set lies within their members and every set promised",
         ),
-        "evidence": (rows.check_evidence, ("id",), "refused requests were signed by the coordinator"),
-        "challenges": (rows.check_challenge, ("transcript",), "looks at totals belong to transcripts that the coordinator signed"),
+        "evidence": (rows.check_evidence, ("id",), "Refused requests that the coordinator signed"),
+        "challenges": (rows.check_challenge, ("transcript",), "Looks at totals of transcripts that the coordinator signed"),
         "proofs": (rows.check_proof, ("id",), ""),
-        "heads": (rows.check_head, ("length",), "heads of the event chain were shown in requests that the coordinator signed"),
+        "heads": (rows.check_head, ("length",), "Heads of the event chain in requests that the coordinator signed"),
         "vectors": (rows.check_vector, ("run", "round", "sum"), ""),
         "transcripts": (rows.check_transcript, ("hash",), ""),
         "sums": (rows.check_sum, ("run", "round", "sum"), ""),
@@ -57,7 +57,7 @@ def verify_rows(ledger: Ledger, membership: Membership, audit: Audit) -> None:
         wrong = list(_wrong(table, found, check, key))
         audit.failed += wrong[:MOST_NAMED] + ([f"table {table}: {len(wrong) - MOST_NAMED} more rows"] if len(wrong) > MOST_NAMED else [])
         if sentence and found and not wrong:
-            audit.proved.append(f"{len(found)} {sentence}.")
+            audit.proved.append(f"{sentence}: {len(found)}.")
     audit.failed += rows.missing()
 
 

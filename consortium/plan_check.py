@@ -75,7 +75,7 @@ def _reveals(plan: Plan) -> list[str]:
     sentences = [
         "to everyone: that it takes part, when it answers, and the sizes of its messages",
         f"to everyone: sums over at least {sums.min_institutions} institutions of updates, losses and test figures",
-        f"to nobody: its own part of a sum, while no more than {sums.colluding} institutions collude with the coordinator",
+        f"to nobody: its own part of a sum, while no more institutions collude with the coordinator than {sums.colluding}",
         "no noise is added: the trained model itself may repeat what many records have in common, and rare ones too",
     ]
     if plan.trainable.experts.startswith("esft"):
