@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import tracemalloc
 from collections.abc import Iterable
 from pathlib import Path
@@ -37,6 +38,7 @@ def peak_bytes(directory: Path, institutions: int) -> int:
     names = tuple(f"site-{number:02}" for number in range(institutions))
     federation = Federation(directory, plan, names)
     OnDisk.folder = directory
+    gc.collect()  # Flower's records are cycles, and those of earlier runs may go at any time
     tracemalloc.start()
     try:
         federation.run()
@@ -54,4 +56,5 @@ def test_memory_does_not_grow_with_the_number_of_institutions(tmp_path: Path, mo
     few, many = peak_bytes(tmp_path / "4", 4), peak_bytes(tmp_path / "12", 12)
     upload = 4 * 16384 * (8 + 32)
     assert few > upload, "the vectors are too small to show anything"
-    assert many - few < upload, f"8 more institutions took {(many - few) / upload:.1f} more uploads of memory"
+    # Of each upload one chunk is shown; whoever held the uploads would take eight more.
+    assert many - few < 2 * upload, f"8 more institutions took {(many - few) / upload:.1f} more uploads of memory"
