@@ -42,11 +42,6 @@ class MerkleTree:
         return b"".join(siblings)
 
 
-def merkle_path(leaves: Sequence[bytes], index: int) -> bytes:
-    """One path, as `MerkleTree.path` gives it."""
-    return MerkleTree(leaves).path(index)
-
-
 def is_in_tree(root: bytes, count: int, index: int, leaf: bytes, path: bytes) -> bool:
     """Whether `leaf` stands at `index` of the tree over `count` leaves with this root."""
     if not 0 <= index < count:

@@ -27,11 +27,6 @@ def all_experts(expert_counts: Mapping[int, int]) -> dict[int, tuple[int, ...]]:
     return {layer: tuple(range(count)) for layer, count in sorted(expert_counts.items())}
 
 
-def layer_names(expert_counts: Mapping[int, int]) -> dict[int, str]:
-    """Name of each layer's block in the vector."""
-    return {layer: f"affinity.{layer}" for layer in sorted(expert_counts)}
-
-
 def _smallest_cover(values: NDArray[np.float64], top_p: float) -> tuple[int, ...]:
     clean = np.maximum(values, 0.0)
     order = np.argsort(-clean, kind="stable")

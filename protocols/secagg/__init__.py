@@ -1,7 +1,7 @@
 """The secure sum: its stages in the order of the protocol, and `run_secagg`, which plays all parties."""
 
 from protocols.secagg.accumulator import Accumulator, left_masks, remove_masks
-from protocols.secagg.audit import ShownChunk, ShownTotal, check_opened, check_opened_pairs, check_shown, looks, show_chunk
+from protocols.secagg.audit import ShownChunk, ShownTotal, check_opened, check_opened_pairs, check_shown, looks
 from protocols.secagg.inputs import (
     CheckedUpload,
     Upload,
@@ -62,7 +62,6 @@ __all__ = [
     "remove_masks",
     "rows_of",
     "run_secagg",
-    "show_chunk",
     "sign_root",
     "sign_survivors",
     "total_leaves",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from protocols.codec import Message
 from protocols.epoch import EpochCertificate, EpochManifest, ShownRow, check_pair_seed
 from protocols.errors import EncodingError, ProtocolError, WrongTotal
-from protocols.merkle import is_in_tree, leaf_hash, merkle_path
+from protocols.merkle import is_in_tree, leaf_hash
 from protocols.secagg.accumulator import left_masks
 from protocols.secagg.manifest import SumManifest
 from protocols.secagg.opening import OpenedSeeds
@@ -35,11 +35,6 @@ class ShownTotal(Message):
     chunk: int
     uploads: Mapping[str, ShownChunk]  # by survivor
     total: ShownChunk
-
-
-def show_chunk(data: bytes, leaves: Sequence[bytes], chunk: int) -> ShownChunk:
-    """A chunk of the vector with these leaf hashes."""
-    return ShownChunk(data, merkle_path(leaves, chunk))
 
 
 def looks(sum_name: str, chunks: int) -> int:

@@ -31,13 +31,14 @@ from protocols.epoch import (
 )
 from protocols.epoch.checks import certified
 from protocols.identity import Envelope, Identity, open_envelope, seal_envelope
-from protocols.merkle import leaf_hash, merkle_root
+from protocols.merkle import MerkleTree, leaf_hash, merkle_root
 from protocols.pack import pack, unpack
 from protocols.schedule import PlannedSum, planned_sums
 from protocols.secagg import (
     Accumulator,
     CheckedUpload,
     OpenedSeeds,
+    ShownChunk,
     ShownTotal,
     SumManifest,
     SurvivorCertificate,
@@ -52,7 +53,6 @@ from protocols.secagg import (
     propose_survivors,
     remove_masks,
     rows_of,
-    show_chunk,
     total_leaves,
     total_root,
     write_total,
@@ -334,10 +334,10 @@ class Script:
         """What shows one chunk of the total."""
         lanes, roots = outcome.transcript.manifest.lanes, outcome.transcript.certificate.proposal.roots
         uploads = {
-            name: show_chunk(self.uploads[root][chunk], [leaf_hash(one) for one in self.uploads[root]], chunk)
+            name: ShownChunk(self.uploads[root][chunk], MerkleTree([leaf_hash(one) for one in self.uploads[root]]).path(chunk))
             for name, root in roots.items()
         }
-        total = show_chunk(chunk_of_total(lanes, outcome.total, chunk), total_leaves(lanes, outcome.total), chunk)
+        total = ShownChunk(chunk_of_total(lanes, outcome.total, chunk), MerkleTree(total_leaves(lanes, outcome.total)).path(chunk))
         return ShownTotal(chunk, uploads, total)
 
     def follow(self, outcome: Outcome, names: Sequence[str]) -> dict[str, bytes]:

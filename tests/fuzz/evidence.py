@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from protocols.codec import Message
 from protocols.identity import Envelope, seal_envelope
-from protocols.merkle import leaf_hash
+from protocols.merkle import MerkleTree, leaf_hash
 from protocols.pack import pack
 from protocols.proofs import ContradictionProof, MemberProof, WrongEnvelopeProof, WrongSecretProof, WrongShareProof, WrongTotalProof
-from protocols.secagg import OpenedSeeds, ShownChunk, ShownTotal, open_seeds, show_chunk, total_root, write_total
+from protocols.secagg import OpenedSeeds, ShownChunk, ShownTotal, open_seeds, total_root, write_total
 from protocols.transcript import Transcript
 from tests.protocols.secagg.cohort import Sum
 
@@ -67,4 +67,4 @@ def requested(done: Sum, stage: str, parts: Mapping[str, bytes]) -> bytes:
 
 
 def _first(chunks: list[bytes]) -> ShownChunk:
-    return show_chunk(chunks[0], [leaf_hash(chunk) for chunk in chunks], 0)
+    return ShownChunk(chunks[0], MerkleTree([leaf_hash(chunk) for chunk in chunks]).path(0))

@@ -14,7 +14,7 @@ from coordinator.spool import Spool
 from protocols.codec import Message
 from protocols.errors import ProtocolError
 from protocols.lanes import LANE_BITS, LaneFormat
-from protocols.merkle import is_in_tree, leaf_hash, merkle_path, merkle_root
+from protocols.merkle import MerkleTree, is_in_tree, leaf_hash, merkle_root
 from protocols.secagg import SumManifest, UploadRoot, read_total, sign_root, write_total
 from tests.fuzz.memory import folder_in_memory
 from tests.fuzz.samples import conversation
@@ -102,7 +102,14 @@ def written_totals() -> list[bytes]:
 def shown_leaves() -> list[bytes]:
     """Of trees of one, two and seven leaves."""
     trees = [[leaf_hash(bytes([number])) for number in range(count)] for count in (1, 2, 7)]
-    return [ShownLeaf(merkle_root(tree), len(tree), len(tree) - 1, tree[-1], merkle_path(tree, len(tree) - 1)).to_bytes() for tree in trees]
+    return [
+    return [_last_leaf(tree).to_bytes() for tree in trees]
+
+
+def _last_leaf(tree: list[bytes]) -> ShownLeaf:
+    last = len(tree) - 1
+    return ShownLeaf(merkle_root(tree), len(tree), last, tree[last], MerkleTree(tree).path(last))
+    ]
 
 
 def sent_uploads() -> list[bytes]:

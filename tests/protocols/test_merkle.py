@@ -7,7 +7,7 @@ import hashlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.merkle import is_in_tree, leaf_hash, merkle_path, merkle_root
+from protocols.merkle import MerkleTree, is_in_tree, leaf_hash, merkle_root
 
 
 def leaves(count: int) -> list[bytes]:
@@ -17,7 +17,7 @@ def leaves(count: int) -> list[bytes]:
 @given(st.integers(1, 70), st.data())
 def test_every_chunk_is_shown_by_its_path_and_no_other(count: int, data: st.DataObject) -> None:
     tree, index = leaves(count), data.draw(st.integers(0, count - 1))
-    root, path = merkle_root(tree), merkle_path(tree, index)
+    root, path = merkle_root(tree), MerkleTree(tree).path(index)
     assert is_in_tree(root, count, index, tree[index], path)
     assert not is_in_tree(root, count, index, leaf_hash(b"other"), path)
     assert not is_in_tree(root, count, index, tree[index], path + bytes(32))

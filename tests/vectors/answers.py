@@ -7,7 +7,7 @@ from typing import Any
 
 from protocols.keys import Purpose
 from protocols.lanes import LANE_BITS
-from protocols.merkle import leaf_hash, merkle_path, merkle_root
+from protocols.merkle import MerkleTree, leaf_hash, merkle_root
 from protocols.shamir import PRIME
 from tests.protocols.secagg.cohort import Sum
 
@@ -112,7 +112,7 @@ def published() -> list[tuple[str, str, dict[str, Any], Any]]:
 def _paths() -> list[tuple[str, dict[str, Any], bool]]:
     """Around the third of the chunks 00, 01 and 02."""
     leaves = [leaf_hash(bytes([number])) for number in range(3)]
-    path = merkle_path(leaves, 2).hex()
+    path = MerkleTree(leaves).path(2).hex()
     third = {"root": merkle_root(leaves).hex(), "count": 3, "index": 2, "chunk": "02", "path": path}
     inner = {"root": merkle_root(leaves).hex(), "count": 2, "index": 0, "chunk": (leaves[0] + leaves[1]).hex(), "path": leaves[2].hex()}
     return [

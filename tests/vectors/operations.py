@@ -17,7 +17,7 @@ from protocols.identity import Envelope, Identity, open_envelope_of, seal_envelo
 from protocols.keys import Purpose, commit, derive_key
 from protocols.lanes import LaneFormat
 from protocols.masking import add_masks
-from protocols.merkle import is_in_tree, leaf_hash, merkle_path, merkle_root
+from protocols.merkle import MerkleTree, is_in_tree, leaf_hash, merkle_root
 from protocols.pack import pack
 from protocols.roster import Roster
 from protocols.secagg import SumManifest, SurvivorCertificate, UploadRoot, check_root, sign_root, verify_certificate
@@ -103,7 +103,7 @@ def _read_chunk(size: int, wide: int, bits: int, chunk: int, data: str) -> list[
 
 def _tree(chunks: list[str]) -> dict[str, Any]:
     leaves = [leaf_hash(_bytes(chunk)) for chunk in chunks]
-    return {"root": merkle_root(leaves).hex(), "paths": [merkle_path(leaves, index).hex() for index in range(len(leaves))]}
+    return {"root": merkle_root(leaves).hex(), "paths": [MerkleTree(leaves).path(index).hex() for index in range(len(leaves))]}
 
 
 def _in_tree(root: str, count: int, index: int, chunk: str, path: str) -> bool:
