@@ -102,14 +102,12 @@ def written_totals() -> list[bytes]:
 def shown_leaves() -> list[bytes]:
     """Of trees of one, two and seven leaves."""
     trees = [[leaf_hash(bytes([number])) for number in range(count)] for count in (1, 2, 7)]
-    return [
     return [_last_leaf(tree).to_bytes() for tree in trees]
 
 
 def _last_leaf(tree: list[bytes]) -> ShownLeaf:
     last = len(tree) - 1
     return ShownLeaf(merkle_root(tree), len(tree), last, tree[last], MerkleTree(tree).path(last))
-    ]
 
 
 def sent_uploads() -> list[bytes]:
