@@ -15,7 +15,9 @@ from protocols.parts import is_kept, part_lane
 from protocols.schedule import PlannedSum
 from protocols.selection import normalized_affinities
 from protocols.state import Experts, State
-from protocols.update import Terms
+from protocols.sums import experts
+from protocols.sums.update import delta_lane, weight_lane
+from protocols.terms import Terms
 
 Values = dict[str, NDArray[np.float64]]
 
@@ -34,22 +36,22 @@ def contribute(work: Work, terms: Terms, state: State, planned: PlannedSum, trai
     elif planned.kind == "parts":
         values = touched_parts(train(), terms.trained(state, planned), state.experts)
     elif planned.kind == "experts":
-        values = {f"affinity.{layer}": share for layer, share in normalized_affinities(work.expert_affinity()).items()}
+        values = {experts.lane(layer): share for layer, share in normalized_affinities(work.expert_affinity()).items()}
     else:
         sums = work.evaluate(state.tensors, state.experts)
         values = {"numerator": np.array([sums.numerator]), "denominator": np.array([float(sums.denominator)])}
     return _bounded(values, terms.lanes(state, planned))
 
 
-def touched_parts(update: LocalUpdate, trained: Sequence[Tensor], experts: Experts) -> Values:
+def touched_parts(update: LocalUpdate, trained: Sequence[Tensor], chosen: Experts) -> Values:
     """One bit for each adapted expert: whether this institution's own summand of it, tokens times delta, is not all zero.
 
     Weight decay moves an expert without tokens too; who counts as its contributor must add something to its lanes.
     """
     moved = {tensor.expert for tensor in trained if tensor.expert is not None and np.any(update.delta[tensor.name])}
     return {
-        part_lane(layer): np.array([float(update.expert_tokens[layer][e] > 0 and (layer, e) in moved) for e in chosen])
-        for layer, chosen in experts.items()
+        part_lane(layer): np.array([float(update.expert_tokens[layer][e] > 0 and (layer, e) in moved) for e in of_layer])
+        for layer, of_layer in chosen.items()
     }
 
 
@@ -58,9 +60,9 @@ def _update(update: LocalUpdate, terms: Terms, state: State, planned: PlannedSum
     weights = local_weights(update, terms, state)
     deltas = terms.rule.contribution(update.delta, weights, trained)
     return {
-        **{f"delta.{name}": values for name, values in deltas.items()},
+        **{delta_lane(name): values for name, values in deltas.items()},
         "weight": np.array([weights.shared]),
-        **{f"expert_weights.{layer}": np.array([weights.experts[layer, e] for e in chosen]) for layer, chosen in state.experts.items()},
+        **{weight_lane(layer): np.array([weights.experts[layer, e] for e in chosen]) for layer, chosen in state.experts.items()},
         "loss": np.array([update.loss_sum], np.float64),
         "examples": np.array([float(update.examples)]),
     }

@@ -18,7 +18,7 @@ from protocols.policy import Policy, check_plan
 from protocols.roster import Roster
 from protocols.schedule import PlannedSum, planned_sums
 from protocols.state import State, load_state, state_hash
-from protocols.update import Terms
+from protocols.terms import Terms
 
 Arrays = Mapping[str, NDArray[Any]]
 logger = logging.getLogger("consortium.client")

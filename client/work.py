@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.state import Experts, Tensors
-from protocols.update import Adaptation
+from protocols.terms import Adaptation
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,7 @@ class Workbench:
     def __init__(self, plan: Plan, base: Base, train: Dataset, test: Dataset, hardware: HardwareSettings | None = None) -> None:
         self.plan, self.base, self.train_set, self.test_set = plan, base, train, test
         self._hardware = hardware or HardwareSettings()
-        self._adapter = AdapterConfig.from_fields(plan.trainable.model_dump())
+        self._adapter = AdapterConfig.from_fields(plan.adapter_fields)
         self._choices = closed_choices(plan, base.tokenizer)
         self._data = TrainingSet(train.examples, plan.seed, self._label_prior(train.examples))
         order = generator(plan.seed, "order of test records").permutation(len(test.examples))[: plan.evaluation.max_records]

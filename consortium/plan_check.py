@@ -19,7 +19,7 @@ from model.layout import Adaptation, AdapterConfig
 from model.memory import HeldBase, training_memory
 from protocols.plan import Plan, load_plan
 from protocols.schedule import has_pre_round, planned_sums
-from protocols.update import Terms
+from protocols.terms import Terms
 
 FP32_BYTES = 4
 
@@ -35,7 +35,7 @@ def check_costs(path: Path, clock: Callable[[], float]) -> dict[str, Any]:
     plan_fields(plan.records)
     check_cohort(plan, plan.simulation.institutions if plan.simulation else plan.secure_aggregation.min_institutions)
     base = base_directory(plan, home)
-    adaptation = Adaptation(read_config(base), AdapterConfig.from_fields(plan.trainable.model_dump()), plan.seed)
+    adaptation = Adaptation(read_config(base), AdapterConfig.from_fields(plan.adapter_fields), plan.seed)
     terms = Terms(plan, adaptation)
     start = terms.start()
     memory = training_memory(

@@ -53,7 +53,7 @@ def prepare(plan: Plan, home: Path) -> Preparation:
         raise SimulationError(f"plan {plan.name} has no [simulation] table; add one with source = the file of records")
     check_cohort(plan, plan.simulation.institutions)
     base = base_directory(plan, home)
-    Adaptation(read_config(base), AdapterConfig.from_fields(plan.trainable.model_dump()), plan.seed).layout({})
+    Adaptation(read_config(base), AdapterConfig.from_fields(plan.adapter_fields), plan.seed).layout({})
     source = str(home / plan.simulation.source)
     parts = partition(read_source(source, plan.seed), plan.simulation, plan.seed)
     settings = RecordSettings(source=source, split=SPLIT)

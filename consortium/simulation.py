@@ -107,7 +107,7 @@ def _train(simulated: _Simulated, registry: Registry, on_event: Watcher) -> str:
     nodes = {number: _node(simulated, name) for number, name in enumerate(place.names, 1)}
     apps = {number: make_client_app(_always(node)) for number, node in nodes.items()}
     contexts = {number: Context(run_id=1, node_id=number, node_config={}, state=RecordDict(), run_config={}) for number in apps}
-    adapter = AdapterConfig.from_fields(place.plan.trainable.model_dump())
+    adapter = AdapterConfig.from_fields(place.plan.adapter_fields)
     try:
         result = run_plan(
             place.plan,

@@ -15,7 +15,7 @@ _LORA_A = ".lora_A.weight"
 
 def adapter_config(plan: Plan, tensors: Tensors) -> dict[str, Any]:
     """peft's `adapter_config.json` for the modules that it can adapt; routed experts and tensors in full are not among them."""
-    adapter = AdapterConfig.from_fields(plan.trainable.model_dump())
+    adapter = AdapterConfig.from_fields(plan.adapter_fields)
     modules = [name.removesuffix(_LORA_A) for name in sorted(tensors) if name.endswith(_LORA_A) and ".experts." not in name]
     ranks = {module: int(tensors[module + _LORA_A].shape[0]) for module in modules}
     return {

@@ -17,7 +17,7 @@ from protocols.epoch import EpochCertificate, EpochManifest, certify_epoch, disp
 from protocols.pack import pack
 from protocols.parts import update_threshold
 from protocols.state import PreRound, State, state_hash
-from protocols.update import Terms
+from protocols.terms import Terms
 
 SLOTS = 16
 

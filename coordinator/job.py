@@ -30,7 +30,7 @@ from protocols.plan import Plan
 from protocols.roster import Roster
 from protocols.schedule import PlannedSum, planned_sums
 from protocols.state import State
-from protocols.update import Adaptation, Terms
+from protocols.terms import Adaptation, Terms
 
 PAUSE_SECONDS = 1.0
 LEASE_SECONDS = 7 * 86400.0  # only a holder on another machine that died is waited for so long

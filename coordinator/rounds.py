@@ -34,8 +34,9 @@ from protocols.secagg import (
     write_total,
 )
 from protocols.state import State, state_hash
+from protocols.sums.figures import Figures
+from protocols.terms import Terms
 from protocols.transcript import Transcript, survivors_of
-from protocols.update import Figures, Terms
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Run configuration: `home`, a folder that `coordinator.home.write_home` prepared."""
     home = open_home(Path(str(context.run_config["home"])))
-    adaptation = Adaptation(home.config, AdapterConfig.from_fields(home.plan.trainable.model_dump()), home.plan.seed)
+    adaptation = Adaptation(home.config, AdapterConfig.from_fields(home.plan.adapter_fields), home.plan.seed)
     registry = Registry.open(str(home.folder / "registry.db"), lambda: datetime.now(UTC))
     try:
         operator = Operator(home.identity, home.roster, os.urandom)

@@ -30,7 +30,7 @@ from protocols.secagg import (
     open_seeds,
     propose_survivors,
 )
-from protocols.update import Terms
+from protocols.terms import Terms
 
 
 class AttemptFailed(JobError):

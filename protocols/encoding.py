@@ -18,7 +18,8 @@ from protocols.lanes import LaneFormat
 
 WIDE_BITS = 32
 TILE = 1 << 14  # values whose float64 scratch, 128 KB twice, stays in the second-level cache
-Values = Mapping[str, NDArray[np.floating[Any]]]
+Values = Mapping[str, NDArray[np.floating[Any]]]  # of one institution
+Total = Mapping[str, NDArray[np.float64]]  # of all together, decoded
 
 
 @dataclass(frozen=True)

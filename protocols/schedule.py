@@ -9,12 +9,12 @@ from typing import Literal
 
 from protocols.plan import Plan
 
-SumKind = Literal["evaluate", "experts", "parts", "update"]
+SumKind = Literal["evaluate", "experts", "gradient", "gradient-2", "parts", "update", "update-2"]
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedSum:
-    """One secure sum of a round. Round 0 measures the base and, for ESFT, chooses the experts."""
+    """One secure sum of a round. Round 0 measures the base and chooses what is adapted, or on which bases."""
 
     round: int
     kind: SumKind
@@ -27,22 +27,36 @@ def planned_sums(plan: Plan) -> tuple[PlannedSum, ...]:
 
 
 def has_pre_round(plan: Plan) -> bool:
-    """Whether each round first sums which experts were trained at all (PROTOCOL, section 3, parts)."""
-    return plan.trainable.experts != "none"
+    """Whether each round first sums which experts were trained, and which ranks are held, at all (PROTOCOL, section 3, parts).
+
+    A private run has none: noise covers the lanes of every part.
+    """
+    return plan.privacy is None and (plan.trainable.experts != "none" or plan.trainable.ranks == "nested")
+
+
+def finds_bases(plan: Plan) -> bool:
+    """Whether the bases of Fed-SB come from the institutions' first gradient; in a private run they come from the seed."""
+    return plan.aggregation.rule == "fedsb" and plan.privacy is None
 
 
 def _sums(plan: Plan) -> Iterator[PlannedSum]:
-    chooses = plan.trainable.experts.startswith("esft")
-    yield PlannedSum(0, "evaluate", not chooses)
-    if chooses:
-        yield PlannedSum(0, "experts", True)
-    for number in range(1, plan.rounds + 1):
-        evaluated = number % plan.evaluation.every == 0 or number == plan.rounds
-        if has_pre_round(plan):
-            yield PlannedSum(number, "parts", False)
-        yield PlannedSum(number, "update", not evaluated)
-        if evaluated:
-            yield PlannedSum(number, "evaluate", True)
+    for number in range(plan.rounds + 1):
+        kinds = _round(plan, number) if number else _preparation(plan)
+        yield from (PlannedSum(number, kind, kind == kinds[-1]) for kind in kinds)
+
+
+def _preparation(plan: Plan) -> list[SumKind]:
+    kinds: list[SumKind] = ["evaluate"]
+    if plan.trainable.experts.startswith("esft"):
+        kinds.append("experts")
+    return kinds + (["gradient", "gradient-2"] if finds_bases(plan) else [])
+
+
+def _round(plan: Plan, number: int) -> list[SumKind]:
+    kinds: list[SumKind] = ["parts"] if has_pre_round(plan) else []
+    kinds += ["update", "update-2"] if plan.aggregation.rule == "sketched" else ["update"]
+    evaluated = number % plan.evaluation.every == 0 or number == plan.rounds
+    return kinds + (["evaluate"] if evaluated else [])
 
 
 def learning_rate(plan: Plan, round_number: int) -> float:

@@ -20,6 +20,8 @@ from protocols.files import write_file
 Tensors: TypeAlias = Mapping[str, NDArray[np.float32]]
 Experts: TypeAlias = Mapping[int, tuple[int, ...]]  # layer -> experts adapted in it
 
+GROUPS = ("tensors", "momentum", "second_moments", "controls", "basis")
+
 
 @dataclass(frozen=True, slots=True)
 class PreRound:
@@ -28,6 +30,7 @@ class PreRound:
     kept: Experts  # layer -> experts that enough institutions trained; of the others nothing is sent and nothing changes
     members: tuple[str, ...]  # who was in that sum, sorted: the update's set lies within
     threshold: int  # of that sum's epoch: the update's set is not smaller
+    rank: int | None = None  # leading LoRA slices that enough institutions hold; None where all train the same ranks
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +44,25 @@ class State:
     round: int
     tensors: Tensors
     experts: Experts = field(default_factory=dict)
-    momentum: Tensors = field(default_factory=dict)
+    momentum: Tensors = field(default_factory=dict)  # of the server's optimiser
+    second_moments: Tensors = field(default_factory=dict)  # of the server's optimiser, where it is adam or yogi
+    controls: Tensors = field(default_factory=dict)  # SCAFFOLD's variate of all institutions
+    basis: Tensors = field(default_factory=dict)  # what a round's second sum is projected on
     pre_round: PreRound | None = None
+
+    def group(self, name: str) -> Tensors:
+        """The tensors of one of GROUPS."""
+        tensors: Tensors = getattr(self, name)
+        return tensors
 
 
 def state_hash(state: State) -> bytes:
     """SHA-256 over base hash, round, experts, pre-round and every tensor's name, type, shape and little-endian bytes, names sorted."""
     digest = hashlib.sha256(b"consortium state 1\0")
     _update(digest, _header(state))
-    for group, tensors in (("tensors", state.tensors), ("momentum", state.momentum)):
-        for name in sorted(tensors):
-            values = np.ascontiguousarray(tensors[name], dtype="<f4")
+    for group in GROUPS:
+        for name, tensor in sorted(state.group(group).items()):
+            values = np.ascontiguousarray(tensor, dtype="<f4")
             _update(digest, json.dumps([group, name, "F32", list(values.shape)]).encode())
             _update(digest, values.data.cast("B") if values.size else b"")
     return digest.digest()
@@ -60,9 +71,9 @@ def state_hash(state: State) -> bytes:
 def inputs_hash(state: State) -> bytes:
     """Of what an institution's training and measuring read of a state. Two that differ in the rest alone give one vector.
 
-    Round and momentum are the rest, and so is the pre-round: which parts are zeroed makes no new vector of the others.
+    Round and moments are the rest, and so is the pre-round: which parts are zeroed makes no new vector of the others.
     """
-    return state_hash(replace(state, round=0, momentum={}, pre_round=None))
+    return state_hash(replace(state, round=0, momentum={}, second_moments={}, pre_round=None))
 
 
 def save_state(state: State, path: Path) -> None:
@@ -93,8 +104,7 @@ def state_to_bytes(state: State) -> bytes:
 
 def state_arrays(state: State) -> dict[str, NDArray[np.float32]]:
     """All tensors under one flat naming, for a file or a message."""
-    groups = (("tensors", state.tensors), ("momentum", state.momentum))
-    return {f"{group}/{name}": np.ascontiguousarray(values) for group, tensors in groups for name, values in tensors.items()}
+    return {f"{group}/{name}": np.ascontiguousarray(values) for group in GROUPS for name, values in state.group(group).items()}
 
 
 def state_header(state: State) -> bytes:
@@ -111,12 +121,12 @@ def state_from_arrays(header: bytes, arrays: Mapping[str, NDArray[np.float32]]) 
     try:
         fields = json.loads(header)
         experts = _experts(fields["experts"])
-        groups: dict[str, dict[str, NDArray[np.float32]]] = {"tensors": {}, "momentum": {}}
+        groups: dict[str, dict[str, NDArray[np.float32]]] = {group: {} for group in GROUPS}
         for name, values in arrays.items():
             group, _, rest = name.partition("/")
             groups[group][rest] = _reals(values)
         before = _pre_round(fields["pre_round"]) if "pre_round" in fields else None
-        state = State(str(fields["base_sha256"]), int(fields["round"]), groups["tensors"], experts, groups["momentum"], before)
+        state = State(str(fields["base_sha256"]), int(fields["round"]), experts=experts, pre_round=before, **groups)
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         state = None
     if state is None or _header(state) != header:
@@ -131,10 +141,12 @@ def _reals(values: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _header(state: State) -> bytes:
-    fields = {"base_sha256": state.base_sha256, "round": state.round, "experts": _listed(state.experts)}
+    fields: dict[str, Any] = {"base_sha256": state.base_sha256, "round": state.round, "experts": _listed(state.experts)}
     if state.pre_round is not None:
         before = state.pre_round
         fields["pre_round"] = {"kept": _listed(before.kept), "members": list(before.members), "threshold": before.threshold}
+        if before.rank is not None:
+            fields["pre_round"]["rank"] = before.rank
     return json.dumps(fields, sort_keys=True).encode()
 
 
@@ -147,7 +159,8 @@ def _experts(listed: Any) -> dict[int, tuple[int, ...]]:
 
 
 def _pre_round(fields: Any) -> PreRound:
-    return PreRound(_experts(fields["kept"]), tuple(str(name) for name in fields["members"]), int(fields["threshold"]))
+    members = tuple(str(name) for name in fields["members"])
+    return PreRound(_experts(fields["kept"]), members, int(fields["threshold"]), int(fields["rank"]) if "rank" in fields else None)
 
 
 def _update(digest: hashlib._Hash, part: bytes | memoryview) -> None:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from protocols.aggregation.alternating import Alternating
-from protocols.aggregation.base import Rule, Tensor, Weights
+from protocols.aggregation.base import Rule, ServerStep, Tensor, Weights
 from protocols.aggregation.fedavg import FedAvg
+from protocols.aggregation.fedsa import FedSA
+from protocols.aggregation.fedsvd import FedSVD
+from protocols.aggregation.ffa import FFA
 from protocols.aggregation.server_optimizer import ServerOptimizer
 from protocols.plan import Plan
 
-__all__ = ["Rule", "ServerOptimizer", "Tensor", "Weights", "rule_of"]
+__all__ = ["Rule", "ServerOptimizer", "ServerStep", "Tensor", "Weights", "rule_of"]
+
+_RULES: dict[str, type[Rule]] = {"alternating": Alternating, "fedavg": FedAvg, "ffa": FFA, "fedsa": FedSA, "fedsvd": FedSVD}
 
 
 def rule_of(plan: Plan) -> Rule:
     """The rule that the plan names."""
-    return Alternating() if plan.aggregation.rule == "alternating" else FedAvg()
+    return _RULES[plan.aggregation.rule]()

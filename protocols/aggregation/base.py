@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.aggregation.server_optimizer import ServerOptimizer
+from protocols.aggregation.server_optimizer import Moments, ServerOptimizer
 from protocols.state import State
 
 Values = Mapping[str, NDArray[np.float64]]
@@ -40,12 +40,24 @@ class Weights:
         return self.shared if tensor.expert is None else self.experts[tensor.expert]
 
 
+@dataclass(frozen=True, slots=True)
+class ServerStep:
+    """How a mean update moves the state."""
+
+    optimizer: ServerOptimizer
+    expert_shrinkage: float = 0.0  # kappa, added to the weight of an expert
+
+
 class Rule(ABC):
     """An aggregation rule: which tensors a round trains, what an institution puts in, what the sum does to the state."""
 
     @abstractmethod
     def trained(self, round_number: int, layout: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """The tensors that round trains and sums; all others stay as they are at every party."""
+        """The tensors that a round trains and sums; all others stay as they are at every party."""
+
+    def private(self, layout: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The tensors that every institution trains for itself: they leave none, and the state holds their starting values."""
+        return ()
 
     def contribution(
         self, delta: Mapping[str, NDArray[np.float32]], weights: Weights, trained: Sequence[Tensor]
@@ -53,15 +65,15 @@ class Rule(ABC):
         """One institution's summand of each trained tensor: weight times delta, float64."""
         return {t.name: np.asarray(delta[t.name], np.float64) * weights.of(t) for t in trained}
 
-    def apply(self, state: State, total: Values, weights: Weights, trained: Sequence[Tensor], optimizer: ServerOptimizer) -> State:
+    def apply(self, state: State, total: Values, weights: Weights, trained: Sequence[Tensor], server: ServerStep) -> State:
         """The next state. Element-wise float64 in a fixed order, so bit-equal everywhere; a tensor of total weight zero stays.
 
         Deltas of experts are averaged by their own weights: no institution without tokens for an expert pulls it back.
         """
-        tensors, momentum = dict(state.tensors), dict(state.momentum)
+        tensors, moments = dict(state.tensors), Moments(dict(state.momentum), dict(state.second_moments))
         for tensor in trained:
             weight = weights.of(tensor)
             if weight > 0.0:
-                mean = total[tensor.name] / weight
-                tensors[tensor.name] = optimizer.step(tensor.name, tensors[tensor.name], mean, momentum)
-        return replace(state, round=state.round + 1, tensors=tensors, momentum=momentum)
+                mean = total[tensor.name] / (weight if tensor.expert is None else weight + server.expert_shrinkage)
+                tensors[tensor.name] = server.optimizer.step(tensor.name, tensors[tensor.name], mean, moments)
+        return replace(state, round=state.round + 1, tensors=tensors, momentum=moments.first, second_moments=moments.second)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from protocols.aggregation.base import Tensor
 from protocols.errors import RebalanceError
-from protocols.plan import Aggregation
+from protocols.plan import Plan
 from protocols.schedule import PlannedSum
 from protocols.state import State
 
@@ -40,10 +40,18 @@ class _Pair:
     velocity_b: Array | None
 
 
-def is_due(aggregation: Aggregation, planned: PlannedSum) -> bool:
-    """Whether a proposal may follow this sum: after every `rebalance_every`-th A-round, which are the even ones."""
-    every = aggregation.rebalance_every
-    return every > 0 and planned.kind == "update" and planned.round % (2 * every) == 0
+def is_due(plan: Plan, planned: PlannedSum) -> bool:
+    """Whether a proposal may follow this sum.
+
+    After every `rebalance_every`-th A-round of `alternating`, which are the even ones, and after every one where ranks differ:
+    whoever holds the leading slices alone then holds the best ones. After every update of `fedsvd`.
+    """
+    if planned.kind != "update" or plan.aggregation.rule not in ("alternating", "fedsvd"):
+        return False
+    if plan.aggregation.rule == "fedsvd":
+        return True
+    every = plan.aggregation.rebalance_every or int(plan.trainable.ranks == "nested")
+    return every > 0 and planned.round % (2 * every) == 0
 
 
 def propose(state: State, layout: Sequence[Tensor]) -> dict[str, NDArray[np.float32]]:

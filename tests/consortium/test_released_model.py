@@ -49,7 +49,7 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Released:
     (run,) = (folder / "out" / "runs").iterdir()
     store, net = RunStore(run), load_checkpoint(bundled_base("tiny"), dtype=torch.float32)
     state = store.state(store.journal.state_sha256)
-    attach_adapters(net, AdapterConfig.from_fields(load_plan(plan).trainable.model_dump()), state.experts)
+    attach_adapters(net, AdapterConfig.from_fields(load_plan(plan).adapter_fields), state.experts)
     load_adapter(net, state.tensors)
     return Released(report, Path(report["model"]), net)
 

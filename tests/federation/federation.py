@@ -108,7 +108,7 @@ class Federation:
     messages: list[tuple[str, Message]] = field(default_factory=list)  # requests as they reached institutions
 
     def __post_init__(self) -> None:
-        self.adaptation = Adaptation(CONFIG, AdapterConfig.from_fields(self.plan.trainable.model_dump()), self.plan.seed)
+        self.adaptation = Adaptation(CONFIG, AdapterConfig.from_fields(self.plan.adapter_fields), self.plan.seed)
         self.operator_identity = _identity("operator")
         identities = {name: _identity(name) for name in self.names}
         self.roster = Roster(tuple(RosterEntry(name, identities[name].public_key) for name in sorted(self.names)))

@@ -59,8 +59,8 @@ from protocols.secagg import (
 )
 from protocols.secagg.survivors import signed_set
 from protocols.state import State, state_arrays, state_hash, state_header
+from protocols.terms import Terms
 from protocols.transcript import Transcript, survivors_of
-from protocols.update import Terms
 from protocols.wire import Parcel
 from tests.federation.federation import Federation
 

@@ -50,7 +50,7 @@ def context(prepared: Path, number: int) -> Context:
 
 def test_server_app_runs_the_prepared_plan_over_nodes_of_prepared_folders(prepared: Path) -> None:
     nodes, plan = FolderNodes(), make_plan()
-    adaptation = Adaptation(CONFIG, AdapterConfig.from_fields(plan.trainable.model_dump()), plan.seed)
+    adaptation = Adaptation(CONFIG, AdapterConfig.from_fields(plan.adapter_fields), plan.seed)
 
     def node(of: Context) -> Node:
         opened = nodes(of)

@@ -15,12 +15,12 @@ from coordinator.errors import JobError
 from coordinator.events import ExpertsChosen, RoundFinished, RunFailed, StageFinished, SumFinished
 from coordinator.job import RunResult
 from coordinator.registry.states import RunState
-from protocols.aggregation import ServerOptimizer, Weights
+from protocols.aggregation import ServerOptimizer, ServerStep, Weights
 from protocols.identity import open_envelope, seal_envelope
 from protocols.schedule import PlannedSum, planned_sums
 from protocols.selection import normalized_affinities, select_experts
 from protocols.state import State, state_hash
-from protocols.update import Terms
+from protocols.terms import Terms
 from protocols.wire import Parcel, from_record, to_record
 from tests.federation.federation import NAMES, Crash, Federation, FormulaWork, make_plan
 
@@ -54,7 +54,7 @@ def _plain_update(terms: Terms, state: State, planned: PlannedSum, works: Sequen
     total = {name: np.sum([part[name] for part in parts], axis=0) for name in names}
     experts = {key: sum(weight.experts[key] for weight in weights) for key in weights[0].experts}
     summed = Weights(sum(weight.shared for weight in weights), experts)
-    return terms.rule.apply(state, total, summed, trained, ServerOptimizer.from_plan(terms.plan.aggregation))
+    return terms.rule.apply(state, total, summed, trained, ServerStep(ServerOptimizer.from_plan(terms.plan.aggregation)))
 
 
 def state_at(federation: Federation, name: str, result: RunResult) -> bytes | None:

@@ -174,7 +174,7 @@ def _flower_messages() -> list[bytes]:
 def _state() -> State:
     lora = np.arange(6, dtype=np.float32).reshape(2, 3)
     before = PreRound({1: (0,)}, ("ada", "bio", "cor"), 3)
-    return State("ab" * 32, 3, {"a.lora_A": lora, "b.lora_B": lora + 1}, {1: (0, 2)}, {"a.lora_A": lora}, before)
+    return State("ab" * 32, 3, {"a.lora_A": lora, "b.lora_B": lora + 1}, {1: (0, 2)}, {"a.lora_A": lora}, pre_round=before)
 
 
 def _state_of(data: bytes) -> State:

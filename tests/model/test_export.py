@@ -70,7 +70,7 @@ def released(folder: Path, trainable: dict[str, Any] = TRAINABLE, **changes: Any
     save_checkpoint(net, base)
     content = {"base": {"name": str(base), "sha256": checkpoint_sha256(base)}, "records": {"prompt": "{a}", "target": "{b}"}}
     plan = parse_plan({"name": "triage", "trainable": trainable, **content}, "plan")
-    adapter = AdapterConfig.from_fields(plan.trainable.model_dump())
+    adapter = AdapterConfig.from_fields(plan.adapter_fields)
     rng = np.random.default_rng(0)
     tensors = {t.name: rng.normal(0, 0.1, t.shape).astype(np.float32) for t in adapter_layout(net.config, adapter, EXPERTS)}
     attach_adapters(net, adapter, EXPERTS)

@@ -149,7 +149,7 @@ def test_momentum_of_the_unbalanced_factors_is_refused() -> None:
 
 def test_proposals_are_due_after_every_so_many_rounds_that_trained_a() -> None:
     plan = make_plan(rounds=8, trainable={"experts": "none"}, aggregation={"rebalance_every": 2})
-    assert [(p.round, p.kind) for p in planned_sums(plan) if is_due(plan.aggregation, p)] == [(4, "update"), (8, "update")]
-    assert not any(is_due(make_plan().aggregation, p) for p in planned_sums(make_plan(rounds=8)))
+    assert [(p.round, p.kind) for p in planned_sums(plan) if is_due(plan, p)] == [(4, "update"), (8, "update")]
+    assert not any(is_due(make_plan(), p) for p in planned_sums(make_plan(rounds=8)))
     with pytest.raises(PlanError, match='rebalance_every needs rule = "alternating"'):
         parse_plan({**plan.model_dump(by_alias=True), "aggregation": {"rule": "fedavg", "rebalance_every": 1}}, "plan")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.layout import AdapterTensor
-from protocols.aggregation import ServerOptimizer, Weights
+from protocols.aggregation import ServerOptimizer, ServerStep, Weights
 from protocols.aggregation.alternating import Alternating
 from protocols.aggregation.fedavg import FedAvg
 from protocols.pack import PackError, pack, unpack
@@ -77,17 +77,17 @@ def start() -> State:
 
 def test_expert_without_tokens_stays_and_others_are_averaged_by_their_own_weight() -> None:
     total = {t.name: np.full(t.shape, 6.0) for t in LAYOUT}
-    after = FedAvg().apply(start(), total, Weights(3.0, {(1, 5): 0.0}), LAYOUT, ServerOptimizer())
+    after = FedAvg().apply(start(), total, Weights(3.0, {(1, 5): 0.0}), LAYOUT, ServerStep(ServerOptimizer()))
     assert (after.tensors["x.lora_B.weight"] == 1.0).all() and (after.tensors["h.lora_A.weight"] == 3.0).all() and after.round == 1
-    after = FedAvg().apply(start(), total, Weights(3.0, {(1, 5): 0.5}), LAYOUT, ServerOptimizer())
+    after = FedAvg().apply(start(), total, Weights(3.0, {(1, 5): 0.5}), LAYOUT, ServerStep(ServerOptimizer()))
     assert (after.tensors["x.lora_B.weight"] == 13.0).all()
 
 
 def test_nesterov_matches_its_formula_and_moves_only_what_is_trained() -> None:
-    optimizer, rule, state = ServerOptimizer(0.5, 0.9), Alternating(), start()
+    server, rule, state = ServerStep(ServerOptimizer("nesterov", 0.5, 0.9)), Alternating(), start()
     for number, mean in ((1, 2.0), (2, 1.0), (3, 4.0)):
         trained = rule.trained(number, LAYOUT)
-        state = rule.apply(state, {t.name: np.full(t.shape, mean) for t in trained}, Weights(1.0, {(1, 5): 1.0}), trained, optimizer)
+        state = rule.apply(state, {t.name: np.full(t.shape, mean) for t in trained}, Weights(1.0, {(1, 5): 1.0}), trained, server)
     velocity = 0.9 * 2.0 + 4.0  # rounds 1 and 3 alone
     expected = 1 + 0.5 * (2.0 + 0.9 * 2.0) + 0.5 * (4.0 + 0.9 * velocity)
     np.testing.assert_allclose(state.tensors["h.lora_B.weight"], expected, rtol=1e-6)

@@ -14,7 +14,8 @@ from protocols.state import PreRound, State, inputs_hash, load_state, save_state
 
 ZEROS = np.zeros((2, 3), np.float32)
 BEFORE = PreRound({1: (0,)}, ("a", "b", "c"), 3)
-STATE = State("ab" * 32, 3, {"b.lora_B.weight": ZEROS + 1, "a.lora_A.weight": ZEROS}, {1: (0, 2)}, {"a.lora_A.weight": ZEROS}, BEFORE)
+TENSORS = {"b.lora_B.weight": ZEROS + 1, "a.lora_A.weight": ZEROS}
+STATE = State("ab" * 32, 3, TENSORS, {1: (0, 2)}, {"a.lora_A.weight": ZEROS}, pre_round=BEFORE)
 
 
 def test_file_keeps_every_bit(tmp_path: Path) -> None:

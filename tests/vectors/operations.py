@@ -127,7 +127,7 @@ def _state_hash(state: Mapping[str, Any]) -> str:
     tensors, momentum = ({name: np.array(v, np.float32) for name, v in state[group].items()} for group in ("tensors", "momentum"))
     before = state.get("pre_round")
     pre_round = PreRound(_experts(before["kept"]), tuple(before["members"]), before["threshold"]) if before else None
-    return state_hash(State(state["base_sha256"], state["round"], tensors, _experts(state["experts"]), momentum, pre_round)).hex()
+    return state_hash(State(state["base_sha256"], state["round"], tensors, _experts(state["experts"]), momentum, pre_round=pre_round)).hex()
 
 
 def _experts(listed: list[Any]) -> dict[int, tuple[int, ...]]:

@@ -12,8 +12,8 @@ from protocols.encoding import decode
 from protocols.schedule import planned_sums
 from protocols.secagg import SumManifest, SurvivorCertificate, SurvivorProposal, read_total
 from protocols.state import state_hash
+from protocols.terms import Terms
 from protocols.transcript import Transcript, survivors_of
-from protocols.update import Terms
 from tests.federation.crashes.lives import Lived
 from tests.federation.crashes.watched import Answered, Log, is_once
 

@@ -1,0 +1,85 @@
+"""Which values of a plan exclude each other, one sentence each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from protocols.plan.plan import Plan
+
+
+def first_contradiction(plan: Plan) -> str | None:
+    """What two values of the plan contradict, and what to write instead; None if nothing does."""
+    return next((sentence for holds, sentence in _rules(plan) if not holds), None)
+
+
+def _rules(plan: Plan) -> Iterator[tuple[bool, str]]:
+    """Whether a combination holds, and what to say if it does not."""
+    yield (
+        plan.training.label_prior == "none" or plan.evaluation.metric == "accuracy",
+        'training.label_prior = "corrected" needs closed choices: evaluation.metric = "accuracy"',
+    )
+    yield from _of_rules(plan)
+    if plan.privacy is not None:
+        yield from _of_private_runs(plan)
+    if plan.privacy is not None and plan.privacy.mechanism == "distributed":
+        yield from _of_distributed_noise(plan)
+
+
+def _of_rules(plan: Plan) -> Iterator[tuple[bool, str]]:
+    rule, experts, ranks = plan.aggregation.rule, plan.trainable.experts, plan.trainable.ranks
+    yield rule != "fedsb" or experts == "none", 'aggregation.rule = "fedsb" adapts no routed experts; set trainable.experts = "none"'
+    yield (
+        ranks == "equal" or rule in ("alternating", "ffa", "fedsvd", "fedavg"),
+        f'trainable.ranks = "nested" does not go with aggregation.rule = "{rule}"; take alternating, ffa, fedsvd or fedavg',
+    )
+    yield (
+        not plan.training.scaffold or plan.aggregation.weights == "uniform",
+        'training.scaffold needs aggregation.weights = "uniform": control variates are means over institutions',
+    )
+    yield (
+        not plan.training.scaffold or rule not in ("sketched", "fedsa"),
+        f'training.scaffold does not go with aggregation.rule = "{rule}"; take alternating, fedavg, ffa, fedsvd or fedsb',
+    )
+    yield (
+        not plan.personalisation.private_experts or experts.startswith("esft"),
+        'personalisation.private_experts come beside a selection: set trainable.experts to "esft-token" or "esft-gate"',
+    )
+
+
+def _of_private_runs(plan: Plan) -> Iterator[tuple[bool, str]]:
+    """What would carry something about records past the noise."""
+    yield (
+        not plan.trainable.experts.startswith("esft"),
+        'an ESFT selection counts the tokens of records without noise; with [privacy] set trainable.experts = "all" or "none"',
+    )
+    yield (
+        plan.aggregation.weights == "uniform",
+        'aggregation.weights = "tokens" tells how many records there are; with [privacy] set it to "uniform"',
+    )
+    yield (
+        plan.trainable.router_bias == "frozen",
+        'trainable.router_bias = "summed-counts" counts the tokens of records; with [privacy] set it to "frozen"',
+    )
+    yield (
+        "embeddings" not in plan.trainable.targets or plan.trainable.embedding_mode == "lora",
+        'embeddings are trained by LoRA under [privacy]: set trainable.embedding_mode = "lora"',
+    )
+
+
+def _of_distributed_noise(plan: Plan) -> Iterator[tuple[bool, str]]:
+    """Noise under the sum protects sums of one clipped gradient each, and nothing that is computed further on."""
+    distributed = 'privacy.mechanism = "distributed"'
+    yield plan.training.local_steps == 1, f"{distributed} takes one step a round: set training.local_steps = 1, or take the local mechanism"
+    yield (
+        plan.aggregation.rule in ("alternating", "fedavg", "ffa", "fedsvd", "fedsb"),
+        f'{distributed} does not go with aggregation.rule = "{plan.aggregation.rule}"; take alternating, fedavg, ffa, fedsvd or fedsb',
+    )
+    yield (
+        not plan.training.scaffold and not plan.training.proximal and not plan.training.weight_decay,
+        f"{distributed} sums gradients: scaffold, proximal and weight_decay of [training] must be off",
+    )
+    yield plan.trainable.ranks == "equal", f'{distributed} needs trainable.ranks = "equal": every institution sends the same lanes'
+    yield plan.secure_aggregation.lanes == 32, f"{distributed} carries integers with their noise: set secure_aggregation.lanes = 32"
+    yield not plan.personalisation.private_experts, f"{distributed} trains nothing at the institution: set private_experts = 0"

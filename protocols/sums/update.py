@@ -1,0 +1,58 @@
+"""A round's update: weighted deltas of what was trained, with their weights, the loss and the number of examples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from protocols.aggregation.base import Tensor, Weights
+from protocols.encoding import Block, Total
+from protocols.plan import Training
+from protocols.state import Experts
+
+# AdamW moves an element by at most about one learning rate a step; four leave room for weight decay and momentum.
+STEPS_BOUND = 4.0
+LOSS_BOUND = 64.0  # nats per example, far above ln(vocabulary)
+
+
+def delta_lane(name: str) -> str:
+    """Name of the lanes of a tensor's delta."""
+    return f"delta.{name}"
+
+
+def weight_lane(layer: int) -> str:
+    """Name of the lanes of the weights of a layer's adapted experts."""
+    return f"expert_weights.{layer}"
+
+
+def blocks(training: Training, learning_rate: float, trained: Sequence[Tensor], experts: Experts) -> tuple[Block, ...]:
+    """Bounds follow from the plan alone, so that every party computes the same scales."""
+    bound, examples = STEPS_BOUND * learning_rate * training.local_steps, training.local_steps * training.batch_size
+    return (
+        *(Block(delta_lane(t.name), t.shape, bound, False, narrow=True) for t in trained),
+        Block("weight", (1,), 1.0, False),
+        *(Block(weight_lane(layer), (len(experts[layer]),), 1.0, False) for layer in sorted(experts)),
+        Block("loss", (1,), LOSS_BOUND * examples, False),
+        Block("examples", (1,), float(examples), True),
+    )
+
+
+def deltas(total: Total) -> Total:
+    """The summed deltas by tensor."""
+    prefix = delta_lane("")
+    return {name.removeprefix(prefix): values for name, values in total.items() if name.startswith(prefix)}
+
+
+def weights(total: Total, experts: Experts) -> Weights:
+    """The summed weights."""
+    of_experts = {
+        (layer, expert): float(total[weight_lane(layer)][position])
+        for layer, chosen in experts.items()
+        for position, expert in enumerate(chosen)
+    }
+    return Weights(float(total["weight"][0]), of_experts)
+
+
+def mean_loss(total: Total) -> float | None:
+    """Mean over training examples; None without any."""
+    examples = float(total["examples"][0])
+    return float(total["loss"][0]) / examples if examples else None
