@@ -9,6 +9,7 @@ from client.epochs import erase_used
 from client.ledger import FinishedSum, Position
 from client.manifests import check_manifest
 from client.node import Node, Request, Result, Session, accept_plan, next_sum, open_session
+from client.personal import PersonalFiles
 from client.promises import promise_transcript
 from client.transcripts import checked_transcript
 from protocols.encoding import decode
@@ -77,7 +78,8 @@ def _applied(node: Node, session: Session, planned: PlannedSum, transcript: Tran
     if written.dtype != np.uint8 or total_root(format_, written.data) != transcript.total:
         raise Refusal("the total is not the one that the transcript names")
     total, survivors = read_total(format_, written.data), survivors_of(transcript.epoch, transcript.certificate)
-    after, _ = session.terms.apply(session.state, planned, decode(total, lanes, len(node.roster.entries)), survivors)
+    institutions = len(node.roster.entries)
+    after, _ = session.terms.apply(session.state, planned, decode(total, lanes, institutions), survivors, institutions)
     if planned.kind == "update":
         check_update(node.policy, session.state, after)
     after = session.terms.adopt(after, planned, {name: values for name, values in request.arrays.items() if name != "total"})
@@ -88,8 +90,10 @@ def _applied(node: Node, session: Session, planned: PlannedSum, transcript: Tran
 
 def _check_shapes(session: Session, state: State) -> None:
     shapes = {tensor.name: tensor.shape for tensor in session.terms.adaptation.layout(state.experts)}
-    sent, momentum = ({name: values.shape for name, values in group.items()} for group in (state.tensors, state.momentum))
-    if state.base_sha256 != session.plan.base.sha256 or sent != shapes or not momentum.items() <= shapes.items():
+    groups = (state.tensors, state.momentum, state.controls)
+    sent, momentum, controls = ({name: values.shape for name, values in group.items()} for group in groups)
+    fits = sent == shapes and momentum.items() <= shapes.items() and controls.items() <= shapes.items()
+    if state.base_sha256 != session.plan.base.sha256 or not fits:
         raise Refusal("the state that was sent does not have the tensors of plan and base")
 
 
@@ -101,6 +105,8 @@ def _keep(node: Node, session: Session, transcript: Transcript, state: State, fi
     ledger, manifest = node.ledger, transcript.manifest
     former, digest = ledger.position(manifest.run), state_hash(state)
     save_state(state, ledger.state_path(manifest.run, digest))
+    if manifest.sum == "update":
+        PersonalFiles(ledger.home, manifest.run).settle(manifest.round, node.name in transcript.certificate.proposal.members)
     institutions = len(transcript.certificate.proposal.members)
     with ledger.transaction():
         ledger.keep_position(manifest.run, Position(digest, transcript.hash, finished))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from client.contribution import contribute
 from client.manifests import check_manifest, check_subject
 from client.node import Arrays, Node, Request, Result, Session, next_sum, open_session
+from client.personal_training import measured_state
 from client.promises import countersign_head, own_root, promise_root, promise_set, promise_slot
 from client.trainings import train_once
 from protocols.encoding import LaneLayout, encode
@@ -135,7 +136,8 @@ def _vector(node: Node, request: Request, asked: _Asked) -> NDArray[np.uint32]:
     stored = node.ledger.vectors.kept(request.run, planned.round, planned.kind, session.state_hash)
     if stored is None:
         train = partial(train_once, node, request.run, session, planned)
-        values = contribute(session.work, session.terms, session.state, planned, train)
+        state = measured_state(node, request.run, session, planned)
+        values = contribute(session.work, session.terms, state, planned, train)
         vector = encode(values, asked.lanes, len(node.roster.entries), _rounding(node, planned)).astype("<u4", copy=False)
         node.ledger.vectors.keep(request.run, planned.round, planned.kind, session.state_hash, vector.data.cast("B"))
         return vector

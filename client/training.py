@@ -35,13 +35,15 @@ def train_locally(
     first_step: int,
     steps: int,
     learning_rate: float,
+    corrections: Tensors | None = None,
     mtp: bool = True,
     execution: Execution | None = None,
 ) -> LocalUpdate:
     """Trains the adapter tensors named by `trained` from where the network stands; the optimiser starts afresh.
 
     `first_step` counts the steps of all rounds before, so that records are not repeated before all have been seen. The loss
-    of multi-token prediction takes part if `mtp` says so.
+    of multi-token prediction takes part if `mtp` says so. Every step moves the tensors that `corrections` names by that much
+    less, times the learning rate.
     """
     set_trainable(net, trained)
     before = {name: values.copy() for name, values in adapter_state(net).items() if name in trained}
@@ -51,6 +53,7 @@ def train_locally(
         learning_rate=learning_rate,
         weight_decay=terms.weight_decay,
         proximal=terms.proximal,
+        corrections=_by_parameter(net, corrections or {}),
         terms=LossTerms() if mtp else LossTerms(mtp_weight=0.0),
         execution=execution,
     )
@@ -71,6 +74,11 @@ def batches(net: DeepseekV3, data: TrainingSet, batch_size: int, first: int, cou
     lengths = [len(example.tokens) for example in data.examples]
     for chosen in training_order(lengths, data.seed, batch_size, first, count):
         yield collate([data.examples[index] for index in chosen], device, correct)
+
+
+def _by_parameter(net: DeepseekV3, corrections: Tensors) -> dict[nn.Parameter, Tensor]:
+    parameters = parameters_of(net, tuple(corrections))
+    return {parameters[name]: torch.from_numpy(values).to(parameters[name].device) for name, values in corrections.items()}
 
 
 def _corrector(prior: LabelPrior) -> Callable[[Example], PriorCorrection]:

@@ -13,9 +13,10 @@ from safetensors.numpy import load, save
 
 from client.errors import LedgerError
 from client.node import Node, Session
+from client.personal_training import train_and_keep
 from client.vectors import TRAINING
 from client.work import LocalUpdate
-from protocols.errors import Refusal, UpdateError
+from protocols.errors import Refusal
 from protocols.schedule import PlannedSum, has_pre_round
 from protocols.state import inputs_hash
 
@@ -28,7 +29,7 @@ def train_once(node: Node, run: str, session: Session, planned: PlannedSum) -> L
         UpdateError: what was trained does not fit the plan.
     """
     if not has_pre_round(session.plan):
-        return _train(session, planned)
+        return train_and_keep(node, run, session, planned)
     inputs = inputs_hash(session.state)
     stored = node.ledger.vectors.kept(run, planned.round, TRAINING, inputs)
     if planned.kind == "update":
@@ -37,7 +38,7 @@ def train_once(node: Node, run: str, session: Session, planned: PlannedSum) -> L
             raise Refusal(f"{node.name} was not in the pre-round of round {planned.round} and returns with the next round")
     if stored is not None:
         return update_from_bytes(stored.tobytes())
-    update = _train(session, planned)
+    update = train_and_keep(node, run, session, planned)
     node.ledger.vectors.keep(run, planned.round, TRAINING, inputs, update_to_bytes(update))
     return update
 
@@ -69,14 +70,3 @@ def update_from_bytes(data: bytes) -> LocalUpdate:
 
 def _group(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
     return {name.removeprefix(prefix): values for name, values in arrays.items() if name.startswith(prefix)}
-
-
-def _train(session: Session, planned: PlannedSum) -> LocalUpdate:
-    state, trained = session.state, session.terms.trained(session.state, planned)
-    update = session.work.train(planned.round, state.tensors, [tensor.name for tensor in trained], state.experts)
-    for tensor in trained:
-        if tensor.name not in update.delta or update.delta[tensor.name].shape != tensor.shape:
-            raise UpdateError(
-                f"training returned no delta of shape {tensor.shape} for {tensor.name}; base and plan do not fit this version"
-            )
-    return update

@@ -46,8 +46,13 @@ class Work(Protocol):
     def expert_affinity(self) -> Mapping[int, NDArray[np.float64]]:
         """Layer -> [E]: how much each expert is used on the training records, by tokens or gate as the plan says."""
 
-    def train(self, round_number: int, tensors: Tensors, trained: Collection[str], experts: Experts) -> LocalUpdate:
-        """`local_steps` steps from `tensors` on the `trained` ones, at `protocols.schedule.learning_rate`."""
+    def train(
+        self, round_number: int, tensors: Tensors, trained: Collection[str], experts: Experts, corrections: Tensors | None = None
+    ) -> LocalUpdate:
+        """`local_steps` steps from `tensors` on the `trained` ones, at `protocols.schedule.learning_rate`.
+
+        Every step moves by SCAFFOLD's `corrections` (`protocols.aggregation.scaffold`) less, each times the learning rate.
+        """
 
     def evaluate(self, tensors: Tensors, experts: Experts) -> MetricSums:
         """The plan's metric over this institution's test records."""

@@ -88,7 +88,7 @@ class Workbench:
 
     def __init__(self, plan: Plan, base: Base, train: Dataset, test: Dataset, hardware: HardwareSettings | None = None) -> None:
         self.plan, self.base, self.train_set, self.test_set = plan, base, train, test
-        self._hardware = hardware or HardwareSettings()
+        self.hardware = hardware or HardwareSettings()
         self._adapter = AdapterConfig.from_fields(plan.adapter_fields)
         self._choices = closed_choices(plan, base.tokenizer)
         self._data = TrainingSet(train.examples, plan.seed, self._label_prior(train.examples))
@@ -119,7 +119,13 @@ class Workbench:
         return {layer: affinity[layer].cpu().numpy() for layer in self.adaptation.expert_counts}
 
     def train(
-        self, round_number: int, tensors: Tensors, trained: Collection[str], experts: Experts, steps: int | None = None
+        self,
+        round_number: int,
+        tensors: Tensors,
+        trained: Collection[str],
+        experts: Experts,
+        corrections: Tensors | None = None,
+        steps: int | None = None,
     ) -> LocalUpdate:
         """The plan's local steps (or `steps`) from `tensors`, at the round's learning rate, on the records that are next in the order."""
         steps = steps or self.plan.training.local_steps
@@ -132,6 +138,7 @@ class Workbench:
             first_step=(round_number - 1) * steps,
             steps=steps,
             learning_rate=learning_rate(self.plan, round_number),
+            corrections=corrections,
             mtp=self.plan.trainable.mtp is not False,
             execution=self._execution(),
         )
@@ -145,6 +152,10 @@ class Workbench:
             return exact_match(net, self._measured, self.base.tokenizer)
         return bits_per_byte(net, self._measured)
 
+    def bits(self, tensors: Tensors, experts: Experts) -> MetricSums:
+        """Bits of bytes over the same test records, whatever the plan's metric is."""
+        return bits_per_byte(self.base.adapted(self._adapter, experts, tensors), self._measured)
+
     def _label_prior(self, examples: Sequence[Example]) -> LabelPrior | None:
         if self.plan.training.label_prior == "none" or self._choices is None:
             return None
@@ -155,4 +166,4 @@ class Workbench:
         wanted = self.plan.training.precision
         bf16 = wanted == "bf16" or (wanted == "auto" and device != "cpu")
         compute_dtype = torch.bfloat16 if bf16 else torch.float32 if wanted == "fp32" else None
-        return Execution(compute_dtype, self._hardware.micro_batch, self._hardware.checkpointing)
+        return Execution(compute_dtype, self.hardware.micro_batch, self.hardware.checkpointing)

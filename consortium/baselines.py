@@ -81,7 +81,7 @@ def _trained(trainer: _Trainer, path: Path, on_round: OnRound) -> State:
     plan, bench = trainer.bench.plan, trainer.bench
     state = load_state(path) if path.exists() else starting_state(bench)
     for number in range(state.round + 1, plan.rounds + 1):
-        update = bench.train(number, state.tensors, tuple(state.tensors), state.experts, trainer.steps)
+        update = bench.train(number, state.tensors, tuple(state.tensors), state.experts, steps=trainer.steps)
         tensors = {name: values + update.delta[name] for name, values in state.tensors.items()}
         state = State(state.base_sha256, number, tensors, state.experts)
         save_state(state, path)

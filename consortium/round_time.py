@@ -78,7 +78,7 @@ def _seconds_per_step(bench: Workbench, clock: Callable[[], float]) -> float:
 
     def seconds(steps: int) -> float:
         start = clock()
-        bench.train(1, state.tensors, trained, state.experts, steps)
+        bench.train(1, state.tensors, trained, state.experts, steps=steps)
         return clock() - start
 
     first = seconds(1)  # also warms up

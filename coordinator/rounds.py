@@ -193,8 +193,8 @@ class RoundEngine:
     ) -> FinishedSum:
         total, epoch = remove_masks(accumulator, opened), one.epoch
         written = write_total(one.manifest.lanes, total)
-        values = decode(total, one.lanes, len(self.link.roster.entries))
-        after, figures = self._terms.apply(state, planned, values, survivors_of(epoch.manifest, certificate))
+        institutions, survivors = len(self.link.roster.entries), survivors_of(epoch.manifest, certificate)
+        after, figures = self._terms.apply(state, planned, decode(total, one.lanes, institutions), survivors, institutions)
         after = self._terms.adopt(after, planned, self._rebalancing(one, planned, after))
         digest = total_root(one.manifest.lanes, written)
         transcript = Transcript(one.manifest, epoch.manifest, epoch.certificate, certificate, opened.hash, digest, state_hash(after))

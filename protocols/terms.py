@@ -13,14 +13,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.aggregation import Rule, ServerOptimizer, ServerStep, Tensor, rebalance, rule_of
+from protocols.aggregation import Rule, ServerOptimizer, ServerStep, Tensor, Weights, rebalance, rule_of, scaffold
 from protocols.encoding import Block, LaneLayout, Total
 from protocols.errors import RebalanceError
 from protocols.parts import Survivors, check_update_set, is_kept, kept_parts, part_blocks, part_counts
 from protocols.plan import Plan
 from protocols.schedule import PlannedSum, learning_rate
 from protocols.selection import experts_without_choice
-from protocols.state import Experts, PreRound, State
+from protocols.state import Experts, PreRound, State, Tensors
 from protocols.sums import evaluate, experts, update
 from protocols.sums.figures import Figures
 
@@ -58,11 +58,14 @@ class Terms:
         """Order, shape and scale of every lane of one sum."""
         return LaneLayout(self._blocks(state, planned), self.plan.secure_aggregation.lanes)
 
-    def apply(self, state: State, planned: PlannedSum, total: Total, survivors: Survivors) -> tuple[State, Figures]:
+    def apply(
+        self, state: State, planned: PlannedSum, total: Total, survivors: Survivors, institutions: int
+    ) -> tuple[State, Figures]:
         """The next state and the consortium's figures from a decoded total; bit-equal at every party.
 
         Args:
             survivors: whom the total is of, from the sum's certificate and epoch.
+            institutions: all of the roster.
 
         Raises:
             PartsError: an update over others than its pre-round allows, or of an epoch whose threshold is too small for it.
@@ -72,7 +75,7 @@ class Terms:
             return replace(state, pre_round=PreRound(kept, tuple(sorted(survivors.members)), survivors.threshold)), Figures()
         if planned.kind == "update":
             check_update_set(state.pre_round, survivors)
-            return self._apply_update(state, planned, total)
+            return self._apply_update(state, planned, total, institutions)
         if planned.kind == "experts":
             return self._initial(experts.chosen(total, self.adaptation.expert_counts, self.plan.trainable)), Figures()
         return state, evaluate.figures(total)
@@ -109,8 +112,16 @@ class Terms:
             return evaluate.blocks(self.plan)
         return update.blocks(self.plan.training, learning_rate(self.plan, planned.round), self.trained(state, planned), state.experts)
 
-    def _apply_update(self, state: State, planned: PlannedSum, total: Total) -> tuple[State, Figures]:
+    def _apply_update(self, state: State, planned: PlannedSum, total: Total, institutions: int) -> tuple[State, Figures]:
         moved = [tensor for tensor in self.trained(state, planned) if is_kept(state.pre_round, tensor.expert)]
         server = ServerStep(ServerOptimizer.from_plan(self.plan.aggregation), self.plan.aggregation.expert_shrinkage)
-        after = self.rule.apply(state, update.deltas(total), update.weights(total, state.experts), moved, server)
+        deltas, weights = update.deltas(total), update.weights(total, state.experts)
+        after = self.rule.apply(state, deltas, weights, moved, server)
+        if self.plan.training.scaffold:
+            after = replace(after, controls=self._controls(state, planned, deltas, weights, institutions))
         return after, Figures(loss=update.mean_loss(total))
+
+    def _controls(self, state: State, planned: PlannedSum, deltas: Total, weights: Weights, institutions: int) -> Tensors:
+        names = scaffold.controlled(self.trained(state, planned))
+        pace = scaffold.pace(self.plan, planned.round)
+        return scaffold.common_after(state.controls, deltas, names, survivors=weights.shared, institutions=institutions, pace=pace)

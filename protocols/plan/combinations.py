@@ -39,8 +39,12 @@ def _of_rules(plan: Plan) -> Iterator[tuple[bool, str]]:
         'training.scaffold needs aggregation.weights = "uniform": control variates are means over institutions',
     )
     yield (
-        not plan.training.scaffold or rule not in ("sketched", "fedsa"),
-        f'training.scaffold does not go with aggregation.rule = "{rule}"; take alternating, fedavg, ffa, fedsvd or fedsb',
+        not plan.training.scaffold or rule not in ("sketched", "fedsa", "fedsvd"),
+        f'training.scaffold does not go with aggregation.rule = "{rule}"; take alternating, fedavg, ffa or fedsb',
+    )
+    yield (
+        not plan.training.scaffold or (ranks == "equal" and not plan.aggregation.rebalance_every),
+        'training.scaffold keeps the coordinates of the factors: set aggregation.rebalance_every = 0 and trainable.ranks = "equal"',
     )
     yield (
         not plan.personalisation.private_experts or experts.startswith("esft"),

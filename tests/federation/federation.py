@@ -70,13 +70,16 @@ class FormulaWork:
     def expert_affinity(self) -> Mapping[int, NDArray[np.float64]]:
         return {layer: self._draw("affinity", layer, shape=(count,)) + 0.5 for layer, count in self.adaptation.expert_counts.items()}
 
-    def train(self, round_number: int, tensors: Tensors, trained: Collection[str], experts: Experts) -> LocalUpdate:
+    def train(
+        self, round_number: int, tensors: Tensors, trained: Collection[str], experts: Experts, corrections: Tensors | None = None
+    ) -> LocalUpdate:
         self.trainings.append(round_number)
         step = learning_rate(self.plan, round_number) * self.plan.training.local_steps
         delta = {
             name: (step * (self._draw(round_number, name, shape=tensors[name].shape) - 0.5 * np.tanh(tensors[name]))).astype(np.float32)
             for name in sorted(trained)
         }
+        delta |= {name: (delta[name] - step * values).astype(np.float32) for name, values in (corrections or {}).items()}
         counts = {layer: np.array([3, 0, 7, len(self.name) + ord(self.name[0]) % 5]) for layer in self.adaptation.expert_counts}
         return LocalUpdate(delta, loss_sum=8.0 * (2.0 + self._draw("loss", shape=(1,))[0]), examples=8, tokens=24, expert_tokens=counts)
 

@@ -274,8 +274,9 @@ class Script:
     ) -> Outcome:
         """The transcript of any total."""
         planned = self.planned(manifest.round, manifest.sum)
-        values = decode(total, self.terms.lanes(self.state, planned), len(self.federation.names))
-        after, _ = self.terms.apply(self.state, planned, values, survivors_of(epoch.manifest, certificate))
+        institutions, survivors = len(self.federation.names), survivors_of(epoch.manifest, certificate)
+        values = decode(total, self.terms.lanes(self.state, planned), institutions)
+        after, _ = self.terms.apply(self.state, planned, values, survivors, institutions)
         written = write_total(manifest.lanes, total)
         digest = total_root(manifest.lanes, written)
         transcript = Transcript(manifest, epoch.manifest, epoch.certificate, certificate, opened.hash, digest, state_hash(after))

@@ -27,8 +27,10 @@ CANARIES = {
 class CanaryWork(FormulaWork):
     """The formula, with a loss and counts that nobody else has, and one record to quote."""
 
-    def train(self, round_number: int, tensors: Tensors, trained: Collection[str], experts: Experts) -> LocalUpdate:
-        return replace(super().train(round_number, tensors, trained, experts), loss_sum=LOSS)
+    def train(
+        self, round_number: int, tensors: Tensors, trained: Collection[str], experts: Experts, corrections: Tensors | None = None
+    ) -> LocalUpdate:
+        return replace(super().train(round_number, tensors, trained, experts, corrections), loss_sum=LOSS)
 
     def evaluate(self, tensors: Tensors, experts: Experts) -> MetricSums:
         return MetricSums(RIGHT, RECORDS)

@@ -62,8 +62,8 @@ def check_totals(run: Lived) -> None:
             plain += np.frombuffer(vector, "<u4")
         lanes.reduce(plain, 0)
         assert np.array_equal(total, plain), f"the total of {planned} is not the plain sum"
-        values = decode(total, terms.lanes(state, planned), len(run.federation.names))
-        state, _ = terms.apply(state, planned, values, survivors_of(transcript.epoch, transcript.certificate))
+        institutions, survivors = len(run.federation.names), survivors_of(transcript.epoch, transcript.certificate)
+        state, _ = terms.apply(state, planned, decode(total, terms.lanes(state, planned), institutions), survivors, institutions)
     assert state_hash(state) == state_hash(run.result.state)
 
 

@@ -53,11 +53,13 @@ class WatchedWork(FormulaWork):
     reach: Callable[[str], None]
     log: Log
 
-    def train(self, round_number: int, tensors: Tensors, trained: Collection[str], experts: Experts) -> LocalUpdate:
+    def train(
+        self, round_number: int, tensors: Tensors, trained: Collection[str], experts: Experts, corrections: Tensors | None = None
+    ) -> LocalUpdate:
         self._note("update")
         self.log.trainings.append(self.name)
         self.reach("at training")
-        return super().train(round_number, tensors, trained, experts)
+        return super().train(round_number, tensors, trained, experts, corrections)
 
     def evaluate(self, tensors: Tensors, experts: Experts) -> MetricSums:
         self._note("evaluate")
