@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from model.lora import LoRAPair
 
-FactorName: TypeAlias = Literal["lora_A", "lora_B"]
+FactorName: TypeAlias = Literal["lora_A", "lora_B", "lora_R"]
 
 
 class Place(Protocol):

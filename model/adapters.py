@@ -143,12 +143,14 @@ def _shared_place(net: DeepseekV3, attached: Attached, adapter: AdapterConfig, t
         return Widened(cast(nn.Parameter, net.get_submodule(path).weight))
     if path not in attached.wrapped:
         attached.wrapped[path] = cast("Projection | nn.Embedding", net.get_submodule(path))
-        _replace(net, path, _adapted(attached.wrapped[path], adapter.rank_of(module_name), adapter.lora_alpha))
+        _replace(net, path, _adapted(attached.wrapped[path], adapter, adapter.rank_of(module_name)))
     return Factor(cast(LoRALinear, net.get_submodule(path)).pair, tensor.kind)
 
 
-def _adapted(base: Projection | nn.Embedding, rank: int, lora_alpha: float) -> LoRALinear | LoRAEmbedding:
-    return LoRAEmbedding(base, rank, lora_alpha) if isinstance(base, nn.Embedding) else LoRALinear(base, rank, lora_alpha)
+def _adapted(base: Projection | nn.Embedding, adapter: AdapterConfig, rank: int) -> LoRALinear | LoRAEmbedding:
+    if isinstance(base, nn.Embedding):
+        return LoRAEmbedding(base, rank, adapter.lora_alpha, adapter.core)
+    return LoRALinear(base, rank, adapter.lora_alpha, adapter.core)
 
 
 def _attach_experts(net: DeepseekV3, adapter: AdapterConfig, layer: int, chosen: tuple[int, ...]) -> None:

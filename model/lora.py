@@ -1,4 +1,7 @@
-"""LoRA on a projection (Hu et al. 2021): base x + (lora_alpha / r) B A x, with A and B in float32 whatever the base's type."""
+"""LoRA on a projection (Hu et al. 2021): base x + (lora_alpha / r) B A x, with A and B in float32 whatever the base's type.
+
+With a core (LoRA-SB and Fed-SB, arXiv:2502.15436) it is B R A, of which R [r, r] is trained.
+"""
 
 from __future__ import annotations
 
@@ -9,39 +12,47 @@ from torch import Tensor, nn
 from model.layers import Projection
 
 
-def low_rank(x: Tensor, lora_A: Tensor, lora_B: Tensor, scaling: float) -> Tensor:  # noqa: N803
-    """scaling * B A x: x [..., in], lora_A [r, in], lora_B [out, r] to [..., out], computed in the type of x."""
-    return F.linear(F.linear(x, lora_A.to(x.dtype)) * scaling, lora_B.to(x.dtype))
+def low_rank(x: Tensor, lora_A: Tensor, lora_B: Tensor, scaling: float, lora_R: Tensor | None = None) -> Tensor:  # noqa: N803
+    """scaling * B A x, or B R A x: x [..., in], A [r, in], R [r, r], B [out, r] to [..., out], computed in the type of x."""
+    inner = F.linear(x, lora_A.to(x.dtype))
+    if lora_R is not None:
+        inner = F.linear(inner, lora_R.to(x.dtype))
+    return F.linear(inner * scaling, lora_B.to(x.dtype))
 
 
 class LoRAPair(nn.Module):
-    """The two factors, zero until they are loaded."""
+    """The two factors, and the core between them if there is one; zero until they are loaded."""
 
-    def __init__(self, shape: tuple[int, int], rank: int, scaling: float, device: torch.device | None = None) -> None:
+    def __init__(self, shape: tuple[int, int], rank: int, scaling: float, device: torch.device | None = None, core: bool = False) -> None:
         super().__init__()
         self.lora_A = nn.Parameter(torch.zeros(rank, shape[1], device=device))
         self.lora_B = nn.Parameter(torch.zeros(shape[0], rank, device=device))
+        self.lora_R = nn.Parameter(torch.zeros(rank, rank, device=device)) if core else None
         self.scaling = scaling
 
     def forward(self, x: Tensor) -> Tensor:
-        return low_rank(x, self.lora_A, self.lora_B, self.scaling)
+        return low_rank(x, self.lora_A, self.lora_B, self.scaling, self.lora_R)
 
     def rows(self, indices: Tensor) -> Tensor:
         """Rows of the difference, [..., in], float32, without the others."""
-        return F.linear(F.embedding(indices, self.lora_B) * self.scaling, self.lora_A.T)
+        return F.linear(F.embedding(indices, self.lora_B) * self.scaling, self._inner().T)
 
     def delta(self) -> Tensor:
         """The difference to the base's weight, [out, in], float32."""
-        return self.lora_B @ self.lora_A * self.scaling
+        return self.lora_B @ self._inner() * self.scaling
+
+    def _inner(self) -> Tensor:
+        """A, or R A: [r, in]."""
+        return self.lora_A if self.lora_R is None else self.lora_R @ self.lora_A
 
 
 class LoRALinear(nn.Module):
-    """A frozen projection and the pair that is trained on it."""
+    """A frozen projection and the factors that is trained on it."""
 
-    def __init__(self, base: Projection, rank: int, lora_alpha: float) -> None:
+    def __init__(self, base: Projection, rank: int, lora_alpha: float, core: bool = False) -> None:
         super().__init__()
         self.base, self.in_features, self.out_features = base, base.in_features, base.out_features
-        self.pair = LoRAPair((base.out_features, base.in_features), rank, lora_alpha / rank, base.weight.device)
+        self.pair = LoRAPair((base.out_features, base.in_features), rank, lora_alpha / rank, base.weight.device, core)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.base(x) + self.pair(x)
@@ -55,10 +66,10 @@ class LoRALinear(nn.Module):
 class LoRAEmbedding(nn.Module):
     """A frozen embedding [V, H] and the pair that is trained on its lookup: A [r, H], B [V, r]. A head tied to it stays the base's."""
 
-    def __init__(self, base: nn.Embedding, rank: int, lora_alpha: float) -> None:
+    def __init__(self, base: nn.Embedding, rank: int, lora_alpha: float, core: bool = False) -> None:
         super().__init__()
         self.base = base
-        self.pair = LoRAPair((base.num_embeddings, base.embedding_dim), rank, lora_alpha / rank, base.weight.device)
+        self.pair = LoRAPair((base.num_embeddings, base.embedding_dim), rank, lora_alpha / rank, base.weight.device, core)
 
     @property
     def weight(self) -> Tensor:

@@ -121,7 +121,9 @@ _Pairs = Mapping[int, Mapping[str, _Pair]]  # expert -> projection -> A and B
 
 
 def _pair(name: str, tensors: Tensors) -> _Pair:
-    return tensors[name + LORA_A], tensors[name + LORA_B]
+    """A and B; with a core R, which peft does not have, A and B R, rounded once."""
+    lora_a, lora_b, core = tensors[name + LORA_A], tensors[name + LORA_B], tensors.get(f"{name}.lora_R.weight")
+    return lora_a, lora_b if core is None else (lora_b.astype(np.float64) @ core.astype(np.float64)).astype(np.float32)
 
 
 def _fused_stack(config: ModelConfig, rank: int, pairs: _Pairs) -> _Pair:
