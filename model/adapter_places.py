@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Protocol
 
 from torch import Tensor, nn
 
-from model.lora import LoRAPair
-
-FactorName: TypeAlias = Literal["lora_A", "lora_B", "lora_R"]
+from model.lora import FactorName, LoRAPair
 
 
 class Place(Protocol):
@@ -42,10 +40,10 @@ class Factor:
         return parameter
 
     def read(self) -> Tensor:
-        return self.parameter.detach()
+        return self.pair.factor(self.name).detach()
 
     def write(self, values: Tensor) -> None:
-        self.parameter.copy_(values)
+        self.pair.set_factor(self.name, values)
 
     def leave(self, merged: bool) -> None:
         """The pair goes as a whole."""

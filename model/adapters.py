@@ -17,12 +17,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from model.adapter_places import Beside, Factor, FactorName, Place, Widened
+from model.adapter_places import Beside, Factor, Place, Widened
 from model.expert_adapters import FullDifference, FullExperts, LoRAExperts
 from model.fp8 import FP8
 from model.layers import Linear, Projection
 from model.layout import AdapterConfig, AdapterError, AdapterTensor, Experts, adapter_layout, check_state
-from model.lora import LoRAEmbedding, LoRALinear
+from model.lora import FactorName, LoRAEmbedding, LoRALinear, LoRAPair
 from model.moe import ExpertProjection, MoE
 from model.transformer import DeepseekV3
 
@@ -72,8 +72,20 @@ def adapter_state(net: DeepseekV3) -> dict[str, NDArray[np.float32]]:
     return {name: place.read().float().cpu().numpy().copy() for name, place in _attached(net).places.items()}
 
 
-def set_trainable(net: DeepseekV3, names: Collection[str]) -> None:
-    """Lets gradients flow into exactly the named adapter tensors."""
+def set_trainable(net: DeepseekV3, names: Collection[str], held_rank: int | None = None) -> None:
+    """Lets gradients flow into exactly the named adapter tensors, and of LoRA into the leading `held_rank` slices alone.
+
+    Those are rows of A, columns of B and the leading block of R; the other slices are no parameters, so nothing an optimiser does
+    changes them. None, or a rank that a pair does not have, holds all of it. Parameters of LoRA may be other objects afterwards.
+
+    Raises:
+        AdapterError: `held_rank` is below 1.
+    """
+    if held_rank is not None and held_rank < 1:
+        raise AdapterError(f"Rank {held_rank} holds nothing of an adapter: train at least 1.")
+    for module in net.modules():
+        if isinstance(module, LoRAPair):
+            module.hold(held_rank)
     for name, place in _attached(net).places.items():
         if place.parameter is not None:
             place.parameter.requires_grad_(name in names)
