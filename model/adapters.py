@@ -17,13 +17,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from model.adapter_places import Beside, Factor, Place, Widened
+from model.adapter_places import Beside, Factor, Place, SelectionBias, Widened
 from model.expert_adapters import FullDifference, FullExperts, LoRAExperts
 from model.fp8 import FP8
 from model.layers import Linear, Projection
 from model.layout import AdapterConfig, AdapterError, AdapterTensor, Experts, adapter_layout, check_state
 from model.lora import FactorName, LoRAEmbedding, LoRALinear, LoRAPair
 from model.moe import ExpertProjection, MoE
+from model.routing import Router
 from model.transformer import DeepseekV3
 
 
@@ -73,7 +74,7 @@ def adapter_state(net: DeepseekV3) -> dict[str, NDArray[np.float32]]:
 
 
 def set_trainable(net: DeepseekV3, names: Collection[str], held_rank: int | None = None) -> None:
-    """Lets gradients flow into exactly the named adapter tensors, and of LoRA into the leading `held_rank` slices alone.
+    """Lets gradients flow into exactly the named adapter tensors but router biases, and of LoRA into the leading `held_rank` slices alone.
 
     Those are rows of A, columns of B and the leading block of R; the other slices are no parameters, so nothing an optimiser does
     changes them. None, or a rank that a pair does not have, holds all of it. Parameters of LoRA may be other objects afterwards.
@@ -151,6 +152,8 @@ def _attached(net: DeepseekV3) -> Attached:
 def _shared_place(net: DeepseekV3, attached: Attached, adapter: AdapterConfig, tensor: AdapterTensor) -> Place:
     module_name = tensor.name.removesuffix(".weight").removesuffix(f".{tensor.kind}")
     path = _path(net, module_name)
+    if tensor.kind == "router_bias":
+        return SelectionBias(cast(Router, net.get_submodule(path.removesuffix(".e_score_correction_bias"))))
     if tensor.kind == "full":
         return Widened(cast(nn.Parameter, net.get_submodule(path).weight))
     if path not in attached.wrapped:

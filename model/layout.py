@@ -15,7 +15,18 @@ from model.errors import ModelError
 Experts: TypeAlias = Mapping[int, tuple[int, ...]]
 
 _REPEATED = re.compile(r"[*+?{]")
-_FIELDS = ("lora_rank", "lora_alpha", "targets", "rank_pattern", "expert_mode", "expert_rank", "mtp", "embedding_mode", "core")
+_FIELDS = (
+    "lora_rank",
+    "lora_alpha",
+    "targets",
+    "rank_pattern",
+    "expert_mode",
+    "expert_rank",
+    "mtp",
+    "embedding_mode",
+    "core",
+    "router_bias",
+)
 
 
 class AdapterError(ModelError):
@@ -35,6 +46,7 @@ class AdapterConfig:
     mtp: bool | Literal["auto"] = "auto"
     embedding_mode: Literal["full", "lora"] = "full"  # of the target embeddings
     core: bool = False  # LoRA outside routed experts is B R A, and R [r, r] is trained (Fed-SB, arXiv:2502.15436)
+    router_bias: Literal["frozen", "summed-counts"] = "frozen"  # the latter: the adapter moves each router's selection bias
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> Self:
@@ -52,11 +64,14 @@ class AdapterConfig:
 
 @dataclass(frozen=True, slots=True)
 class AdapterTensor:
-    """One float32 tensor of an adapter. ``full`` tensors are differences to the base, and ``lora_R`` is a core: both start at zero."""
+    """One float32 tensor of an adapter. ``full`` and ``router_bias`` tensors are differences to the base, ``lora_R`` is a core: zero first.
+
+    A ``router_bias`` [E] has no gradient; it belongs to no expert.
+    """
 
     name: str
     shape: tuple[int, ...]
-    kind: Literal["lora_A", "lora_B", "lora_R", "full"]
+    kind: Literal["lora_A", "lora_B", "lora_R", "full", "router_bias"]
     expert: tuple[int, int] | None = None  # (layer, expert); None outside routed experts
 
 
@@ -72,12 +87,15 @@ def adapter_layout(config: ModelConfig, adapter: AdapterConfig, experts: Experts
     """All tensors of the adapter, sorted by name.
 
     ``experts`` maps a layer to the experts adapted in it; a multi-token prediction module k is layer ``num_hidden_layers + k``.
-    Raises AdapterError for a target, rank pattern, layer or expert that the network does not have, and for experts beside cores.
+    Raises AdapterError for a target, rank pattern, layer or expert that the network does not have, for experts beside cores, and for router
+    biases of a network without them.
     """
     if adapter.core and any(experts.values()):
         raise AdapterError('The plan trains cores (core = true), which routed experts do not have: set trainable.experts to "none".')
     modules = _chosen_modules(config, adapter)
     tensors = [tensor for module in modules for tensor in _module_tensors(module, adapter)]
+    if adapter.router_bias == "summed-counts":
+        tensors += _router_biases(config, adapter)
     for layer in sorted(experts):
         tensors += _layer_expert_tensors(config, adapter, layer, experts[layer])
     return tuple(sorted(tensors, key=lambda tensor: tensor.name))
@@ -221,6 +239,17 @@ def _lora_pair(name: str, shape: tuple[int, ...], rank: int, expert: tuple[int, 
         AdapterTensor(f"{name}.lora_A.weight", (rank, shape[1]), "lora_A", expert),
         AdapterTensor(f"{name}.lora_B.weight", (shape[0], rank), "lora_B", expert),
     ]
+
+
+def _router_biases(config: ModelConfig, adapter: AdapterConfig) -> list[AdapterTensor]:
+    if config.topk_method != "noaux_tc":
+        raise AdapterError(
+            'The plan moves the routers\' selection bias (router_bias = "summed-counts"), and the base has none: set trainable.router_bias '
+            'to "frozen".'
+        )
+    layers = expert_layers(config, mtp=adapter.mtp is not False)
+    names = [f"model.layers.{layer}.mlp.gate.e_score_correction_bias" for layer in layers]
+    return [AdapterTensor(name, (config.n_routed_experts,), "router_bias") for name in names]
 
 
 def _layer_expert_tensors(config: ModelConfig, adapter: AdapterConfig, layer: int, chosen: tuple[int, ...]) -> list[AdapterTensor]:

@@ -54,8 +54,9 @@ def training_memory(
 ) -> Memory:
     """Memory of a step on `batch_size` rows of `tokens` each. `checkpointing` keeps the inputs of blocks, and all of one block.
 
-    An MTP module counts where the layout adapts it.
+    An MTP module counts where the layout adapts it by more than a router's bias, which takes no memory worth counting.
     """
+    layout = [tensor for tensor in layout if tensor.kind != "router_bias"]
     trained = FP32 * sum(math.prod(tensor.shape) for tensor in layout)
     moved = trained - FP32 * sum(math.prod(tensor.shape) for tensor in layout if _is_around_a_core(tensor, _cored(layout)))
     positions = batch_size * tokens

@@ -53,7 +53,7 @@ def to_peft(config: ModelConfig, adapter: AdapterConfig, experts: Experts, tenso
     stacked, those that are not adapted as zeros.
 
     Raises:
-        AdapterError: a tensor is trained in full, or none is left for peft; the text names it and says what to do.
+        AdapterError: a tensor is trained in full or is a router's bias, or none is left for peft; the text says what to do.
     """
     layout = adapter_layout(config, adapter, experts)
     check_state(layout, tensors)
@@ -83,6 +83,11 @@ def _check_expressible(main: list[AdapterTensor]) -> None:
     if not main:
         raise AdapterError("The adapter changes multi-token prediction alone, which transformers does not build: nothing is left for peft.")
     for tensor in main:
+        if tensor.kind == "router_bias":
+            raise AdapterError(
+                f"{tensor.name} is a difference to a router's selection bias, which peft cannot hold: export the merged model instead, or "
+                'train with trainable.router_bias = "frozen".'
+            )
         if tensor.kind == "full":
             raise AdapterError(
                 f"{tensor.name} is trained in full, which peft can hold only as a weight of the base: export the merged model instead, "
