@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor, nn
+
 from client.batches import collate
 from client.choices import LabelPrior, PriorCorrection
 from client.dataset import Example
 from client.order import training_order
 from client.work import LocalUpdate
-from model.adapters import adapter_state, set_trainable
+from model.adapters import adapter_state, parameters_of, set_trainable
 from model.training import Batch, Execution, LossTerms, train
 from model.transformer import DeepseekV3
 from protocols.plan import Training
@@ -77,8 +80,7 @@ def batches(net: DeepseekV3, data: TrainingSet, batch_size: int, first: int, cou
 
 
 def _by_parameter(net: DeepseekV3, corrections: Tensors) -> dict[nn.Parameter, Tensor]:
-    parameters = parameters_of(net, tuple(corrections))
-    return {parameters[name]: torch.from_numpy(values).to(parameters[name].device) for name, values in corrections.items()}
+    return {parameter: torch.from_numpy(corrections[name]) for name, parameter in parameters_of(net, tuple(corrections)).items()}
 
 
 def _corrector(prior: LabelPrior) -> Callable[[Example], PriorCorrection]:

@@ -58,9 +58,7 @@ class Terms:
         """Order, shape and scale of every lane of one sum."""
         return LaneLayout(self._blocks(state, planned), self.plan.secure_aggregation.lanes)
 
-    def apply(
-        self, state: State, planned: PlannedSum, total: Total, survivors: Survivors, institutions: int
-    ) -> tuple[State, Figures]:
+    def apply(self, state: State, planned: PlannedSum, total: Total, survivors: Survivors, institutions: int) -> tuple[State, Figures]:
         """The next state and the consortium's figures from a decoded total; bit-equal at every party.
 
         Args:

@@ -9,6 +9,7 @@ Routed experts are left out, because institutions weigh them by their tokens.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +20,12 @@ from protocols.schedule import learning_rate
 from protocols.state import Tensors
 
 
+_Variate: TypeAlias = NDArray[np.float32] | np.float32  # a tensor's, or the zero that it begins with
+
+
 def controlled(trained: Sequence[Tensor]) -> tuple[str, ...]:
     """The trained tensors that have control variates."""
-    return tuple(tensor.name for tensor in trained if tensor.expert is None)
+    return tuple(tensor.name for tensor in trained if tensor.expert is None and tensor.kind != "router_bias")
 
 
 def pace(plan: Plan, round_number: int) -> float:
@@ -31,13 +35,12 @@ def pace(plan: Plan, round_number: int) -> float:
 
 def corrections(common: Tensors, own: Tensors, names: Collection[str]) -> dict[str, NDArray[np.float32]]:
     """c - c_k, which every step moves by less, times its learning rate; a tensor without variates has none yet."""
-    return {name: _variate(common, name) - _variate(own, name) for name in names if name in common or name in own}
+    return {name: np.asarray(_variate(common, name) - _variate(own, name)) for name in names if name in common or name in own}
 
 
 def own_after(common: Tensors, own: Tensors, delta: Tensors, names: Collection[str], pace: float) -> dict[str, NDArray[np.float32]]:
     """An institution's variates after a round in which its training moved `names` by `delta`; those of other tensors stay."""
-    moved = {name: (-np.asarray(delta[name], np.float64) / pace).astype(np.float32) for name in names}
-    return {**own, **{name: values - (_variate(common, name) - _variate(own, name)) for name, values in moved.items()}}
+    return {**own, **{name: _moved_alone(_variate(common, name), _variate(own, name), delta[name], pace) for name in names}}
 
 
 def common_after(
@@ -50,13 +53,17 @@ def common_after(
     return {**common, **{name: _moved(_variate(common, name), total[name], survivors, institutions, pace) for name in names}}
 
 
-def _moved(
-    before: NDArray[np.float32] | np.float32, total: NDArray[np.float64], survivors: float, institutions: int, pace: float
-) -> NDArray[np.float32]:
+def _moved_alone(common: _Variate, own: _Variate, delta: NDArray[np.float32], pace: float) -> NDArray[np.float32]:
+    before = np.asarray(own, np.float64) - np.asarray(common, np.float64)
+    values: NDArray[np.float32] = (before - np.asarray(delta, np.float64) / pace).astype(np.float32)
+    return values
+
+
+def _moved(before: _Variate, total: NDArray[np.float64], survivors: float, institutions: int, pace: float) -> NDArray[np.float32]:
     kept = (1.0 - survivors / institutions) * np.asarray(before, np.float64)
     values: NDArray[np.float32] = (kept - total / (institutions * pace)).astype(np.float32)
     return values
 
 
-def _variate(variates: Tensors, name: str) -> NDArray[np.float32] | np.float32:
+def _variate(variates: Tensors, name: str) -> _Variate:
     return variates.get(name, np.float32(0.0))
