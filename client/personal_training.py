@@ -35,13 +35,18 @@ def train_and_keep(node: Node, run: str, session: Session, planned: PlannedSum) 
 
 
 def measured_state(node: Node, run: str, session: Session, planned: PlannedSum) -> State:
-    """The state that a sum's work reads: under a rule with private tensors, an institution's own model is what is measured."""
-    names = _private_names(session.terms, session.state, {})
-    if planned.kind != "evaluate" or not names:
+    """The state that a sum's work reads."""
+    if planned.kind != "evaluate" or not has_own_model(session.plan):
         return session.state
     kept = PersonalFiles(node.ledger.home, run).newest(planned.round) or Personal()
-    own = {name: kept.tensors[name] for name in names if name in kept.tensors}
-    return replace(session.state, tensors={**session.state.tensors, **own})
+    return as_measured(session.terms, session.state, kept)
+
+
+def as_measured(terms: Terms, state: State, personal: Personal) -> State:
+    """What `evaluate` measures: the shared model, or under a rule with private tensors each institution's own."""
+    names = {tensor.name for tensor in terms.rule.private(terms.adaptation.layout(state.experts))}
+    own = {name: values for name, values in personal.tensors.items() if name in names}
+    return replace(state, tensors={**state.tensors, **own}) if own else state
 
 
 def own_model(state: State, personal: Personal) -> State:

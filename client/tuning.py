@@ -1,7 +1,8 @@
-"""A tune-up of a finished model on one institution's own records: short rounds alone, of which the best on a held-out tenth is kept.
+"""A tune-up of a finished model on one institution's own records: short rounds alone, judged on a held-out tenth of them.
 
-The shared model is among those to choose from. Unlike in the federation, the institution's own label skew is learnt: that is what
-the tune-up is for.
+The shared model is among those to choose from. It has seen the held-out records in the federation, which the tune-up does not
+repeat, so that they speak for less tuning than other records would: the last model is kept unless another is clearly better.
+Unlike in the federation, the institution's own label skew is learnt: that is what the tune-up is for.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ import numpy as np
 from client.dataset import Dataset, Example
 from client.errors import RecordError
 from client.order import generator
+from client.work import MetricSums
 from client.workbench import Workbench
 from protocols.plan import Plan
 from protocols.state import State
 
 SECTIONS = 8  # after each of which there is a model to choose
+BLOCKS = 10  # of held-out records, whose differences say how sure a difference is
+CLEARLY = 2.0  # standard errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +41,11 @@ class Tuned:
 class _Candidate:
     state: State
     step: int
-    metric: float
-    bits: float  # per byte of the targets: decides where the metric does not
+    blocks: tuple[MetricSums, ...]
 
-    def rank(self, higher_is_better: bool) -> tuple[float, float]:
-        return (self.metric if higher_is_better else -self.metric), -self.bits
+    @property
+    def metric(self) -> float:
+        return sum(one.numerator for one in self.blocks) / sum(one.denominator for one in self.blocks)
 
 
 def tune(
@@ -52,7 +56,7 @@ def tune(
     learning_rate: float,
     on_section: Callable[[int, int], None] = lambda *_: None,
 ) -> Tuned:
-    """Trains all of `own` on nine tenths of the bench's training records, and chooses by the last one among it, `shared` and what came.
+    """Trains all of `own` on nine tenths of the bench's training records, and chooses by the last tenth among it, `shared` and what came.
 
     Args:
         own: where training starts, `shared` or with what the institution has kept to itself in it.
@@ -65,14 +69,13 @@ def tune(
     rest, held = divided(bench.train_set.examples, bench.plan.seed)
     section = -(-steps // SECTIONS)
     plan = _alone(bench.plan, section, learning_rate)
-    trainer = Workbench(plan, bench.base, Dataset(rest, 0, 0), Dataset(held, 0, 0), bench.hardware)
-    measured = [_candidate(trainer, shared, 0)]
-    measured += [] if own is shared else [_candidate(trainer, own, 0)]
+    trainer = Workbench(plan, bench.base, Dataset(rest, 0, 0), bench.test_set, bench.hardware)
+    measured = [_candidate(trainer, held, state, 0) for state in ((shared,) if own is shared else (shared, own))]
     for number, state in enumerate(_sections(trainer, own), 1):
-        measured.append(_candidate(trainer, state, number * section))
+        measured.append(_candidate(trainer, held, state, number * section))
         on_section(number, SECTIONS)
-    best = max(measured, key=lambda one: one.rank(plan.evaluation.higher_is_better))
-    return Tuned(best.state, best.step, measured[0].metric, best.metric, section * SECTIONS, len(held))
+    kept = _chosen(measured, plan.evaluation.higher_is_better)
+    return Tuned(kept.state, kept.step, measured[0].metric, kept.metric, section * SECTIONS, len(held))
 
 
 def divided(examples: Sequence[Example], seed: int) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
@@ -87,9 +90,7 @@ def divided(examples: Sequence[Example], seed: int) -> tuple[tuple[Example, ...]
 
 def _alone(plan: Plan, section: int, learning_rate: float) -> Plan:
     changes = {"local_steps": section, "learning_rate": learning_rate, "schedule": "cosine", "label_prior": "none", "proximal": 0.0}
-    evaluation = plan.evaluation.model_copy(update={"max_records": 10**9})
-    training = plan.training.model_copy(update=changes)
-    return plan.model_copy(update={"rounds": SECTIONS, "training": training, "evaluation": evaluation})
+    return plan.model_copy(update={"rounds": SECTIONS, "training": plan.training.model_copy(update=changes)})
 
 
 def _sections(trainer: Workbench, start: State) -> Iterator[State]:
@@ -100,6 +101,21 @@ def _sections(trainer: Workbench, start: State) -> Iterator[State]:
         yield state
 
 
-def _candidate(trainer: Workbench, state: State, step: int) -> _Candidate:
-    metric, bits = trainer.evaluate(state.tensors, state.experts), trainer.bits(state.tensors, state.experts)
-    return _Candidate(state, step, metric.numerator / metric.denominator, bits.numerator / bits.denominator)
+def _candidate(trainer: Workbench, held: Sequence[Example], state: State, step: int) -> _Candidate:
+    count = min(BLOCKS, len(held))
+    return _Candidate(state, step, tuple(trainer.measure(held[first::count], state.tensors, state.experts) for first in range(count)))
+
+
+def _chosen(measured: Sequence[_Candidate], higher_is_better: bool) -> _Candidate:
+    """The last that no other is clearly better than."""
+    sign = 1.0 if higher_is_better else -1.0
+    best = max(measured, key=lambda one: sign * one.metric)
+    return next(one for one in reversed(measured) if not _is_clearly_worse(one, best, sign))
+
+
+def _is_clearly_worse(one: _Candidate, best: _Candidate, sign: float) -> bool:
+    """Whether the mean difference over blocks is more than its standard errors allow; with a single block, any."""
+    pairs = zip(one.blocks, best.blocks, strict=True)
+    deficits = np.array([sign * (b.numerator / b.denominator - a.numerator / a.denominator) for a, b in pairs])
+    error = deficits.std(ddof=1) / np.sqrt(len(deficits)) if len(deficits) > 1 else 0.0
+    return bool(deficits.mean() > CLEARLY * error)

@@ -145,16 +145,16 @@ class Workbench:
 
     def evaluate(self, tensors: Tensors, experts: Experts) -> MetricSums:
         """The plan's metric over the first `evaluation.max_records` test records of a fixed order."""
+        return self.measure(self._measured, tensors, experts)
+
+    def measure(self, examples: Sequence[Example], tensors: Tensors, experts: Experts) -> MetricSums:
+        """The plan's metric over some examples of this institution."""
         net = self.base.adapted(self._adapter, experts, tensors)
         if self._choices is not None:
-            return accuracy(net, self._measured, self._choices)
+            return accuracy(net, examples, self._choices)
         if self.plan.evaluation.metric == "exact_match":
-            return exact_match(net, self._measured, self.base.tokenizer)
-        return bits_per_byte(net, self._measured)
-
-    def bits(self, tensors: Tensors, experts: Experts) -> MetricSums:
-        """Bits of bytes over the same test records, whatever the plan's metric is."""
-        return bits_per_byte(self.base.adapted(self._adapter, experts, tensors), self._measured)
+            return exact_match(net, examples, self.base.tokenizer)
+        return bits_per_byte(net, examples)
 
     def _label_prior(self, examples: Sequence[Example]) -> LabelPrior | None:
         if self.plan.training.label_prior == "none" or self._choices is None:

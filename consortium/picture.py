@@ -17,6 +17,9 @@ def draw(report: Report, path: Path) -> None:
     axes = figure.subplots()
     measured = [(0, report["base"])] + [(one["round"], one["metric"]) for one in report["rounds"] if one["metric"] is not None]
     axes.plot(*zip(*measured, strict=True), marker="o", color="#1f5fa8", linewidth=2.2, label="federated", zorder=3)
+    if report["personalised"]:
+        mean = report["personalised"]["mean"]
+        axes.plot([measured[-1][0]], [mean], marker="*", markersize=13, color="#7a3fa0", linestyle="", label=f"own models ({mean:.3f})")
     for label, value, color in _lines(report):
         axes.axhline(value, color=color, linestyle="--", linewidth=1.4, label=f"{label} ({value:.3f})")
     axes.set(xlabel="round", ylabel=report["metric"].replace("_", " "), title=report["plan"]["name"])

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from consortium.baseline_process import BaselineProgress
+from consortium.personalisation import TuneProgress
 from coordinator.events import Event, RoundFinished, RunFinished, RunStarted, StageFinished
 
 
@@ -22,7 +23,7 @@ class LiveProgress:
         columns = (TextColumn("{task.description:<46}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
         self._progress = Progress(*columns, console=console)
         self._federation = self._progress.add_task("federation", total=None)
-        self._baselines: dict[str, TaskID] = {}
+        self._others: dict[str, TaskID] = {}
         self.seen_anything = False
 
     def __enter__(self) -> Self:
@@ -32,7 +33,7 @@ class LiveProgress:
         if self.seen_anything:
             self._progress.stop()
 
-    def __call__(self, event: Event | BaselineProgress) -> None:
+    def __call__(self, event: Event | BaselineProgress | TuneProgress) -> None:
         self.seen_anything = True
         self._progress.start()
         if isinstance(event, RunStarted):
@@ -45,18 +46,19 @@ class LiveProgress:
         elif isinstance(event, RunFinished):
             self._progress.update(self._federation, description="federation")
         elif isinstance(event, BaselineProgress):
-            self._show_baseline(event)
+            self._show(event.name if event.name == "pooled" else f"{event.name} alone", event)
+        elif isinstance(event, TuneProgress):
+            self._show(f"{event.name}, own model", event)
 
     def _show_start(self, event: RunStarted) -> None:
         self._progress.update(self._federation, total=event.rounds, completed=event.resumed_after or 0)
         if event.resumed_after is not None:
             self._progress.console.print(f"going on after round {event.resumed_after}", highlight=False)
 
-    def _show_baseline(self, event: BaselineProgress) -> None:
-        if event.name not in self._baselines:
-            name = event.name if event.name == "pooled" else f"{event.name} alone"
-            self._baselines[event.name] = self._progress.add_task(name, total=event.total)
-        self._progress.update(self._baselines[event.name], completed=event.done)
+    def _show(self, line: str, event: BaselineProgress | TuneProgress) -> None:
+        if line not in self._others:
+            self._others[line] = self._progress.add_task(line, total=event.total)
+        self._progress.update(self._others[line], completed=event.done)
 
 
 def round_line(event: RoundFinished) -> str:

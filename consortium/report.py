@@ -15,8 +15,8 @@ from protocols.plan import Plan
 
 # What summary and picture read of a report.
 READ_AGAIN = frozenset(
-    {"plan", "metric", "higher_is_better", "test_records", "base", "local_only", "federated", "federated_own", "pooled", "records",
-     "rounds", "model"}
+    {"plan", "metric", "higher_is_better", "test_records", "base", "local_only", "federated", "federated_own", "personalised", "pooled",
+     "records", "rounds", "model"}
 )  # fmt: skip
 
 
@@ -56,6 +56,7 @@ class Outcome:
     threshold: int
     own: Mapping[str, float]  # institution -> federated model on its own test records
     model: str | None  # None where the plan's requirements for a release were not met
+    personalised: Mapping[str, float] | None = None  # institution -> its own model on its own test records
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ def make_report(plan: Plan, outcome: Outcome, baselines: Baselines, path: Path) 
         "local_only": _local_only(baselines, plan.evaluation.higher_is_better),
         "federated": metrics[-1],
         "federated_own": dict(outcome.own),
-        "personalised": None,
+        "personalised": _personalised(plan, outcome),
         "pooled": baselines.pooled,
         "records": {name: asdict(one) for name, one in outcome.records.items()},
         "rounds": [_round(one) for one in outcome.rounds if one.number],
@@ -127,6 +128,15 @@ def _local_only(baselines: Baselines, higher_is_better: bool) -> dict[str, Any] 
         "best": max(union) if higher_is_better else min(union),
         "institutions": {name: {"union": figures.union, "own": figures.own} for name, figures in baselines.local_only.items()},
     }
+
+
+def _personalised(plan: Plan, outcome: Outcome) -> dict[str, Any] | None:
+    """Under fedsa the shared model is none to use, and the federation's figures are of institutions' own models too."""
+    if outcome.personalised is None:
+        return None
+    figures = outcome.personalised
+    mean = sum(figures.values()) / len(figures)
+    return {"mean": mean, "institutions": dict(figures), "in_federated": plan.aggregation.rule == "fedsa"}
 
 
 def _excluded(outcome: Outcome) -> int:

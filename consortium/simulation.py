@@ -17,9 +17,11 @@ from client.client_app import OpenNode, make_client_app
 from client.dataset import Datasets
 from client.institution import open_node
 from client.node import Node
+from client.personal_training import as_measured
 from client.settings import HardwareSettings
 from client.workbench import Base, Workbench, load_base
 from consortium.baseline_process import BaselineProcess, BaselineProgress
+from consortium.personalisation import TuneProgress, is_personal, kept_by, own_models
 from consortium.preparation import prepare
 from consortium.report import Baselines, Outcome, RecordCounts, Report, make_report, read_report
 from consortium.workplace import Workplace, open_workplace
@@ -32,10 +34,12 @@ from coordinator.registry.states import RunState
 from coordinator.release import TrainedModel, release_model
 from coordinator.store import RunStore
 from model.layout import Adaptation, AdapterConfig
+from model.release import read_release
 from protocols.plan import Plan, load_plan, parse_plan
 from protocols.state import State
+from protocols.terms import Terms
 
-Watcher: TypeAlias = Callable[[Event | BaselineProgress], None]
+Watcher: TypeAlias = Callable[[Event | BaselineProgress | TuneProgress], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +99,7 @@ def _federate(place: Workplace, datasets: Mapping[str, Datasets], on_event: Watc
     try:
         run = registry.find_run(place.plan.sha256, place.plan.seed)
         finished = run is not None and run.state is RunState.FINISHED
-        return _outcome(simulated, registry, run.run if run and finished else _train(simulated, registry, on_event))
+        return _outcome(simulated, registry, run.run if run and finished else _train(simulated, registry, on_event), on_event)
     finally:
         registry.close()
 
@@ -134,17 +138,20 @@ def _node(simulated: _Simulated, name: str) -> Node:
     return open_node(simulated.place.institutions / name, lambda _: simulated.benches[name], _now, rounding)
 
 
-def _outcome(simulated: _Simulated, registry: Registry, run: str) -> Outcome:
-    """Releases the finished run's model and measures it at each institution."""
+def _outcome(simulated: _Simulated, registry: Registry, run: str, on_event: Watcher) -> Outcome:
+    """Releases the finished run's model and measures it at each institution, beside the institution's own."""
     place = simulated.place
     store = RunStore(place.out / "runs" / run)
     journal = store.journal
     state = store.state(journal.state_sha256)
     trained = TrainedModel(run, state, journal.transcript, journal.threshold, place.plan.secure_aggregation.colluding)
     model = _released(place, registry, trained)
-    own = {name: _measured(bench, state) for name, bench in simulated.benches.items()}
-    records = {name: _counted(bench) for name, bench in simulated.benches.items()}
-    return Outcome(registry.rounds(run), state.experts, records, journal.threshold, own, model)
+    benches, kept = simulated.benches, {name: kept_by(place, name, run) for name in simulated.benches}
+    own = {name: _measured(b, as_measured(Terms(place.plan, b.adaptation), state, kept[name])) for name, b in benches.items()}
+    personal = own_models(place, benches, state, kept, read_release(Path(model)) if model else None, on_event)
+    personalised = {name: _measured(benches[name], its) for name, its in personal.items()} if is_personal(place.plan) else None
+    records = {name: _counted(bench) for name, bench in benches.items()}
+    return Outcome(registry.rounds(run), state.experts, records, journal.threshold, own, model, personalised)
 
 
 def _released(place: Workplace, registry: Registry, trained: TrainedModel) -> str | None:

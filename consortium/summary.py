@@ -21,6 +21,8 @@ def print_summary(report: Report, console: Console) -> None:
         table.add_row(name, _figure(union), _figure(own))
     console.print(table)
     console.print(_records_line(report), highlight=False, soft_wrap=True)
+    if report["personalised"]:
+        console.print(_personal_line(report), highlight=False, soft_wrap=True)
     if report["model"]:
         console.print(f"Released model: {report['model']}", highlight=False, soft_wrap=True)
     else:
@@ -33,8 +35,11 @@ def _rows(report: Report) -> list[tuple[str, float | None, float | None]]:
     if local:
         rows += [(f"{name} alone", figures["union"], figures["own"]) for name, figures in local["institutions"].items()]
         rows.append(("mean of those alone", local["mean"], None))
-    own = report["federated_own"].values()
-    rows.append(("all, federated", report["federated"], sum(own) / len(own)))
+    own, personal = report["federated_own"].values(), report["personalised"]
+    together = "all, federated, each with its own factors" if personal and personal["in_federated"] else "all, federated"
+    rows.append((together, report["federated"], sum(own) / len(own)))
+    if personal:
+        rows.append(("all, each with its own model", None, personal["mean"]))
     if report["pooled"] is not None:
         rows.append(("all, pooled (not private)", report["pooled"], None))
     return rows
@@ -43,6 +48,17 @@ def _rows(report: Report) -> list[tuple[str, float | None, float | None]]:
 def _records_line(report: Report) -> str:
     parts = (f"{name} {counts['train']} + {counts['test']}{_too_long(counts)}" for name, counts in report["records"].items())
     return f"Records for training + test: {', '.join(parts)}"
+
+
+def _personal_line(report: Report) -> str:
+    """Own models by institution, beside what each reaches alone."""
+    alone = report["local_only"]["institutions"] if report["local_only"] else {}
+    parts = [f"{name} {value:.3f}{_alone(alone, name)}" for name, value in report["personalised"]["institutions"].items()]
+    return f"Own models on own test records: {', '.join(parts)}"
+
+
+def _alone(alone: Mapping[str, Mapping[str, float]], name: str) -> str:
+    return f" (alone {alone[name]['own']:.3f})" if name in alone else ""
 
 
 def _too_long(counts: Mapping[str, int]) -> str:

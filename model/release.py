@@ -17,9 +17,9 @@ from model.bases import bundled_base, bundled_names
 from model.errors import ReleaseError
 from model.layout import AdapterConfig
 
-_PEFT_PREFIX = "base_model.model."
-_TENSORS, _PLAN = "adapter_model.safetensors", "plan.json"
-_NEEDED = {_TENSORS, _PLAN}
+PEFT_PREFIX = "base_model.model."
+TENSORS_FILE, _PLAN = "adapter_model.safetensors", "plan.json"
+_NEEDED = {TENSORS_FILE, _PLAN}
 
 
 class _Base(BaseModel):
@@ -72,7 +72,7 @@ def read_release(directory: Path) -> Release:
         manifest = _Manifest.model_validate_json((directory / "manifest.json").read_bytes())
         for name in sorted(_NEEDED | manifest.files.keys()):
             _check_hash(directory / Path(name).name, manifest.files.get(name))
-        stored = load((directory / _TENSORS).read_bytes())
+        stored = load((directory / TENSORS_FILE).read_bytes())
         plan = _Plan.model_validate_json((directory / _PLAN).read_bytes())
     except OSError as error:
         raise ReleaseError(f"{directory} is no released model: {error.filename} cannot be read; give a version's directory.") from None
@@ -81,7 +81,7 @@ def read_release(directory: Path) -> Release:
         raise ReleaseError(f"{directory} is not a release that this version reads ({field[:80]}: {fault}): fetch it again.") from None
     except (KeyError, TypeError, ValueError, SafetensorError) as error:
         raise ReleaseError(f"{directory} is not a release that this version reads ({error!r}): fetch it again.") from None
-    tensors = {name.removeprefix(_PEFT_PREFIX): values for name, values in stored.items()}
+    tensors = {name.removeprefix(PEFT_PREFIX): values for name, values in stored.items()}
     base = manifest.base
     return Release(directory, manifest.name, manifest.version, base.name, base.sha256, plan.trainable, manifest.experts, tensors)
 

@@ -3,6 +3,10 @@
 import typer
 
 from client.cli.ledger import app as ledger
+from client.cli.tune import tune
 
-app = typer.Typer(name="client", no_args_is_help=True, pretty_exceptions_enable=False, help="An institution's side: its own ledger.")
+HELP = "An institution's side: its own ledger, and its own model."
+
+app = typer.Typer(name="client", no_args_is_help=True, pretty_exceptions_enable=False, help=HELP)
 app.add_typer(ledger, name="ledger")
+app.command()(tune)

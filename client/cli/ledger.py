@@ -41,7 +41,7 @@ def sums(context: typer.Context, institution: InstitutionOption = None, as_json:
     with told(as_json), opened(institution or Path()) as (ledger, membership):
         finished = ledger.finished_sums()
     if as_json:
-        _print_json({"schema": 1, "institution": membership.name, "sums": [_document(one) for one in finished]})
+        print_json({"schema": 1, "institution": membership.name, "sums": [_document(one) for one in finished]})
     elif finished:
         typer.echo("\n".join(_table([COLUMNS, *(_row(one) for one in finished)])))
     else:
@@ -59,7 +59,7 @@ def verify(context: typer.Context, institution: InstitutionOption = None, as_jso
     with told(as_json), opened(institution or before.institution or Path()) as (ledger, membership):
         audit, evidence = verify_ledger(ledger, membership), read_evidence(ledger, membership)
     if as_json:
-        _print_json({"schema": 1, "institution": membership.name, **audit.document(), "evidence": evidence})
+        print_json({"schema": 1, "institution": membership.name, **audit.document(), "evidence": evidence})
     else:
         titled = ["Evidence against the coordinator:", *(f"  - {sentence}" for sentence in evidence)] if evidence else []
         typer.echo("\n".join([*audit.lines(), *titled]))
@@ -74,14 +74,15 @@ class WrongUse(Exception):
 @contextmanager
 def told(as_json: bool) -> Iterator[None]:
     """An error is one sentence on standard error, or one JSON document on standard output."""
+    from model.errors import ModelError
     from protocols.errors import ConsortiumError
 
     try:
         yield
-    except (ConsortiumError, WrongUse, OSError) as error:
+    except (ConsortiumError, ModelError, WrongUse, OSError) as error:
         sentence = f"{error.filename}: {error.strerror}; check the path and its rights" if isinstance(error, OSError) else str(error)
         if as_json:
-            _print_json({"schema": 1, "ok": False, "error": sentence})
+            print_json({"schema": 1, "ok": False, "error": sentence})
         else:
             typer.echo(sentence, err=True)
         raise typer.Exit(2 if isinstance(error, WrongUse) else 1) from None
@@ -102,7 +103,7 @@ def opened(institution: Path) -> Iterator[tuple[Ledger, Membership]]:
     from client.ledger import Ledger
     from client.settings import load_settings
 
-    _check_folder(institution)
+    check_folder(institution)
     membership = read_membership(institution)
     home = Path(load_settings(institution / "institution.toml").storage.home)
     ledger = Ledger.look(home, lambda: datetime.now(UTC))
@@ -114,7 +115,8 @@ def opened(institution: Path) -> Iterator[tuple[Ledger, Membership]]:
         ledger.close()
 
 
-def _check_folder(institution: Path) -> None:
+def check_folder(institution: Path) -> None:
+    """Raises WrongUse if it is no institution's folder."""
     if not institution.exists():
         raise WrongUse(f"{institution} does not exist; give an institution's folder with --institution")
     if not (institution / "institution.toml").is_file():
@@ -140,7 +142,8 @@ def _moment(at: str) -> str:
         return at
 
 
-def _print_json(document: dict[str, object]) -> None:
+def print_json(document: dict[str, object]) -> None:
+    """One document on standard output."""
     typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
 
 

@@ -19,7 +19,6 @@ from protocols.plan import Plan
 from protocols.schedule import learning_rate
 from protocols.state import Tensors
 
-
 _Variate: TypeAlias = NDArray[np.float32] | np.float32  # a tensor's, or the zero that it begins with
 
 
