@@ -12,7 +12,8 @@ import pytest
 from rich.console import Console
 
 from consortium.errors import SimulationError
-from consortium.report import Baselines, Outcome, RecordCounts, Report, make_report, read_report
+from consortium.report import Baselines, Figures, Outcome, RecordCounts, Report, make_report, read_report
+from consortium.picture import draw
 from consortium.summary import print_summary
 from coordinator.registry.records import Contribution, Round
 from protocols.plan import load_plan
@@ -61,6 +62,20 @@ def test_a_report_is_read_as_it_was_written(tmp_path: Path) -> None:
     report = _report(tmp_path)
     assert read_report(report.path) == report
     assert read_report(tmp_path / "absent.json") is None
+
+
+def test_own_models_are_in_document_summary_and_picture(tmp_path: Path) -> None:
+    plan = load_plan(write_small(tmp_path))
+    records = dict.fromkeys(("north", "south"), RecordCounts(6, 2, 0, 0))
+    rounds = tuple(replace(_round(number), metric=0.5) for number in (0, 1))
+    outcome = Outcome(rounds, {}, records, 3, dict.fromkeys(records, 0.5), None, {"north": 0.75, "south": 1.0})
+    alone = Baselines({name: Figures(0.25, 0.625) for name in records})
+    report, written = make_report(plan, outcome, alone, tmp_path / "report.json"), io.StringIO()
+    assert report["personalised"] == {"mean": 0.875, "institutions": {"north": 0.75, "south": 1.0}, "in_federated": False}
+    print_summary(report, Console(file=written, width=120))
+    assert "Own models on own test records: north 0.750 (alone 0.625), south 1.000 (alone 0.625)\n" in written.getvalue()
+    draw(report, tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize("content", [b"", b'{"schema": 1', b"[]", b'{"schema": 1}', b"\xff"])
