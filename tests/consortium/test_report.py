@@ -12,8 +12,8 @@ import pytest
 from rich.console import Console
 
 from consortium.errors import SimulationError
-from consortium.report import Baselines, Figures, Outcome, RecordCounts, Report, make_report, read_report
 from consortium.picture import draw
+from consortium.report import Baselines, Figures, Outcome, RecordCounts, Report, make_report, read_report
 from consortium.summary import print_summary
 from coordinator.registry.records import Contribution, Round
 from protocols.plan import load_plan

@@ -34,7 +34,7 @@ class Quadratics:
         if self.controlled:
             for k, delta in deltas.items():
                 self.own[k] = own_after(self.common, self.own[k], {"x": delta.astype(np.float32)}, NAMES, STEPS * RATE)
-            total = {"x": np.sum([delta.astype(np.float32) for delta in deltas.values()], 0, dtype=np.float64)}
+            total = {"x": np.asarray(np.sum([delta.astype(np.float32) for delta in deltas.values()], 0, dtype=np.float64))}
             count, all_of_them = float(len(deltas)), len(CURVES)
             self.common = common_after(self.common, total, NAMES, survivors=count, institutions=all_of_them, pace=STEPS * RATE)
         self.x = self.x + np.mean(list(deltas.values()), axis=0)
@@ -46,7 +46,7 @@ class Quadratics:
         return x - self.x
 
     def mean_of_own(self) -> NDArray[np.float64]:
-        return np.mean([own.get("x", np.zeros(2)) for own in self.own], axis=0)
+        return np.asarray(np.mean([own.get("x", np.zeros(2)) for own in self.own], axis=0))
 
 
 def test_control_variates_lead_to_the_optimum_that_the_plain_mean_misses() -> None:
@@ -75,8 +75,8 @@ def test_whoever_takes_part_the_common_variate_is_the_mean_of_all(parts: list[li
 
 
 def test_tensors_that_a_round_does_not_train_keep_their_variates() -> None:
-    before: Tensors = {"a": np.float32([1.0]), "b": np.float32([2.0])}
-    own = own_after({}, before, {"b": np.float32([0.5])}, ("b",), 0.5)
+    before: Tensors = {"a": np.full(1, 1.0, np.float32), "b": np.full(1, 2.0, np.float32)}
+    own = own_after({}, before, {"b": np.full(1, 0.5, np.float32)}, ("b",), 0.5)
     assert own["a"] is before["a"] and own["b"] == pytest.approx(1.0)
     common = common_after(before, {"b": np.array([1.0])}, ("b",), survivors=2.0, institutions=4, pace=0.5)
     assert common["a"] is before["a"] and common["b"] == pytest.approx(0.5 * 2.0 - 1.0 / 2.0)
