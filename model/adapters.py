@@ -73,6 +73,14 @@ def adapter_state(net: DeepseekV3) -> dict[str, NDArray[np.float32]]:
     return {name: place.read().float().cpu().numpy().copy() for name, place in _attached(net).places.items()}
 
 
+def adapted_modules(net: DeepseekV3) -> dict[str, LoRALinear | LoRAEmbedding]:
+    """The modules under LoRA outside routed experts, by the names of the layout."""
+    attached = _attached(net)
+    shared = [tensor.name for tensor in attached.layout if tensor.kind == "lora_A" and tensor.expert is None]
+    names = [name.removesuffix(".lora_A.weight") for name in shared]
+    return {name: cast("LoRALinear | LoRAEmbedding", net.get_submodule(_path(net, name))) for name in names}
+
+
 def parameters_of(net: DeepseekV3, names: Collection[str]) -> dict[str, nn.Parameter]:
     """The parameters of the named adapter tensors, by name; those of LoRA are the held slices (`set_trainable`).
 

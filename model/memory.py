@@ -58,7 +58,8 @@ def training_memory(
     """
     layout = [tensor for tensor in layout if tensor.kind != "router_bias"]
     trained = FP32 * sum(math.prod(tensor.shape) for tensor in layout)
-    moved = trained - FP32 * sum(math.prod(tensor.shape) for tensor in layout if _is_around_a_core(tensor, _cored(layout)))
+    cored = _cored(layout)
+    moved = trained - FP32 * sum(math.prod(tensor.shape) for tensor in layout if _is_around_a_core(tensor, cored))
     positions = batch_size * tokens
     logits = min(positions * config.vocab_size, _LOGITS_AT_ONCE) * (3 * FP32 + base.activation)
     kept, block = _activations(config, base.activation, layout, positions, checkpointing)
@@ -87,7 +88,7 @@ def _activations(config: ModelConfig, width: int, layout: Sequence[AdapterTensor
         reached = reached or bool(tensors)
     modules = len(by_layer) - config.num_hidden_layers
     ends = (1 + modules) * positions * config.hidden_size * (width + FP32 * reached)  # before the output head, and the norm before it
-    ends += (1 + modules) * positions * FP32 * _lookup_rank(layout)
+    ends += (1 + modules) * positions * FP32 * _lookup_rank(layout)  # behind the lookup
     if not checkpointing:
         return sum(blocks) + ends, max(blocks)
     inputs = config.num_hidden_layers + 2 * modules  # an MTP module has two
