@@ -78,8 +78,12 @@ none of them showed its records or its own update.
 | {facts.plan.evaluation.metric} ({direction} is better) | |
 |---|---|
 | base, before training | {_figure(base)} |
-| this model | {_figure(final)} |
+| {_measured(facts.plan)} | {_figure(final)} |
 """
+
+
+def _measured(plan: Plan) -> str:
+    return "this model with each institution's own factors B, which are not in it" if plan.aggregation.rule == "fedsa" else "this model"
 
 
 def _lineage(facts: CardFacts) -> str:
