@@ -22,7 +22,7 @@ def lower_bound_one_run(scores: Scores, included: NDArray[np.bool_], delta: floa
     """Lower bound on epsilon from one run into which each of m canaries was put by a fair coin of its own.
 
     The auditor guesses that the canaries with the highest scores are in and those with the lowest are out, half of `guesses` each, and
-    abstains from the others (Steinke, Nasr and Jagielski 2023, "Privacy auditing with one (1) training run", algorithm 1 and theorem 3.1).
+    abstains from the others (Steinke, Nasr and Jagielski 2023, "Privacy auditing with one (1) training run", algorithm 1, theorem 3.1 and appendix D).
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def lower_bound_one_run(scores: Scores, included: NDArray[np.bool_], delta: floa
     if scores.shape != coins.shape or not 0 < guesses <= scores.size:
         raise PrivacyError(f"{scores.size} scores do not give {guesses} guesses on {coins.size} canaries; pass one score a canary")
     ins, outs = (guesses + 1) // 2, guesses // 2
-    # Among equal scores those in stand last for either guess: a guess of "in" then takes one that is out, and the other way round.
+    # Among equal scores "in" is guessed first of those that are out and "out" of those that are in, whatever order the caller has.
     highest, lowest = np.lexsort((coins, -scores))[:ins], np.lexsort((~coins, scores))
     lowest = lowest[~np.isin(lowest, highest)][:outs]
     correct = int(coins[highest].sum() + (~coins[lowest]).sum())
@@ -63,10 +63,10 @@ def lower_bound_from_guesses(canaries: int, guesses: int, correct: int, delta: f
 def lower_bound_membership(member_scores: Scores, other_scores: Scores, delta: float, confidence: float = 0.95) -> float:
     """Lower bound on epsilon from how well a threshold on a score, higher for members, tells members from others.
 
-    Threshold and direction are chosen on every other score and evaluated on the rest; the true rate is at least and the false rate at most
-    its Clopper-Pearson limit, (1 - confidence) / 2 for each, so that epsilon >= log((true rate - delta) / false rate) (Jagielski, Ullman and
-    Oprea 2020; Nasr et al. 2021). Scores must be independent, as those of separately trained models are; those of one model are so only
-    if what each is about does not move the others.
+    Threshold and direction are chosen on every other score and evaluated on the rest; the true rate is at least and the false rate at
+    most its Clopper-Pearson limit, (1 - confidence) / 2 for each, so that epsilon >= log((true rate - delta) / false rate) (Jagielski,
+    Ullman and Oprea 2020; Nasr et al. 2021). Scores must be independent, as those of separately trained models are; those of one model
+    are so only if what each is about does not move the others.
 
     Raises
     ------

@@ -17,8 +17,8 @@ from protocols.errors import PrivacyError
 from protocols.privacy.stream import Stream, uniforms
 
 BETA = math.exp(-0.5)  # the authors' own
-_ATTEMPTS = 1000  # at BETA all of them fail with probability 2^-1346
-_LARGEST_BOUND = 2.0**31  # its square fits int64
+_ATTEMPTS = 1000  # at BETA all of them fail with probability 2^-721
+_LARGEST_NORM = 2.0**31  # its square fits int64
 _OVERFLOW_BITS = 64
 
 
@@ -53,10 +53,9 @@ def round_conditionally(vector: NDArray[np.float64], bound_l2: float, stream: St
     PrivacyError
         The vector is longer than the bound allows or not finite, or the bound is 2^31 or more; nothing of the vector is told.
     """
-    root = math.sqrt(vector.size)
-    length = float(np.linalg.norm(vector))
-    if not (bound_l2 < _LARGEST_BOUND and length + root < 2.0 * _LARGEST_BOUND / 3.0):
-        raise PrivacyError("a vector to be rounded is not finite or longer than 2^30 grid steps; choose a coarser grid")
+    longest = float(np.linalg.norm(vector)) + math.sqrt(vector.size)
+    if not (bound_l2 < _LARGEST_NORM and longest < _LARGEST_NORM):
+        raise PrivacyError("a vector to be rounded is not finite, or it or its bound is as long as 2^31 grid steps; choose a coarser grid")
     for _ in range(_ATTEMPTS):
         rounded = np.floor(vector + uniforms(vector.size, stream)).astype(np.int64)
         if int(rounded @ rounded) <= bound_l2**2:
@@ -71,10 +70,10 @@ def scale_for(
     """The finest grid, in steps per 1 and a power of two, whose lanes do not overflow in a whole run but with probability 2^-64.
 
     One institution's lane holds at most `units` vectors, each with its whole norm l2 in that coordinate, and a Skellam share of variance
-    v = (noise_multiplier l2)^2 / shares. Such noise exceeds sqrt(2 v L) + L / 3 with probability exp(-L) at most on either side (Bernstein's
-    bound, as cosh x - 1 <= e^x - 1 - x; Boucheron, Lugosi and Massart 2013, section 2.4). With L = log(2 * dimension * institutions * steps)
-    + 64 log 2, no share of the run does, but with probability 2^-64. What is left of the lane is the secure sum's headroom:
-    `encoding.largest_quantum`.
+    v = (noise_multiplier l2)^2 / shares. On either side, such noise exceeds sqrt(2 v L) + L / 3 with probability exp(-L) at most
+    (Bernstein's bound, as cosh x - 1 <= e^x - 1 - x; Boucheron, Lugosi and Massart 2013, section 2.4). With L = log(2 * dimension *
+    institutions * steps) + 64 log 2, no share of the run does, but with probability 2^-64. What is left of the lane is the secure sum's
+    headroom: `encoding.largest_quantum`.
 
     Parameters
     ----------
@@ -88,8 +87,10 @@ def scale_for(
     Raises
     ------
     PrivacyError
-        Not even a grid as coarse as the clip fits.
+        The clip is not positive and finite, or not even a grid as coarse as the clip fits.
     """
+    if not 0.0 < clip < math.inf:
+        raise PrivacyError(f"a clip of {clip} bounds nothing; set it above 0")
     room = largest_quantum(institutions, bits)
     tail = math.log(2.0 * dimension * institutions * steps) + _OVERFLOW_BITS * math.log(2.0)
     finest = math.floor(math.log2(room / clip))
