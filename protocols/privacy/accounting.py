@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SMALLEST_DELTA = 1e-12  # rounding of the convolutions, about 1e-15 in delta, is not bounded by anything below
 LARGEST_EPSILON = 100.0  # beyond it nothing is promised that a tighter figure would improve
-_FINEST, _COARSEST = 1e-4, 1e-3  # interval between privacy losses: relative to epsilon, and absolute
+_FINEST, _COARSEST = 3e-4, 1e-3  # interval between privacy losses: relative to epsilon, and absolute
 
 
 @dataclass(frozen=True, slots=True)

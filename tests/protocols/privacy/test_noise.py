@@ -55,10 +55,3 @@ def test_numbers_are_normal_and_independent() -> None:
     for lag in (1, 2, 200_001 - 1, 200_001):
         assert abs(np.corrcoef(numbers[lag:], numbers[:-lag])[0, 1]) < 0.01
     assert stats.binomtest(int((np.abs(numbers) > 3).sum()), len(numbers), 2 * stats.norm.sf(3)).pvalue > 1e-3
-
-
-def test_low_order_bits_are_not_those_of_one_pair() -> None:
-    """Neighbouring floats are all taken: among numbers in [1, 2), every pattern of the last eight bits occurs about equally often."""
-    numbers = gaussian(400_000, CryptographicStream(SECRET, Purpose.NOISE))
-    last = numbers[(numbers >= 1) & (numbers < 2)].view(np.uint64) & np.uint64(255)
-    assert stats.chisquare(np.bincount(last.astype(int), minlength=256)).pvalue > 1e-3
