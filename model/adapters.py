@@ -87,6 +87,12 @@ def set_trainable(net: DeepseekV3, names: Collection[str]) -> None:
         parameter.grad = None
 
 
+def trained_parameters(net: DeepseekV3) -> dict[str, nn.Parameter]:
+    """The adapter tensors that gradients flow into, sorted by name."""
+    parameters = _attached(net).parameters
+    return {name: parameters[name] for name in sorted(parameters) if parameters[name].requires_grad}
+
+
 def merge_adapters(net: DeepseekV3) -> None:
     """Adds every adapter, in float32, to the weight it stands on; the network is then a plain one again, with the same outputs.
 
