@@ -22,7 +22,7 @@ from model.expert_adapters import PARTS, FullExperts, LoRAExperts
 from model.grouped import Groups, WeightOf
 from model.layers import RMSNorm
 from model.layout import AdapterError
-from model.lora import LoRALinear, LoRAPair
+from model.lora import LoRAEmbedding, LoRALinear, LoRAPair
 from model.moe import ExpertProjection, MoE, sorted_by_expert
 from model.routing import Routing
 from model.transformer import DeepseekV3
@@ -38,15 +38,15 @@ class Taps:
     sums: UnitSums
     names: Mapping[int, str]  # id of a trained parameter -> its tensor's name
     anchor: Tensor
-    rows: Owners | None = None  # of inputs [b, t, .]
-    tokens: Owners | None = None  # of inputs [n, .]: those of the output head
+    rows: Owners | None = None  # of states [b, t, .] and token ids [b, t]
+    tokens: Owners | None = None  # of states [n, .]: those before the output head
     covered: set[str] = field(default_factory=set)
 
     def name(self, parameter: Tensor) -> str | None:
         return self.names.get(id(parameter))
 
     def owners(self, x: Tensor) -> Owners:
-        return cast(Owners, self.rows if x.dim() == 3 else self.tokens)
+        return cast(Owners, self.tokens if x.dim() == 2 and x.is_floating_point() else self.rows)
 
     def tap(self, out: Tensor, add: Add, *kept: Tensor) -> Tensor:
         tapped: Tensor = _Tap.apply(out, self.anchor, add, *kept)  # type: ignore[no-untyped-call]
@@ -101,6 +101,8 @@ def _tap_module(taps: Taps, module: nn.Module, wrapped: dict[MoE, _TappedExperts
     """One case a kind of trained tensor; a further kind is a case here and its function below."""
     if isinstance(module, LoRALinear):
         return _hooked(taps, module.pair, _pair_gradients, (module.pair.lora_A, module.pair.lora_B))
+    if isinstance(module, LoRAEmbedding):
+        return _hooked(taps, module, _lookup_gradients, (module.pair.lora_A, module.pair.lora_B))
     if isinstance(module, RMSNorm):
         return _hooked(taps, module, _norm_gradients, (module.weight,))
     if isinstance(module, MoE) and module.experts.adapter is not None:
@@ -126,7 +128,7 @@ def _hooked(taps: Taps, module: nn.Module, gradients: Callable[..., None], param
 
 def _refuse_rest(trained: Mapping[str, nn.Parameter], covered: set[str]) -> None:
     for name in sorted(trained.keys() - covered):
-        raise AdapterError(f"{name} is trained in full, too large for a gradient of every record: adapt embeddings by LoRA, or not at all.")
+        raise AdapterError(f'{name} is trained in full, too large for a gradient of every record: set trainable.embedding_mode to "lora".')
 
 
 def _pair_gradients(taps: Taps, pair: LoRAPair, owners: Owners, gradient: Tensor, x: Tensor) -> None:
@@ -136,6 +138,15 @@ def _pair_gradients(taps: Taps, pair: LoRAPair, owners: Owners, gradient: Tensor
         taps.sums.add_products(name, owners, left @ (pair.lora_B * pair.scaling), right)
     if name := taps.name(pair.lora_B):
         taps.sums.add_products(name, owners, left, F.linear(right, pair.lora_A * pair.scaling))
+
+
+def _lookup_gradients(taps: Taps, embedding: LoRAEmbedding, owners: Owners, gradient: Tensor, input_ids: Tensor) -> None:
+    """d / dA = s sum B[id] g^T, and row id of d / dB is s sum A g; gradient g [b, t, H], input_ids [b, t]."""
+    pair, gradient = embedding.pair, owners.grouped(gradient) * embedding.pair.scaling
+    if name := taps.name(pair.lora_A):
+        taps.sums.add_products(name, owners, F.embedding(input_ids, pair.lora_B), gradient)
+    if name := taps.name(pair.lora_B):
+        taps.sums.add_to_rows(name, owners, input_ids, F.linear(gradient, pair.lora_A))
 
 
 def _norm_gradients(taps: Taps, norm: RMSNorm, owners: Owners, gradient: Tensor, x: Tensor) -> None:

@@ -15,7 +15,7 @@ from model.errors import ModelError
 Experts: TypeAlias = Mapping[int, tuple[int, ...]]
 
 _REPEATED = re.compile(r"[*+?{]")
-_FIELDS = ("lora_rank", "lora_alpha", "targets", "rank_pattern", "expert_mode", "expert_rank", "mtp")
+_FIELDS = ("lora_rank", "lora_alpha", "targets", "rank_pattern", "expert_mode", "expert_rank", "mtp", "embedding_mode")
 
 
 class AdapterError(ModelError):
@@ -33,6 +33,7 @@ class AdapterConfig:
     expert_mode: Literal["lora", "full"] = "lora"
     expert_rank: int = 8
     mtp: bool | Literal["auto"] = "auto"
+    embedding_mode: Literal["full", "lora"] = "full"  # of the target embeddings
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> Self:
@@ -62,7 +63,7 @@ class AdapterTensor:
 class _Module:
     name: str
     group: str
-    shape: tuple[int, ...]  # of its weight: [out, in] of a Linear
+    shape: tuple[int, ...]  # of its weight: [out, in] of a Linear, [V, H] of the embedding
     full: bool = False  # trained in full, never by LoRA
 
 
@@ -130,7 +131,7 @@ def _uniform(tensor: AdapterTensor, seed: int) -> np.ndarray:
 def _chosen_modules(config: ModelConfig, adapter: AdapterConfig) -> list[_Module]:
     if adapter.mtp is True and not config.num_nextn_predict_layers:
         raise AdapterError("The plan adapts multi-token prediction (mtp = true), but the base has none: set mtp to auto or false.")
-    modules = list(_modules(config, mtp=adapter.mtp is not False))
+    modules = list(_modules(config, adapter))
     for target in adapter.targets:
         if not any(target in (module.group, module.name) for module in modules):
             raise AdapterError(f'Target "{target}" names nothing in this network: use {_groups(modules)} or an exact module name.')
@@ -145,12 +146,12 @@ def _groups(modules: list[_Module]) -> str:
     return ", ".join(dict.fromkeys(module.group for module in modules))
 
 
-def _modules(config: ModelConfig, mtp: bool) -> Iterator[_Module]:
+def _modules(config: ModelConfig, adapter: AdapterConfig) -> Iterator[_Module]:
     hidden, layers = config.hidden_size, config.num_hidden_layers
-    yield _Module("model.embed_tokens", "embeddings", (config.vocab_size, hidden), full=True)
+    yield _Module("model.embed_tokens", "embeddings", (config.vocab_size, hidden), full=adapter.embedding_mode == "full")
     yield _Module("lm_head", "lm_head", (config.vocab_size, hidden))
     yield _Module("model.norm", "norms", (hidden,), full=True)
-    for layer in range(layers + (config.num_nextn_predict_layers if mtp else 0)):
+    for layer in range(layers + (config.num_nextn_predict_layers if adapter.mtp is not False else 0)):
         yield from _block_modules(config, layer)
         if layer >= layers:
             yield _Module(f"model.layers.{layer}.eh_proj", "attention", (hidden, 2 * hidden))

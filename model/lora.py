@@ -26,6 +26,10 @@ class LoRAPair(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return low_rank(x, self.lora_A, self.lora_B, self.scaling)
 
+    def rows(self, indices: Tensor) -> Tensor:
+        """Rows of the difference, [..., in], float32, without the others."""
+        return F.linear(F.embedding(indices, self.lora_B) * self.scaling, self.lora_A.T)
+
     def delta(self) -> Tensor:
         """The difference to the base's weight, [out, in], float32."""
         return self.lora_B @ self.lora_A * self.scaling
@@ -46,3 +50,26 @@ class LoRALinear(nn.Module):
     def real_weight(self, dtype: torch.dtype) -> Tensor:
         """The weight that the pair makes of the base's, [out, in]; summed in float32."""
         return (self.base.real_weight(torch.float32) + self.pair.delta()).to(dtype)
+
+
+class LoRAEmbedding(nn.Module):
+    """A frozen embedding [V, H] and the pair that is trained on its lookup: A [r, H], B [V, r]. A head tied to it stays the base's."""
+
+    def __init__(self, base: nn.Embedding, rank: int, lora_alpha: float) -> None:
+        super().__init__()
+        self.base = base
+        self.pair = LoRAPair((base.num_embeddings, base.embedding_dim), rank, lora_alpha / rank, base.weight.device)
+
+    @property
+    def weight(self) -> Tensor:
+        """The base's."""
+        return self.base.weight
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """input_ids [...] to [..., H], summed in float32."""
+        looked_up: Tensor = self.base(input_ids)
+        return looked_up.float() + self.pair.rows(input_ids)
+
+    def real_weight(self, dtype: torch.dtype) -> Tensor:
+        """The weight that the pair makes of the base's, [V, H]; summed in float32."""
+        return (self.base.weight.float() + self.pair.delta()).to(dtype)

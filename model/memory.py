@@ -16,6 +16,7 @@ from model.layout import AdapterTensor
 
 FP32 = 4
 _LOGITS_AT_ONCE = 2**25  # `model.loss.LOGITS`
+_EMBEDDING = "model.embed_tokens."
 _LAYER = re.compile(r"model\.layers\.(\d+)\.")
 _ADAPTED = re.compile(r"(.*)\.(\w+)\.lora_A\.weight")
 _SAME_INPUT = {"q_proj": "hidden", "q_a_proj": "hidden", "kv_a_proj_with_mqa": "hidden", "gate_proj": "hidden", "up_proj": "hidden"}
@@ -69,16 +70,22 @@ def _activations(config: ModelConfig, width: int, layout: Sequence[AdapterTensor
         if inside := _LAYER.match(tensor.name):
             by_layer.setdefault(int(inside[1]), []).append(tensor)
     blocks: list[int] = []
-    reached = any(tensor.name.startswith("model.embed_tokens.") for tensor in layout)
+    reached = any(tensor.name.startswith(_EMBEDDING) for tensor in layout)
     for layer, tensors in by_layer.items():
         blocks.append(_block(config, width, layer, tensors, reached) * positions + _casts(config, width, layer, tensors))
         reached = reached or bool(tensors)
     modules = len(by_layer) - config.num_hidden_layers
     ends = (1 + modules) * positions * config.hidden_size * (width + FP32 * reached)  # before the output head, and the norm before it
+    ends += (1 + modules) * positions * FP32 * _lookup_rank(layout)
     if not checkpointing:
         return sum(blocks) + ends, max(blocks)
     inputs = config.num_hidden_layers + 2 * modules  # an MTP module has two
     return inputs * positions * config.hidden_size * width + max(blocks) + ends, max(blocks)
+
+
+def _lookup_rank(layout: Iterable[AdapterTensor]) -> int:
+    """Rank of the pair on the embedding, whose rows of B each lookup keeps; 0 without one."""
+    return sum(tensor.shape[0] for tensor in layout if tensor.name == f"{_EMBEDDING}lora_A.weight")
 
 
 def _block(config: ModelConfig, width: int, layer: int, tensors: Sequence[AdapterTensor], reached: bool) -> int:

@@ -53,13 +53,21 @@ class UnitSums:
 
     def add(self, name: str, owners: Owners, gradients: Tensor) -> None:
         """Adds gradients [p, *shape] of the groups' tensor `name` to their units."""
-        end = self._ends[name]
-        flat = gradients.flatten(1)
-        self.flat[:, end - flat.shape[1] : end].index_add_(0, owners.units, flat)
+        self._of(name).index_add_(0, owners.units, gradients.flatten(1))
 
     def add_products(self, name: str, owners: Owners, left: Tensor, right: Tensor) -> None:
         """Adds left^T right of each group's tokens, left [p, L, out] and right [p, L, in], to its unit's tensor `name` [out, in]."""
         self.add(name, owners, left.transpose(1, 2) @ right)
+
+    def add_to_rows(self, name: str, owners: Owners, rows: Tensor, values: Tensor) -> None:
+        """Adds values [p, L, r] to the rows [p, L] of their units' tensor `name` [V, r]."""
+        tensors = self._of(name).unflatten(1, self.shapes[name])
+        tensors.index_put_((owners.units[:, None].expand_as(rows), rows), values, accumulate=True)
+
+    def _of(self, name: str) -> Tensor:
+        """[u, elements], a view."""
+        end = self._ends[name]
+        return self.flat[:, end - math.prod(self.shapes[name]) : end]
 
 
 def by_name(flat: Tensor, shapes: Shapes) -> dict[str, Tensor]:

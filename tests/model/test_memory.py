@@ -48,6 +48,7 @@ ADAPTERS: dict[str, tuple[AdapterConfig, int]] = {
     "all_lora": (AdapterConfig(), 3),
     "attention": (AdapterConfig(targets=("attention",)), 0),
     "every_expert": (AdapterConfig(targets=("lm_head",)), 8),
+    "embedding": (AdapterConfig(targets=("attention", "embeddings"), rank_pattern={"embed_tokens": 256}, embedding_mode="lora"), 0),
     "full": (AdapterConfig(targets=("attention", "embeddings", "norms"), expert_mode="full"), 2),
 }
 
@@ -104,7 +105,7 @@ def test_activations_with_gradient_checkpointing(dense: int, dtype: torch.dtype)
     assert kept / FACTOR < stated < kept * FACTOR
 
 
-@pytest.mark.parametrize("adapter", ["all_lora", "full"])
+@pytest.mark.parametrize("adapter", ["all_lora", "embedding", "full"])
 def test_trained_tensors_gradients_and_moments_are_exact(adapter: str) -> None:
     # An expert without tokens has no gradient in a step: here every token goes to all.
     net, layout = _adapted(adapter, torch.bfloat16, num_nextn_predict_layers=1, num_experts_per_tok=8)

@@ -17,7 +17,7 @@ from model.layout import AdapterError
 from model.per_example import clipped_sum, unit_gradients
 from model.training import Batch, Execution, LossTerms, accumulate_gradients
 from model.transformer import DeepseekV3
-from tests.model.private_networks import PARTS, adapted, batch_of
+from tests.model.private_networks import adapted, batch_of
 
 TERMS = LossTerms(mtp_weight=0.3)
 
@@ -55,8 +55,7 @@ def test_each_record_has_the_gradient_that_it_has_alone(mode: Any, modules: int,
 
 @pytest.mark.parametrize("changes", [{"q_lora_rank": 12, "tie_word_embeddings": True}, {"first_k_dense_replace": 0, "n_shared_experts": 0}])
 def test_other_networks_as_well(changes: dict[str, Any]) -> None:
-    targets = tuple(part for part in PARTS if changes.get("n_shared_experts") != 0 or part not in {"shared_experts", "dense_mlp"})
-    net, batch = adapted(targets=targets, **changes), batch_of([1, 2, 3])
+    net, batch = adapted(**changes), batch_of([1, 2, 3])
     found = unit_gradients(net, batch, torch.arange(3), LossTerms(mtp_weight=0.0))
     for row in range(3):
         alone = record_gradient(net, batch, row, LossTerms(mtp_weight=0.0))
@@ -151,7 +150,7 @@ def test_what_joins_records_is_refused() -> None:
 
 
 def test_full_embeddings_are_refused_and_the_network_is_left_alone() -> None:
-    net, batch = adapted(targets=("embeddings", "lm_head")), batch_of([1, 2])
-    with pytest.raises(AdapterError, match="adapt embeddings by LoRA"):
+    net, batch = adapted(embeddings="full"), batch_of([1, 2])
+    with pytest.raises(AdapterError, match="embedding_mode"):
         unit_gradients(net, batch, torch.arange(2), TERMS)
     assert record_gradient(net, batch, 0)["model.embed_tokens.weight"].any()
