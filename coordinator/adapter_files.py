@@ -16,10 +16,11 @@ _LORA_A = ".lora_A.weight"
 def adapter_config(plan: Plan, tensors: Tensors) -> dict[str, Any]:
     """peft's `adapter_config.json` for the modules that it can adapt under our names.
 
-    Routed experts, tensors in full and the embedding, whose factors peft transposes, are not among them.
+    Routed experts, tensors in full, modules with a core and the embedding, whose factors peft transposes, are not among them.
     """
     adapter = AdapterConfig.from_fields(plan.trainable.model_dump())
-    modules = [name.removesuffix(_LORA_A) for name in sorted(tensors) if name.endswith(_LORA_A) and not _has_other_names(name)]
+    adapted = [name.removesuffix(_LORA_A) for name in sorted(tensors) if name.endswith(_LORA_A)]
+    modules = [module for module in adapted if not (_has_other_names(module) or f"{module}.lora_R.weight" in tensors)]
     ranks = {module: int(tensors[module + _LORA_A].shape[0]) for module in modules}
     return {
         "peft_type": "LORA",
@@ -35,5 +36,5 @@ def adapter_config(plan: Plan, tensors: Tensors) -> dict[str, Any]:
     }
 
 
-def _has_other_names(name: str) -> bool:
-    return ".experts." in name or name.startswith("model.embed_tokens.")
+def _has_other_names(module: str) -> bool:
+    return ".experts." in module or module == "model.embed_tokens"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
-from model.lora import LoRAPair
-
-FactorName: TypeAlias = Literal["lora_A", "lora_B"]
+from model.lora import FactorName, LoRAPair
+from model.routing import Router
 
 
 class Place(Protocol):
@@ -42,10 +42,10 @@ class Factor:
         return parameter
 
     def read(self) -> Tensor:
-        return self.parameter.detach()
+        return self.pair.factor(self.name).detach()
 
     def write(self, values: Tensor) -> None:
-        self.parameter.copy_(values)
+        self.pair.set_factor(self.name, values)
 
     def leave(self, merged: bool) -> None:
         """The pair goes as a whole."""
@@ -65,6 +65,27 @@ class Beside:
 
     def leave(self, merged: bool) -> None:
         """The difference goes with its module."""
+
+
+class SelectionBias:
+    """A router's selection bias, in float32 and never trained by gradients: the tensor is its difference to the checkpoint's."""
+
+    parameter = None
+
+    def __init__(self, router: Router) -> None:
+        self.router, self.base = router, router.e_score_correction_bias
+        router.e_score_correction_bias = self.base.to(torch.float32, copy=True)
+
+    def read(self) -> Tensor:
+        return self.router.e_score_correction_bias - self.base
+
+    def write(self, values: Tensor) -> None:
+        self.router.e_score_correction_bias.copy_(self.base + values.to(self.base.device))
+
+    def leave(self, merged: bool) -> None:
+        """A merged one stays float32, in which it is added: rounded, it would choose other experts."""
+        if not merged:
+            self.router.e_score_correction_bias = self.base
 
 
 class Widened:

@@ -17,13 +17,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from model.adapter_places import Beside, Factor, FactorName, Place, Widened
+from model.adapter_places import Beside, Factor, Place, SelectionBias, Widened
 from model.expert_adapters import FullDifference, FullExperts, LoRAExperts
 from model.fp8 import FP8
 from model.layers import Linear, Projection
 from model.layout import AdapterConfig, AdapterError, AdapterTensor, Experts, adapter_layout, check_state
-from model.lora import LoRAEmbedding, LoRALinear
+from model.lora import FactorName, LoRAEmbedding, LoRALinear, LoRAPair
 from model.moe import ExpertProjection, MoE
+from model.routing import Router
 from model.transformer import DeepseekV3
 
 
@@ -72,8 +73,43 @@ def adapter_state(net: DeepseekV3) -> dict[str, NDArray[np.float32]]:
     return {name: place.read().float().cpu().numpy().copy() for name, place in _attached(net).places.items()}
 
 
-def set_trainable(net: DeepseekV3, names: Collection[str]) -> None:
-    """Lets gradients flow into exactly the named adapter tensors."""
+def adapted_modules(net: DeepseekV3) -> dict[str, LoRALinear | LoRAEmbedding]:
+    """The modules under LoRA outside routed experts, by the names of the layout."""
+    attached = _attached(net)
+    shared = [tensor.name for tensor in attached.layout if tensor.kind == "lora_A" and tensor.expert is None]
+    names = [name.removesuffix(".lora_A.weight") for name in shared]
+    return {name: cast("LoRALinear | LoRAEmbedding", net.get_submodule(_path(net, name))) for name in names}
+
+
+def parameters_of(net: DeepseekV3, names: Collection[str]) -> dict[str, nn.Parameter]:
+    """The parameters of the named adapter tensors, by name; those of LoRA are the held slices (`set_trainable`).
+
+    Raises:
+        AdapterError: a name is not the adapter's, or is a router bias, which is no parameter.
+    """
+    places, found = _attached(net).places, {}
+    for name in names:
+        parameter = places[name].parameter if name in places else None
+        if parameter is None:
+            raise AdapterError(f"{name} is no parameter of the attached adapter: name a tensor of its layout that gradients train.")
+        found[name] = parameter
+    return found
+
+
+def set_trainable(net: DeepseekV3, names: Collection[str], held_rank: int | None = None) -> None:
+    """Lets gradients flow into exactly the named adapter tensors but router biases, and of LoRA into the leading `held_rank` slices alone.
+
+    Those are rows of A, columns of B and the leading block of R; the other slices are no parameters, so nothing an optimiser does
+    changes them. None, or a rank that a pair does not have, holds all of it. Parameters of LoRA may be other objects afterwards.
+
+    Raises:
+        AdapterError: `held_rank` is below 1.
+    """
+    if held_rank is not None and held_rank < 1:
+        raise AdapterError(f"Rank {held_rank} holds nothing of an adapter: train at least 1.")
+    for module in net.modules():
+        if isinstance(module, LoRAPair):
+            module.hold(held_rank)
     for name, place in _attached(net).places.items():
         if place.parameter is not None:
             place.parameter.requires_grad_(name in names)
@@ -145,16 +181,20 @@ def _attached(net: DeepseekV3) -> Attached:
 def _shared_place(net: DeepseekV3, attached: Attached, adapter: AdapterConfig, tensor: AdapterTensor) -> Place:
     module_name = tensor.name.removesuffix(".weight").removesuffix(f".{tensor.kind}")
     path = _path(net, module_name)
+    if tensor.kind == "router_bias":
+        return SelectionBias(cast(Router, net.get_submodule(path.removesuffix(".e_score_correction_bias"))))
     if tensor.kind == "full":
         return Widened(cast(nn.Parameter, net.get_submodule(path).weight))
     if path not in attached.wrapped:
         attached.wrapped[path] = cast("Projection | nn.Embedding", net.get_submodule(path))
-        _replace(net, path, _adapted(attached.wrapped[path], adapter.rank_of(module_name), adapter.lora_alpha))
+        _replace(net, path, _adapted(attached.wrapped[path], adapter, adapter.rank_of(module_name)))
     return Factor(cast(LoRALinear, net.get_submodule(path)).pair, tensor.kind)
 
 
-def _adapted(base: Projection | nn.Embedding, rank: int, lora_alpha: float) -> LoRALinear | LoRAEmbedding:
-    return LoRAEmbedding(base, rank, lora_alpha) if isinstance(base, nn.Embedding) else LoRALinear(base, rank, lora_alpha)
+def _adapted(base: Projection | nn.Embedding, adapter: AdapterConfig, rank: int) -> LoRALinear | LoRAEmbedding:
+    if isinstance(base, nn.Embedding):
+        return LoRAEmbedding(base, rank, adapter.lora_alpha, adapter.core)
+    return LoRALinear(base, rank, adapter.lora_alpha, adapter.core)
 
 
 def _attach_experts(net: DeepseekV3, adapter: AdapterConfig, layer: int, chosen: tuple[int, ...]) -> None:

@@ -42,7 +42,7 @@ class Taps:
     tokens: Owners | None = None  # of states [n, .]: those before the output head
     covered: set[str] = field(default_factory=set)
 
-    def name(self, parameter: Tensor) -> str | None:
+    def name(self, parameter: Tensor | None) -> str | None:
         return self.names.get(id(parameter))
 
     def owners(self, x: Tensor) -> Owners:
@@ -100,9 +100,9 @@ def tapped(net: DeepseekV3, trained: Mapping[str, nn.Parameter], sums: UnitSums)
 def _tap_module(taps: Taps, module: nn.Module, wrapped: dict[MoE, _TappedExperts]) -> list[RemovableHandle]:
     """One case a kind of trained tensor; a further kind is a case here and its function below."""
     if isinstance(module, LoRALinear):
-        return _hooked(taps, module.pair, _pair_gradients, (module.pair.lora_A, module.pair.lora_B))
+        return _hooked(taps, module.pair, _pair_gradients, _factors(module.pair))
     if isinstance(module, LoRAEmbedding):
-        return _hooked(taps, module, _lookup_gradients, (module.pair.lora_A, module.pair.lora_B))
+        return _hooked(taps, module, _lookup_gradients, _factors(module.pair))
     if isinstance(module, RMSNorm):
         return _hooked(taps, module, _norm_gradients, (module.weight,))
     if isinstance(module, MoE) and module.experts.adapter is not None:
@@ -113,7 +113,9 @@ def _tap_module(taps: Taps, module: nn.Module, wrapped: dict[MoE, _TappedExperts
     return []
 
 
-def _hooked(taps: Taps, module: nn.Module, gradients: Callable[..., None], parameters: tuple[nn.Parameter, ...]) -> list[RemovableHandle]:
+def _hooked(
+    taps: Taps, module: nn.Module, gradients: Callable[..., None], parameters: tuple[nn.Parameter | None, ...]
+) -> list[RemovableHandle]:
     names = set(filter(None, map(taps.name, parameters)))
     if not names:
         return []
@@ -131,22 +133,41 @@ def _refuse_rest(trained: Mapping[str, nn.Parameter], covered: set[str]) -> None
         raise AdapterError(f'{name} is trained in full, too large for a gradient of every record: set trainable.embedding_mode to "lora".')
 
 
+def _factors(pair: LoRAPair) -> tuple[nn.Parameter | None, ...]:
+    return pair.lora_A, pair.lora_B, pair.lora_R
+
+
+def _sides(pair: LoRAPair) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """A and s B, and what stands on their other sides: s B or s B R [out, r] before A, A or R A [r, in] behind B."""
+    a, b = pair.factor("lora_A"), pair.factor("lora_B") * pair.scaling
+    if pair.lora_R is None:
+        return a, b, b, a
+    core = pair.factor("lora_R")
+    return a, b, b @ core, core @ a
+
+
 def _pair_gradients(taps: Taps, pair: LoRAPair, owners: Owners, gradient: Tensor, x: Tensor) -> None:
-    """d / dA = s B^T g x^T and d / dB = s g (A x)^T, summed over tokens; gradient g [.., out], x [.., in]."""
+    """d / dA = s (B R)^T g x^T, d / dB = s g (R A x)^T and d / dR = s B^T g (A x)^T; gradient g [.., out], x [.., in]."""
+    a, b, before_a, behind_b = _sides(pair)
     left, right = owners.grouped(gradient), owners.grouped(x)
     if name := taps.name(pair.lora_A):
-        taps.sums.add_products(name, owners, left @ (pair.lora_B * pair.scaling), right)
+        taps.sums.add_products(name, owners, left @ before_a, right)
     if name := taps.name(pair.lora_B):
-        taps.sums.add_products(name, owners, left, F.linear(right, pair.lora_A * pair.scaling))
+        taps.sums.add_products(name, owners, left, F.linear(right, behind_b * pair.scaling))
+    if name := taps.name(pair.lora_R):
+        taps.sums.add_products(name, owners, left @ b, F.linear(right, a))
 
 
 def _lookup_gradients(taps: Taps, embedding: LoRAEmbedding, owners: Owners, gradient: Tensor, input_ids: Tensor) -> None:
-    """d / dA = s sum B[id] g^T, and row id of d / dB is s sum A g; gradient g [b, t, H], input_ids [b, t]."""
-    pair, gradient = embedding.pair, owners.grouped(gradient) * embedding.pair.scaling
+    """The same where x is one-hot and the gradient stands on A's side; gradient g [b, t, H], input_ids [b, t]."""
+    pair, right = embedding.pair, owners.grouped(gradient)
+    a, b, before_a, behind_b = _sides(pair)
     if name := taps.name(pair.lora_A):
-        taps.sums.add_products(name, owners, F.embedding(input_ids, pair.lora_B), gradient)
+        taps.sums.add_products(name, owners, F.embedding(input_ids, before_a), right)
     if name := taps.name(pair.lora_B):
-        taps.sums.add_to_rows(name, owners, input_ids, F.linear(gradient, pair.lora_A))
+        taps.sums.add_to_rows(name, owners, input_ids, F.linear(right, behind_b * pair.scaling))
+    if name := taps.name(pair.lora_R):
+        taps.sums.add_products(name, owners, F.embedding(input_ids, b), F.linear(right, a))
 
 
 def _norm_gradients(taps: Taps, norm: RMSNorm, owners: Owners, gradient: Tensor, x: Tensor) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from model.adapters import trained_parameters
 from model.errors import ConfigError
 from model.per_example import UnitGradients, flat_clipped_sum, unit_gradients
-from model.training import Batch, Execution, LossTerms, TrainingResult, adamw, pull_back, set_rate
+from model.training import Batch, Execution, LossTerms, TrainingResult, adamw, correct, pull_back, set_rate
 from model.transformer import DeepseekV3
 from model.unit_sums import by_name
 
@@ -67,13 +67,13 @@ def train_privately(
     weight_decay: float = 0.0,
     proximal: float = 0.0,
     execution: Execution | None = None,
-    corrections: Mapping[str, Tensor] | None = None,
+    corrections: Mapping[nn.Parameter, Tensor] | None = None,
 ) -> PrivateResult:
     """One step of a fresh AdamW per entry of `steps` on every adapter tensor that requires a gradient; an entry may be empty.
 
     Every tensor gets noise and moves in every step, also an expert without tokens, or it would tell where tokens went. The rest is
-    as in `model.training.train`, but gradients are not clipped again. `corrections` are added to the noisy mean gradients; they
-    must not depend on the records.
+    as in `model.training.train`, but gradients are not clipped again. `proximal`, `weight_decay` and `corrections` must not depend on the
+    records but through what was private before.
 
     Raises:
         ConfigError, AdapterError: as `unit_gradients`, before anything has moved in that step.
@@ -85,10 +85,12 @@ def train_privately(
     start = [parameter.detach().clone() for parameter in parameters] if proximal else []
     for number, step in enumerate(steps, start=1):
         total = _clipped_total(net, step, trained, private.clip, terms, execution, result.not_for_sending)
-        _set_gradients(trained, (total + _noise(private, total)) / private.expected_units, corrections or {})
+        _set_gradients(trained, (total + _noise(private, total)) / private.expected_units)
         pull_back(parameters, start, proximal)
-        set_rate(optimizer, learning_rate(number) if callable(learning_rate) else learning_rate)
+        rate = learning_rate(number) if callable(learning_rate) else learning_rate
+        set_rate(optimizer, rate)
         optimizer.step()
+        correct(parameters, corrections or {}, rate)
         optimizer.zero_grad(set_to_none=True)
         result.steps = number
     return result
@@ -133,11 +135,10 @@ def _noise(private: PrivateTerms, total: Tensor) -> Tensor:
     return torch.from_numpy(private.gaussian(len(total))).to(total.device) * (private.noise_multiplier * private.clip)
 
 
-def _set_gradients(trained: Mapping[str, nn.Parameter], flat: Tensor, corrections: Mapping[str, Tensor]) -> None:
+def _set_gradients(trained: Mapping[str, nn.Parameter], flat: Tensor) -> None:
     shapes = {name: tuple(parameter.shape) for name, parameter in trained.items()}
     for name, gradient in by_name(flat.float(), shapes).items():
-        correction = corrections.get(name)
-        trained[name].grad = gradient.clone() if correction is None else gradient + correction
+        trained[name].grad = gradient.clone()
 
 
 def _note(seen: TrainingResult, found: UnitGradients) -> None:

@@ -56,13 +56,17 @@ class UnitSums:
         self._of(name).index_add_(0, owners.units, gradients.flatten(1))
 
     def add_products(self, name: str, owners: Owners, left: Tensor, right: Tensor) -> None:
-        """Adds left^T right of each group's tokens, left [p, L, out] and right [p, L, in], to its unit's tensor `name` [out, in]."""
-        self.add(name, owners, left.transpose(1, 2) @ right)
+        """Adds left^T right of each group's tokens, left [p, L, out] and right [p, L, in], to its unit's tensor `name` [out, in].
+
+        Where the tensor is smaller, as a held slice of a factor is, it is the leading part of the product.
+        """
+        rows, columns = self.shapes[name]
+        self.add(name, owners, left[..., :rows].transpose(1, 2) @ right[..., :columns])
 
     def add_to_rows(self, name: str, owners: Owners, rows: Tensor, values: Tensor) -> None:
-        """Adds values [p, L, r] to the rows [p, L] of their units' tensor `name` [V, r]."""
+        """Adds values [p, L, r] to the rows [p, L] of their units' tensor `name` [V, r], or their leading part to [V, held]."""
         tensors = self._of(name).unflatten(1, self.shapes[name])
-        tensors.index_put_((owners.units[:, None].expand_as(rows), rows), values, accumulate=True)
+        tensors.index_put_((owners.units[:, None].expand_as(rows), rows), values[..., : tensors.shape[2]], accumulate=True)
 
     def _of(self, name: str) -> Tensor:
         """[u, elements], a view."""

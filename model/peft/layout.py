@@ -53,7 +53,7 @@ def to_peft(config: ModelConfig, adapter: AdapterConfig, experts: Experts, tenso
     stacked, those that are not adapted as zeros.
 
     Raises:
-        AdapterError: a tensor is trained in full, or none is left for peft; the text names it and says what to do.
+        AdapterError: a tensor is trained in full or is a router's bias, or none is left for peft; the text says what to do.
     """
     layout = adapter_layout(config, adapter, experts)
     check_state(layout, tensors)
@@ -83,6 +83,11 @@ def _check_expressible(main: list[AdapterTensor]) -> None:
     if not main:
         raise AdapterError("The adapter changes multi-token prediction alone, which transformers does not build: nothing is left for peft.")
     for tensor in main:
+        if tensor.kind == "router_bias":
+            raise AdapterError(
+                f"{tensor.name} is a difference to a router's selection bias, which peft cannot hold: export the merged model instead, or "
+                'train with trainable.router_bias = "frozen".'
+            )
         if tensor.kind == "full":
             raise AdapterError(
                 f"{tensor.name} is trained in full, which peft can hold only as a weight of the base: export the merged model instead, "
@@ -121,7 +126,9 @@ _Pairs = Mapping[int, Mapping[str, _Pair]]  # expert -> projection -> A and B
 
 
 def _pair(name: str, tensors: Tensors) -> _Pair:
-    return tensors[name + LORA_A], tensors[name + LORA_B]
+    """A and B; with a core R, which peft does not have, A and B R, rounded once."""
+    lora_a, lora_b, core = tensors[name + LORA_A], tensors[name + LORA_B], tensors.get(f"{name}.lora_R.weight")
+    return lora_a, lora_b if core is None else (lora_b.astype(np.float64) @ core.astype(np.float64)).astype(np.float32)
 
 
 def _fused_stack(config: ModelConfig, rank: int, pairs: _Pairs) -> _Pair:

@@ -20,14 +20,20 @@ EXPERTS = {1: (0, 5), 2: (0, 1, 2, 3, 4, 5, 6, 7)}
 
 
 def adapted(
-    mode: Literal["lora", "full"] = "lora", modules: int = 1, embeddings: Literal["lora", "full"] = "lora", **changes: Any
+    mode: Literal["lora", "full"] = "lora",
+    modules: int = 1,
+    embeddings: Literal["lora", "full"] = "lora",
+    core: bool = False,
+    **changes: Any,
 ) -> DeepseekV3:
     """All adapter tensors random and trained; `modules` is the number of multi-token prediction modules."""
     net = random_network(num_nextn_predict_layers=modules, **{"n_shared_experts": 1, **changes})
     targets = tuple(part for part in PARTS if net.config.n_shared_experts or part != "shared_experts")
     targets = tuple(part for part in targets if net.config.first_k_dense_replace or part != "dense_mlp")
-    config = AdapterConfig(lora_rank=3, lora_alpha=6, targets=targets, expert_mode=mode, expert_rank=2, embedding_mode=embeddings)
-    experts = EXPERTS | dict.fromkeys(range(3, 3 + modules), (1, 2))
+    config = AdapterConfig(
+        lora_rank=3, lora_alpha=6, targets=targets, expert_mode=mode, expert_rank=2, embedding_mode=embeddings, core=core
+    )
+    experts = {} if core else EXPERTS | dict.fromkeys(range(3, 3 + modules), (1, 2))
     attach_adapters(net, config, experts)
     rng = np.random.default_rng(0)
     layout = adapter_layout(net.config, config, experts)

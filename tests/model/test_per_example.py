@@ -62,6 +62,28 @@ def test_other_networks_as_well(changes: dict[str, Any]) -> None:
         assert_close({name: values[row] for name, values in found.gradients.items()}, alone)
 
 
+def test_cores_and_the_factors_around_them() -> None:
+    net, batch = adapted(core=True), batch_of([1, 2, 3], adjusted=True)
+    cores = [name for name in trained_parameters(net) if name.endswith("lora_R.weight")]
+    for names in (list(trained_parameters(net)), cores):
+        set_trainable(net, names)
+        found = unit_gradients(net, batch, torch.arange(3), TERMS)
+        assert_close({name: values[2] for name, values in found.gradients.items()}, record_gradient(net, batch, 2))
+
+
+@pytest.mark.parametrize("core", [False, True])
+def test_of_held_slices_the_leading_parts(core: bool) -> None:
+    net, batch = adapted(core=core), batch_of([1, 2, 3])
+    set_trainable(net, trained_parameters(net), held_rank=2)
+    found = unit_gradients(net, batch, torch.arange(3), TERMS)
+    assert found.shapes["lm_head.lora_B.weight"] == (96, 2)
+    alone = batch_of([2])
+    net.loss(alone.input_ids, alone.targets, valid=alone.valid).total.backward()
+    for name, parameter in trained_parameters(net).items():
+        gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        assert torch.allclose(found.gradients[name][1], gradient, rtol=1e-4, atol=1e-6 + 1e-5 * float(gradient.abs().max())), name
+
+
 def test_a_unit_s_gradient_is_the_mean_of_its_records() -> None:
     net, batch = adapted(), batch_of([1, 2, 3, 4])
     found = unit_gradients(net, batch, torch.tensor([1, 0, 1, 1]), TERMS, count=3)

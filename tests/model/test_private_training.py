@@ -144,13 +144,22 @@ def test_experts_without_tokens_move_too(mode: Any) -> None:
     assert all(parameter.grad is None for parameter in net.parameters())
 
 
-def test_the_proximal_term_and_corrections_act_on_the_noisy_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_proximal_term_pulls_back_and_corrections_move_as_in_ordinary_training() -> None:
     net = adapted()
-    corrections = {"model.norm.weight": torch.full((32,), 2.0)}
-    seen: list[torch.Tensor] = []
-    monkeypatch.setattr(torch.optim.AdamW, "step", lambda self: seen.append(trained_parameters(net)["model.norm.weight"].grad.clone()))  # type: ignore[union-attr]
-    train_privately(net, [[]], learning_rate=1e-3, private=silent(1.0, 1.0), proximal=0.5, corrections=corrections)
-    assert torch.equal(seen[0], torch.full((32,), 2.0))
+    trained = trained_parameters(net)
+    norm, before = trained["model.norm.weight"], {name: values.detach().clone() for name, values in trained.items()}
+    terms = {"learning_rate": 1e-3, "private": silent(1.0, 1.0), "proximal": 0.5}
+    train_privately(net, [[]], **terms, corrections={norm: torch.full((32,), 2.0)})  # type: ignore[arg-type]
+    assert torch.allclose(norm, before.pop("model.norm.weight") - 2e-3, atol=1e-6)
+    assert all(torch.equal(trained[name], values) for name, values in before.items())
+    moved = []
+    for proximal in (0.0, 1e6):
+        net = adapted()
+        start = torch.cat([values.detach().flatten() for values in trained_parameters(net).values()])
+        private = PrivateTerms(1.0, 1.0, 1.0, gaussian(3))
+        train_privately(net, [[]] * 4, learning_rate=1e-3, private=private, proximal=proximal)
+        moved.append(float((torch.cat([values.detach().flatten() for values in trained_parameters(net).values()]) - start).norm()))
+    assert moved[1] < 0.8 * moved[0]
 
 
 def test_terms_without_a_bound_are_refused() -> None:

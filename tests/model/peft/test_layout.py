@@ -74,6 +74,7 @@ CASES: dict[str, tuple[str, dict[str, Any], Any]] = {
     "equal_to_the_fused_rank": ("plain", {"targets": GROUPS, "lora_rank": 4, "expert_rank": 2}, {1: (3,)}),
     "no_experts": ("query_lora_bias", {"targets": GROUPS, **ALL}, {}),
     "dense": ("dense", {"targets": ("dense_mlp",), "lora_rank": 2}, {}),
+    "cores": ("yarn", {"targets": (*GROUPS, "embeddings"), "embedding_mode": "lora", "core": True, **ALL}, {}),
     "embeddings": ("deepseek_v3", {"targets": (*GROUPS, "embeddings"), "embedding_mode": "lora", **ALL}, EXPERTS),
 }
 
