@@ -87,6 +87,16 @@ def test_training_is_the_same_for_the_same_round_and_another_for_the_next(base: 
     assert any(not np.array_equal(first.delta[name], later.delta[name]) for name in names)
 
 
+def test_a_step_moves_by_the_corrections_less_times_the_learning_rate(base: Base, tmp_path: Path) -> None:
+    bench = open_bench(make_plan(training={"local_steps": 1, "batch_size": 8, "learning_rate": 1e-2}), base, tmp_path)
+    state = bench.adaptation.initial({})
+    name = next(name for name in state if name.endswith("lora_A.weight"))
+    plain = bench.train(1, state, list(state), {})
+    corrected = bench.train(1, state, list(state), {}, {name: np.full_like(state[name], 0.5)})
+    np.testing.assert_allclose(corrected.delta[name], plain.delta[name] - 5e-3, atol=1e-6)
+    assert all(np.array_equal(corrected.delta[other], plain.delta[other]) for other in state if other != name)
+
+
 def test_expert_tokens_count_what_was_routed(base: Base, tmp_path: Path) -> None:
     bench = open_bench(make_plan(training={"local_steps": 1, "batch_size": 8}), base, tmp_path)
     state = bench.adaptation.initial({})
