@@ -14,7 +14,7 @@ from safetensors.numpy import load, save
 
 from coordinator.errors import JobError
 from coordinator.spool import Spool
-from protocols.aggregation.rebalance import Proposal
+from protocols.proposals import Proposal
 from protocols.codec import Message
 from protocols.epoch import EpochManifest, ShownRow
 from protocols.errors import ConsortiumError

@@ -75,7 +75,11 @@ class PartsError(ProtocolError):
     """An update's set that is not within the one over which its parts were counted."""
 
 
-class RebalanceError(ProtocolError):
+class ProposalError(ProtocolError):
+    """What the coordinator proposes beside a total, where it does not hold or nothing is due."""
+
+
+class RebalanceError(ProposalError):
     """A proposal for LoRA factors that changes more than their coordinates."""
 
 

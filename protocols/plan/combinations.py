@@ -42,6 +42,12 @@ def _of_rules(plan: Plan) -> Iterator[tuple[bool, str]]:
         not plan.training.scaffold or rule not in ("sketched", "fedsa"),
         f'training.scaffold does not go with aggregation.rule = "{rule}"; take alternating, fedavg, ffa, fedsvd or fedsb',
     )
+    plain = plan.aggregation.server_optimizer == "none" and plan.aggregation.server_learning_rate == 1.0
+    yield (
+        rule != "sketched" or plain,
+        'aggregation.rule = "sketched" replaces factors by those of the mean product; set server_optimizer = "none" and '
+        "server_learning_rate = 1.0",
+    )
     yield (
         not plan.personalisation.private_experts or experts.startswith("esft"),
         'personalisation.private_experts come beside a selection: set trainable.experts to "esft-token" or "esft-gate"',

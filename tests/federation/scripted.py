@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from client.audits import indices
 from coordinator.link import Subject
 from coordinator.publishing import subject_of
-from protocols.aggregation.rebalance import Proposal
+from protocols.proposals import Proposal
 from protocols.encoding import decode
 from protocols.epoch import (
     SUITE,

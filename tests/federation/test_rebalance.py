@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from coordinator.events import RoundFinished, SumFinished
-from protocols.aggregation.rebalance import Proposal
+from protocols.proposals import Proposal
 from protocols.state import State, state_hash
 from tests.federation.federation import NAMES, Crash, Federation, make_plan
 from tests.federation.scripted import Outcome, Script
