@@ -73,6 +73,29 @@ def adapter_state(net: DeepseekV3) -> dict[str, NDArray[np.float32]]:
     return {name: place.read().float().cpu().numpy().copy() for name, place in _attached(net).places.items()}
 
 
+def adapted_modules(net: DeepseekV3) -> dict[str, LoRALinear | LoRAEmbedding]:
+    """The modules under LoRA outside routed experts, by the names of the layout."""
+    attached = _attached(net)
+    shared = [tensor.name for tensor in attached.layout if tensor.kind == "lora_A" and tensor.expert is None]
+    names = [name.removesuffix(".lora_A.weight") for name in shared]
+    return {name: cast("LoRALinear | LoRAEmbedding", net.get_submodule(_path(net, name))) for name in names}
+
+
+def parameters_of(net: DeepseekV3, names: Collection[str]) -> dict[str, nn.Parameter]:
+    """The parameters of the named adapter tensors, by name; those of LoRA are the held slices (`set_trainable`).
+
+    Raises:
+        AdapterError: a name is not the adapter's, or is a router bias, which is no parameter.
+    """
+    places, found = _attached(net).places, {}
+    for name in names:
+        parameter = places[name].parameter if name in places else None
+        if parameter is None:
+            raise AdapterError(f"{name} is no parameter of the attached adapter: name a tensor of its layout that gradients train.")
+        found[name] = parameter
+    return found
+
+
 def set_trainable(net: DeepseekV3, names: Collection[str], held_rank: int | None = None) -> None:
     """Lets gradients flow into exactly the named adapter tensors but router biases, and of LoRA into the leading `held_rank` slices alone.
 

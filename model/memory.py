@@ -58,7 +58,8 @@ def training_memory(
     """
     layout = [tensor for tensor in layout if tensor.kind != "router_bias"]
     trained = FP32 * sum(math.prod(tensor.shape) for tensor in layout)
-    moved = trained - FP32 * sum(math.prod(tensor.shape) for tensor in layout if _is_around_a_core(tensor, _cored(layout)))
+    cored = _cored(layout)
+    moved = trained - FP32 * sum(math.prod(tensor.shape) for tensor in layout if _is_around_a_core(tensor, cored))
     positions = batch_size * tokens
     logits = min(positions * config.vocab_size, _LOGITS_AT_ONCE) * (3 * FP32 + base.activation)
     kept, block = _activations(config, base.activation, layout, positions, checkpointing)
