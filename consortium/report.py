@@ -146,4 +146,5 @@ def _round(one: Round) -> dict[str, Any]:
         "seconds": round(one.seconds, 3),
         "bytes_up": one.bytes_up,
         "bytes_down": one.bytes_down,
+        **({"figures": dict(one.figures)} if one.figures else {}),
     }
