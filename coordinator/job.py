@@ -248,7 +248,7 @@ def _round_row(number: int, journal: Journal, state: State) -> Round:
     kept = state.pre_round.kept if state.pre_round is not None else None
     experts, more = state.experts if number == 0 else kept, dict(journal.figures)
     loss, metric = more.pop("loss", None), more.pop("metric", None)
-    return Round(number, journal.state_sha256, journal.transcripts, parts, journal.seconds, loss, metric, experts, more)
+    return Round(number, journal.state_sha256, journal.transcripts, parts, journal.seconds, loss, metric, experts, figures=more)
 
 
 def _result(job: _Job) -> RunResult:

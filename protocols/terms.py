@@ -30,6 +30,8 @@ class Adaptation(Protocol):
 
     @property
     def expert_counts(self) -> Mapping[int, int]: ...
+    @property
+    def mtp_modules(self) -> int: ...
     def layout(self, experts: Experts) -> Sequence[Tensor]: ...
     def initial(self, experts: Experts) -> dict[str, NDArray[np.float32]]: ...
 
@@ -92,6 +94,10 @@ class Terms:
         rebalance.check(state, proposed, self.adaptation.layout(state.experts))
         return rebalance.adopted(state, proposed) if proposed else state
 
+    def measures_drafts(self, planned: PlannedSum) -> bool:
+        """Whether an `evaluate` sum also says how well multi-token prediction drafts, if it is adapted: the first one and the last."""
+        return self.adaptation.mtp_modules > 0 and planned.round in (0, self.plan.rounds)
+
     def token_cap(self) -> int:
         """Tokens that give an institution, or an expert within it, the full weight of 1."""
         training = self.plan.training
@@ -106,7 +112,7 @@ class Terms:
         if planned.kind == "experts":
             return experts.blocks(self.adaptation.expert_counts)
         if planned.kind == "evaluate":
-            return evaluate.blocks(self.plan)
+            return evaluate.blocks(self.plan, self.measures_drafts(planned))
         return update.blocks(self.plan.training, learning_rate(self.plan, planned.round), self.trained(state, planned), state.experts)
 
     def _apply_update(self, state: State, planned: PlannedSum, total: Total) -> tuple[State, Figures]:

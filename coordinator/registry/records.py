@@ -67,8 +67,8 @@ class Round:
     loss: float | None = None  # mean over the institutions' training examples
     metric: float | None = None  # None in a round without evaluation
     experts: Mapping[int, tuple[int, ...]] | None = None  # layer -> experts chosen; after round 0, those that it could move
-    figures: Mapping[str, float] = field(default_factory=dict)  # what its sums say beyond loss and metric, by name
     finished_at: datetime | None = None  # None until recorded
+    figures: Mapping[str, float] = field(default_factory=dict)  # what its sums say beyond loss and metric, by name
 
     @property
     def missing(self) -> tuple[str, ...]:

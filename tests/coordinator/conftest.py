@@ -95,7 +95,7 @@ def make_round(number: int, metric: float | None = 0.5, state_sha256: str = "c" 
     transcripts = {kind: transcript(number, kind) for kind in ("update", "evaluate")}
     experts = {1: (0, 5), 2: (3,)} if number == 0 else None
     figures = {"acceptance": 0.5} if number == 2 else {}
-    return Round(number, state_sha256, transcripts, parts, 1.5 * number, 2.0 / (number + 1), metric, experts, figures)
+    return Round(number, state_sha256, transcripts, parts, 1.5 * number, 2.0 / (number + 1), metric, experts, figures=figures)
 
 
 def make_state(number: int) -> State:

@@ -128,7 +128,7 @@ def test_rounds_come_once_and_in_order(registry: Registry, running: str, make_ro
     [("stranger", "stranger of round 0 is not in the registry"), ("nan", "not JSON compliant"), ("figure", "not JSON compliant")],
 )
 def test_bad_round_leaves_no_trace(registry: Registry, running: str, make_round: MakeRound, change: str, complaint: str) -> None:
-    changes = {
+    changes: dict[str, dict[str, object]] = {
         "stranger": {"contributions": (Contribution("stranger", 1, 1),)},
         "nan": {"loss": float("nan")},
         "figure": {"figures": {"acceptance": float("nan")}},
