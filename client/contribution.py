@@ -38,9 +38,17 @@ def contribute(work: Work, terms: Terms, state: State, planned: PlannedSum, trai
     elif planned.kind == "experts":
         values = {experts.lane(layer): share for layer, share in normalized_affinities(work.expert_affinity()).items()}
     else:
-        sums = work.evaluate(state.tensors, state.experts)
-        values = {"numerator": np.array([sums.numerator]), "denominator": np.array([float(sums.denominator)])}
+        values = _measured(work, state, with_drafts=terms.measures_drafts(planned))
     return _bounded(values, terms.lanes(state, planned))
+
+
+def _measured(work: Work, state: State, with_drafts: bool) -> Values:
+    sums = work.evaluate(state.tensors, state.experts)
+    values = {"numerator": np.array([sums.numerator]), "denominator": np.array([float(sums.denominator)])}
+    if with_drafts:
+        drafts = work.drafts(state.tensors, state.experts)
+        values |= {"accepted": np.array([float(drafts.accepted)]), "drafted": np.array([float(drafts.drafted)])}
+    return values
 
 
 def touched_parts(update: LocalUpdate, trained: Sequence[Tensor], chosen: Experts) -> Values:

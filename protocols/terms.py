@@ -32,6 +32,8 @@ class Adaptation(Protocol):
 
     @property
     def expert_counts(self) -> Mapping[int, int]: ...
+    @property
+    def mtp_modules(self) -> int: ...
     def layout(self, experts: Experts) -> Sequence[Tensor]: ...
     def initial(self, experts: Experts) -> dict[str, NDArray[np.float32]]: ...
 
@@ -89,6 +91,10 @@ class Terms:
         """See `protocols.proposals.adopt`."""
         return proposals.adopt(self.plan, planned, state, self.adaptation.layout(state.experts), proposed)
 
+    def measures_drafts(self, planned: PlannedSum) -> bool:
+        """Whether an `evaluate` sum also says how well multi-token prediction drafts, if it is adapted: the first one and the last."""
+        return self.adaptation.mtp_modules > 0 and planned.round in (0, self.plan.rounds)
+
     def token_cap(self) -> int:
         """Tokens that give an institution, or an expert within it, the full weight of 1."""
         training = self.plan.training
@@ -103,7 +109,7 @@ class Terms:
         if planned.kind == "experts":
             return experts.blocks(self.adaptation.expert_counts)
         if planned.kind == "evaluate":
-            return evaluate.blocks(self.plan)
+            return evaluate.blocks(self.plan, self.measures_drafts(planned))
         own = self.rule.lanes(self.plan, state, planned, self.adaptation.layout(state.experts))
         if planned.kind != "update":
             return own

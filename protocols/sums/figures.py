@@ -14,4 +14,4 @@ class Figures:
     numerator: float | None = None
     denominator: int | None = None
     metric: float | None = None
-    more: Mapping[str, float] = field(default_factory=dict)  # by name, of rules that have figures of their own
+    more: Mapping[str, float] = field(default_factory=dict)  # by name; finite
