@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from client.continued import cores_of, gradients_of, sketches_of
 from client.work import LocalUpdate, Work
 from protocols.aggregation import Tensor, Weights
 from protocols.encoding import LaneLayout
@@ -26,7 +27,7 @@ def contribute(work: Work, terms: Terms, state: State, planned: PlannedSum, trai
     """Does the work of one sum and returns its values, each within its lane's bound.
 
     Args:
-        train: the round's training, which is done once for its pre-round and its update (`client.trainings`).
+        train: the round's training, which is done once for all sums that are made of it (`client.trainings`).
 
     Raises:
         UpdateError: the work's result is not finite, or does not fit the plan.
@@ -35,6 +36,10 @@ def contribute(work: Work, terms: Terms, state: State, planned: PlannedSum, trai
         values = _update(train(), terms, state, planned)
     elif planned.kind == "parts":
         values = touched_parts(train(), terms.trained(state, planned), state.experts)
+    elif planned.kind == "update-2":
+        values = _second(train(), terms, state)
+    elif planned.kind in ("gradient", "gradient-2"):
+        values = gradients_of(work, terms, state, planned)
     elif planned.kind == "experts":
         values = {experts.lane(layer): share for layer, share in normalized_affinities(work.expert_affinity()).items()}
     else:
@@ -73,7 +78,12 @@ def _update(update: LocalUpdate, terms: Terms, state: State, planned: PlannedSum
         **{weight_lane(layer): np.array([weights.experts[layer, e] for e in chosen]) for layer, chosen in state.experts.items()},
         "loss": np.array([update.loss_sum], np.float64),
         "examples": np.array([float(update.examples)]),
+        **sketches_of(update, weights.shared, terms, state, planned),
     }
+
+
+def _second(update: LocalUpdate, terms: Terms, state: State) -> Values:
+    return cores_of(update, local_weights(update, terms, state).shared, terms, state)
 
 
 def local_weights(update: LocalUpdate, terms: Terms, state: State) -> Weights:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +25,9 @@ from model.checkpoint.fingerprint import checkpoint_sha256
 from model.checkpoint.loading import load_checkpoint
 from model.experts import gate_affinity, token_affinity
 from model.layout import Adaptation, AdapterConfig
+from model.sketching import left_sketch, right_sketch
 from model.text.tokenizer import Tokenizer, load_tokenizer
-from model.training import Execution
+from model.training import Batch, Execution, LossTerms
 from model.transformer import DeepseekV3
 from protocols.plan import Plan
 from protocols.schedule import learning_rate
@@ -114,12 +115,33 @@ class Workbench:
     def expert_affinity(self) -> Mapping[int, NDArray[np.float64]]:
         """Layer -> [E]: routed tokens, or gate weight, of each expert of the base on (enough of) the training records."""
         measure = gate_affinity if self.plan.trainable.experts == "esft-gate" else token_affinity
-        net, terms = self.base.bare(), self.plan.training
-        tokens = sum(len(example.tokens) for example in self._data.examples)
-        share = min(1.0, AFFINITY_TOKENS / tokens)
-        steps = math.ceil(share * len(self._data.examples) / terms.batch_size)
-        affinity = measure(net, batches(net, self._data, terms.batch_size, 0, steps))
+        net = self.base.bare()
+        affinity = measure(net, self._sample(net))
         return {layer: affinity[layer].cpu().numpy() for layer in self.adaptation.expert_counts}
+
+    def gradient_sketch(self, tensors: Tensors, experts: Experts, omegas: Mapping[str, NDArray[np.float64]]) -> Tensors:
+        """G Omega [out, s] by module, float32, on (enough of) the training records."""
+        return self._gradient(left_sketch, tensors, experts, omegas)
+
+    def gradient_core(self, tensors: Tensors, experts: Experts, bases: Mapping[str, NDArray[np.float64]]) -> Tensors:
+        """Q^T G [s, in] by module, float32, on the same records."""
+        return self._gradient(right_sketch, tensors, experts, bases)
+
+    def _gradient(
+        self, sketch: Callable[..., dict[str, torch.Tensor]], tensors: Tensors, experts: Experts, factors: Mapping[str, NDArray[np.float64]]
+    ) -> Tensors:
+        net = self.base.adapted(self._adapter, experts, tensors)
+        device = net.model.embed_tokens.weight.device
+        on_device = {name: torch.from_numpy(values.astype(np.float32)).to(device) for name, values in factors.items()}
+        mtp_weight = 0.0 if self.plan.trainable.mtp is False else LossTerms().mtp_weight
+        sketches = sketch(net, self._sample(net), on_device, mtp_weight=mtp_weight, execution=self._execution())
+        return {name: values.cpu().numpy() for name, values in sketches.items()}
+
+    def _sample(self, net: DeepseekV3) -> Iterator[Batch]:
+        """The first batches of the order, until about AFFINITY_TOKENS tokens."""
+        tokens, size = sum(len(example.tokens) for example in self._data.examples), self.plan.training.batch_size
+        share = min(1.0, AFFINITY_TOKENS / tokens)
+        return batches(net, self._data, size, 0, math.ceil(share * len(self._data.examples) / size))
 
     def train(
         self, round_number: int, tensors: Tensors, trained: Collection[str], experts: Experts, steps: int | None = None

@@ -17,6 +17,7 @@ SumKind = Literal["evaluate", "experts", "gradient", "gradient-2", "parts", "upd
 
 BOUND_SUMS = ("update", "update-2", "gradient-2")  # of whose set the sum before decides
 
+
 @dataclass(frozen=True, slots=True)
 class PlannedSum:
     """One secure sum of a round. Round 0 measures the base and chooses what is adapted, or on which bases."""

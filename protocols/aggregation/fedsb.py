@@ -1,4 +1,4 @@
-"""Only a core R [r, r] between fixed bases is trained, so that averaging it is exact: Delta W = B R A (Fed-SB, arXiv:2502.15436, section 3).
+"""Only a core R [r, r] between fixed bases is trained, so that its mean is exact: Delta W = B R A (Fed-SB, arXiv:2502.15436, section 3).
 
 The bases are the top-r singular vectors of the mean of the institutions' first gradients, as in section 3 after LoRA-SB
 (arXiv:2411.19557), found by two secure sums of sketches in round 0: Y = sum of G_k Omega, Q a basis of Y, Z = sum of Q^T G_k, and the
@@ -12,8 +12,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from protocols.aggregation.base import Rule, Tensor, Values
 from protocols.aggregation.products import orthonormality
@@ -78,7 +80,7 @@ def ranges(state: State) -> dict[str, Array]:
     return {name.removeprefix("range/"): values.astype(np.float64) for name, values in found.items()}
 
 
-def normalized(lane: str, parts: Mapping[str, Array]) -> dict[str, Array]:
+def normalized(lane: str, parts: Mapping[str, NDArray[np.floating[Any]]]) -> dict[str, Array]:
     """Sketches of one institution's mean gradient by lane, divided by their common norm; all zero where the gradient is."""
     arrays = {name: np.asarray(values, np.float64) for name, values in parts.items()}
     norm = math.sqrt(sum(float(np.square(values).sum()) for values in arrays.values())) or 1.0

@@ -232,4 +232,4 @@ def _has_range(state: State, module: Module) -> bool:
 
 def _mean_square(columns: Array) -> float:
     """Mean over columns of their squared norm."""
-    return float(np.square(columns).sum()) / columns.shape[1]
+    return float(np.square(columns).sum() / columns.shape[1])

@@ -65,7 +65,8 @@ def sketching_matrix(purpose: str, shape: tuple[int, int]) -> Array:
     key = hashlib.sha256(f"consortium sketch\0{purpose}".encode()).digest()[:16]
     words = np.random.Philox(key=int.from_bytes(key, "little")).random_raw(shape[0] * shape[1])
     unit = (words >> np.uint64(11)).astype(np.float64) * 2.0**-53  # [0, 1), 53 bits
-    return ((2.0 * unit - 1.0) * np.sqrt(3.0)).reshape(shape)
+    values: Array = ((2.0 * unit - 1.0) * np.sqrt(3.0)).reshape(shape)
+    return values
 
 
 def propose_ranges(state: State) -> Proposal:
@@ -92,7 +93,8 @@ def check_ranges(state: State, proposed: Tensors) -> None:
 def check_names(proposed: Tensors, wanted: Iterable[str]) -> None:
     """Raises ProposalError unless exactly the `wanted` arrays are proposed."""
     for name in sorted(set(wanted) ^ proposed.keys()):
-        raise ProposalError(f"the proposal {'holds' if name in proposed else 'lacks'} {name}; the coordinator must publish the one that is due")
+        verb = "holds" if name in proposed else "lacks"
+        raise ProposalError(f"the proposal {verb} {name}; the coordinator must publish the one that is due")
 
 
 def checked_array(proposed: Tensors, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:

@@ -45,8 +45,7 @@ def _of_rules(plan: Plan) -> Iterator[tuple[bool, str]]:
     plain = plan.aggregation.server_optimizer == "none" and plan.aggregation.server_learning_rate == 1.0
     yield (
         rule != "sketched" or plain,
-        'aggregation.rule = "sketched" replaces factors by those of the mean product; set server_optimizer = "none" and '
-        "server_learning_rate = 1.0",
+        'aggregation.rule = "sketched" takes the mean product as it is: set server_optimizer = "none" and server_learning_rate = 1.0',
     )
     yield (
         not plan.personalisation.private_experts or experts.startswith("esft"),

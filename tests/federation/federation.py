@@ -70,6 +70,17 @@ class FormulaWork:
     def expert_affinity(self) -> Mapping[int, NDArray[np.float64]]:
         return {layer: self._draw("affinity", layer, shape=(count,)) + 0.5 for layer, count in self.adaptation.expert_counts.items()}
 
+    def gradient_sketch(self, tensors: Tensors, experts: Experts, omegas: Mapping[str, NDArray[np.float64]]) -> Tensors:
+        return {name: (self.gradient(name) @ omega).astype(np.float32) for name, omega in omegas.items()}
+
+    def gradient_core(self, tensors: Tensors, experts: Experts, bases: Mapping[str, NDArray[np.float64]]) -> Tensors:
+        return {name: (q.T @ self.gradient(name)).astype(np.float32) for name, q in bases.items()}
+
+    def gradient(self, module: str) -> NDArray[np.float64]:
+        """[out, in]"""
+        shapes = {tensor.name: tensor.shape for tensor in self.adaptation.layout({})}
+        return self._draw("gradient", module, shape=(shapes[f"{module}.lora_B.weight"][0], shapes[f"{module}.lora_A.weight"][1]))
+
     def train(self, round_number: int, tensors: Tensors, trained: Collection[str], experts: Experts) -> LocalUpdate:
         self.trainings.append(round_number)
         step = learning_rate(self.plan, round_number) * self.plan.training.local_steps

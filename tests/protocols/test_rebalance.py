@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from model.layout import AdapterTensor
-from protocols.aggregation.rebalance import adopted, check, is_due, propose
+from protocols.aggregation.rebalance import check, is_due, propose
 from protocols.errors import PlanError, RebalanceError
 from protocols.plan import parse_plan
 from protocols.schedule import planned_sums
-from protocols.state import State
+from protocols.state import State, with_arrays
 from tests.protocols.test_rounds_rules import make_plan
 
 A, B = "h.lora_A.weight", "h.lora_B.weight"
@@ -52,7 +52,7 @@ def test_proposal_keeps_the_product_and_passes_the_check(rank: int, more: int, t
         assert more == 0 and np.linalg.cond(before.tensors[A]) > 1e5, "only a square A can be all but singular"
         return
     check(before, proposed, shapes)
-    after = adopted(before, proposed)
+    after = with_arrays(before, proposed)
     norm = np.linalg.norm(product(before))
     assert np.linalg.norm(product(after) - product(before)) <= 1e-6 * norm
     assert np.abs(after.tensors[A].astype(np.float64) @ after.tensors[A].T - np.eye(rank)).max() <= 1e-6
@@ -62,7 +62,7 @@ def test_proposal_keeps_the_product_and_passes_the_check(rank: int, more: int, t
 
 def test_leading_slices_are_the_best_approximation_of_lower_rank() -> None:
     before = state_of(6, 20, 30)
-    after = adopted(before, propose(before, layout(6, 20, 30)))
+    after = with_arrays(before, propose(before, layout(6, 20, 30)))
     kept = after.tensors[B][:, :2].astype(np.float64) @ after.tensors[A][:2]
     singular = np.linalg.svd(product(before), compute_uv=False)
     assert np.linalg.norm(product(before) - kept) == pytest.approx(np.linalg.norm(singular[2:]), rel=1e-5)
@@ -71,7 +71,7 @@ def test_leading_slices_are_the_best_approximation_of_lower_rank() -> None:
 def test_momentum_moves_the_product_as_it_did() -> None:
     """A step along both velocities leads to the same product before and after."""
     before = state_of(4, 20, 30)
-    after = adopted(before, propose(before, layout(4, 20, 30)))
+    after = with_arrays(before, propose(before, layout(4, 20, 30)))
 
     def stepped(state: State) -> NDArray[np.float64]:
         return product(replace(state, tensors={name: state.tensors[name] + 0.5 * state.momentum[name] for name in (A, B)}))
