@@ -79,6 +79,36 @@ def test_momentum_moves_the_product_as_it_did() -> None:
     np.testing.assert_allclose(stepped(after), stepped(before), atol=2e-5)
 
 
+def with_second_moments(state: State) -> State:
+    draw = np.random.Generator(np.random.Philox(key=8))
+    return replace(
+        state, second_moments={name: np.square(draw.normal(size=state.tensors[name].shape)).astype(np.float32) for name in (A, B)}
+    )
+
+
+def test_second_moments_turn_as_those_of_uncorrelated_elements() -> None:
+    """What they say of a displacement in the new coordinates is what draws with the old ones show."""
+    before = with_second_moments(state_of(3, 12, 9))
+    after = with_arrays(before, propose(before, layout(3, 12, 9)))
+    turn = before.tensors[A].astype(np.float64) @ after.tensors[A].T
+    draw = np.random.Generator(np.random.Philox(key=2))
+    of_b = draw.normal(size=(20_000, 9, 3)) * np.sqrt(before.second_moments[B])
+    np.testing.assert_allclose(np.square(of_b @ turn).mean(0), after.second_moments[B], rtol=0.1)
+    of_a = draw.normal(size=(20_000, 3, 12)) * np.sqrt(before.second_moments[A])
+    np.testing.assert_allclose(np.square(np.linalg.inv(turn) @ of_a).mean(0), after.second_moments[A], rtol=0.1)
+
+
+def test_second_moments_that_were_not_turned_are_refused() -> None:
+    before, shapes = with_second_moments(state_of(4, 10, 12)), layout(4, 10, 12)
+    proposed = propose(before, shapes)
+    check(before, proposed, shapes)
+    for name in (A, B):
+        with pytest.raises(RebalanceError, match=f"for {name} changes its second moment"):
+            check(before, {**proposed, f"second_moments/{name}": before.second_moments[name]}, shapes)
+    with pytest.raises(RebalanceError, match=f"lacks second_moments/{B}"):
+        check(before, {key: values for key, values in proposed.items() if key != f"second_moments/{B}"}, shapes)
+
+
 def test_pair_that_starts_at_zero_is_balanced_too() -> None:
     before = state_of(3, 9, 5, scale=0.0)
     proposed = propose(before, layout(3, 9, 5))
