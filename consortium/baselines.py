@@ -19,9 +19,10 @@ import torch
 
 from client.dataset import Dataset
 from client.settings import load_settings
-from client.work import MetricSums
+from client.work import LocalUpdate, MetricSums
 from client.workbench import Workbench, load_base, open_workbench
 from model.errors import ModelError
+from protocols.aggregation import router_bias
 from protocols.errors import ConsortiumError
 from protocols.files import write_file
 from protocols.plan import Plan, plan_from_canonical
@@ -83,10 +84,16 @@ def _trained(trainer: _Trainer, path: Path, on_round: OnRound) -> State:
     for number in range(state.round + 1, plan.rounds + 1):
         update = bench.train(number, state.tensors, tuple(state.tensors), state.experts, trainer.steps)
         tensors = {name: values + update.delta[name] for name, values in state.tensors.items()}
-        state = State(state.base_sha256, number, tensors, state.experts)
+        state = _balanced(plan, State(state.base_sha256, number, tensors, state.experts), update)
         save_state(state, path)
         on_round(trainer.own or trainer.file, number, plan.rounds)
     return state
+
+
+def _balanced(plan: Plan, state: State, update: LocalUpdate) -> State:
+    """With the routers' biases moved by the trainer's own load, where the plan moves them by the load of all."""
+    moves = plan.trainable.router_bias == "summed-counts"
+    return router_bias.moved(state, update.expert_tokens, plan.trainable.router_bias_speed) if moves else state
 
 
 def starting_state(bench: Workbench) -> State:

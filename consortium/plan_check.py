@@ -80,6 +80,8 @@ def _reveals(plan: Plan) -> list[str]:
     ]
     if plan.trainable.experts.startswith("esft"):
         sentences.insert(3, "to everyone: the sum of how much each expert is used on training records")
+    if plan.trainable.router_bias == "summed-counts":
+        sentences.insert(3, "to everyone: in each round, how many training tokens went to each expert, of all institutions together")
     if has_pre_round(plan):
         sentences.insert(3, "to everyone: in each round, how many institutions trained each adapted expert")
     return sentences
