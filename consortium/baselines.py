@@ -26,7 +26,7 @@ from protocols.aggregation import router_bias
 from protocols.errors import ConsortiumError
 from protocols.files import write_file
 from protocols.plan import Plan, plan_from_canonical
-from protocols.selection import experts_without_choice, normalized_affinities, select_experts
+from protocols.selection import Affinities, experts_without_choice, normalized_affinities, select_experts
 from protocols.state import State, load_state, save_state
 
 OnRound = Callable[[str, int, int], None]  # baseline's name, rounds done of all
@@ -98,9 +98,19 @@ def _balanced(plan: Plan, state: State, update: LocalUpdate) -> State:
 
 def starting_state(bench: Workbench) -> State:
     """The public starting point with the experts that the institution's own records choose."""
+    return state_with(bench, own_affinities(bench))
+
+
+def own_affinities(bench: Workbench) -> Affinities | None:
+    """How much the institution's own records use each expert; None where the plan does not choose by that."""
+    return normalized_affinities(bench.expert_affinity()) if bench.plan.trainable.experts.startswith("esft") else None
+
+
+def state_with(bench: Workbench, affinities: Affinities | None) -> State:
+    """The public starting point with the experts that these affinities choose, or the plan without any."""
     trainable, adaptation = bench.plan.trainable, bench.adaptation
-    if trainable.experts.startswith("esft"):
-        experts = select_experts(normalized_affinities(bench.expert_affinity()), trainable.expert_top_p)
+    if affinities is not None:
+        experts = select_experts(affinities, trainable.expert_top_p)
     else:
         experts = dict(experts_without_choice(trainable.experts, adaptation.expert_counts))
     return State(bench.base_sha256, 0, adaptation.initial(experts), experts)

@@ -67,6 +67,7 @@ class Terms:
             survivors: whom the total is of, from the sum's certificate and epoch.
 
         Raises:
+            FlatRoutingError: the experts' use chooses none.
             PartsError: an update over others than its pre-round allows, or of an epoch whose threshold is too small for it.
         """
         if planned.kind == "parts":
