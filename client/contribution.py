@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from client.continued import cores_of, gradients_of, sketches_of
 from client.work import LocalUpdate, Work
-from protocols.aggregation import Tensor, Weights
+from protocols.aggregation import Tensor, Weights, router_bias
 from protocols.encoding import LaneLayout
 from protocols.errors import UpdateError
 from protocols.parts import is_kept, part_lane
@@ -76,6 +76,7 @@ def _update(update: LocalUpdate, terms: Terms, state: State, planned: PlannedSum
         **{delta_lane(name): values for name, values in deltas.items()},
         "weight": np.array([weights.shared]),
         **{weight_lane(layer): np.array([weights.experts[layer, e] for e in chosen]) for layer, chosen in state.experts.items()},
+        **router_bias.contribution(update.expert_tokens, terms.balanced_layers, terms.token_cap()),
         "loss": np.array([update.loss_sum], np.float64),
         "examples": np.array([float(update.examples)]),
         **sketches_of(update, weights.shared, terms, state, planned),

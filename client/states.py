@@ -81,6 +81,8 @@ def _applied(node: Node, session: Session, planned: PlannedSum, transcript: Tran
     if planned.kind == "update":
         check_update(node.policy, session.state, after)
     after = session.terms.adopt(after, planned, {name: values for name, values in request.arrays.items() if name != "total"})
+    if planned.kind == "update-2":  # whose step is what was proposed
+        check_update(node.policy, session.state, after)
     if state_hash(after) != transcript.after:
         raise Refusal(f"the total of round {planned.round} does not lead to the announced state; the coordinator must show its transcript")
     return after

@@ -88,7 +88,7 @@ def _activations(config: ModelConfig, width: int, layout: Sequence[AdapterTensor
         reached = reached or bool(tensors)
     modules = len(by_layer) - config.num_hidden_layers
     ends = (1 + modules) * positions * config.hidden_size * (width + FP32 * reached)  # before the output head, and the norm before it
-    ends += (1 + modules) * positions * FP32 * _lookup_rank(layout)
+    ends += (1 + modules) * positions * FP32 * _lookup_rank(layout)  # behind the lookup
     if not checkpointing:
         return sum(blocks) + ends, max(blocks)
     inputs = config.num_hidden_layers + 2 * modules  # an MTP module has two

@@ -39,7 +39,8 @@ def left_sketch(
 
     Names are those of `model.layout` without `.lora_A.weight`. G is the mean over the batches of the gradient of each one's mean
     loss: the main loss, and that of multi-token prediction times `mtp_weight`. Modules that the loss does not reach have zeros.
-    Nothing of the network changes. `execution` is without peers; for the gradient checkpointing see `Execution`.
+    Nothing of the network changes. `execution` is without peers. The modules' inputs are kept through the backward pass, also with
+    gradient checkpointing.
 
     Raises:
         AdapterError: a name is not that of a module which the attached adapter adapts by LoRA.

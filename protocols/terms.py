@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols import proposals
-from protocols.aggregation import Rule, ServerOptimizer, ServerStep, Tensor, rule_of
+from protocols.aggregation import Rule, ServerOptimizer, ServerStep, Tensor, router_bias, rule_of
 from protocols.continued import bind_set
 from protocols.encoding import Block, LaneLayout, Total
 from protocols.parts import Survivors, check_update_set, is_kept, kept_parts, part_blocks, part_counts, pre_round_of
@@ -69,6 +69,7 @@ class Terms:
             survivors: whom the total is of, from the sum's certificate and epoch.
 
         Raises:
+            FlatRoutingError: the experts' use chooses none.
             PartsError: an update over others than its pre-round allows, or of an epoch whose threshold is too small for it.
         """
         if planned.kind == "parts":
@@ -78,7 +79,7 @@ class Terms:
             check_update_set(pre_round_of(planned, state), survivors)
             after, figures = self._apply_update(state, planned, total) if planned.kind == "update" else (state, Figures())
             after, more = self.rule.applied(self.plan, after, planned, total, self.adaptation.layout(state.experts))
-            return bind_set(self.plan, after, planned, survivors), replace(figures, more=more)
+            return bind_set(self.plan, after, planned, survivors), replace(figures, more={**figures.more, **more})
         if planned.kind == "experts":
             return self._initial(experts.chosen(total, self.adaptation.expert_counts, self.plan.trainable)), Figures()
         return state, evaluate.figures(total)
@@ -94,6 +95,11 @@ class Terms:
     def measures_drafts(self, planned: PlannedSum) -> bool:
         """Whether an `evaluate` sum also says how well multi-token prediction drafts, if it is adapted: the first one and the last."""
         return self.adaptation.mtp_modules > 0 and planned.round in (0, self.plan.rounds)
+
+    @property
+    def balanced_layers(self) -> Mapping[int, int]:
+        """Layers whose routers' selection biases the plan moves, with their number of experts."""
+        return self.adaptation.expert_counts if self.plan.trainable.router_bias == "summed-counts" else {}
 
     def token_cap(self) -> int:
         """Tokens that give an institution, or an expert within it, the full weight of 1."""
@@ -113,11 +119,13 @@ class Terms:
         own = self.rule.lanes(self.plan, state, planned, self.adaptation.layout(state.experts))
         if planned.kind != "update":
             return own
-        rate, trained = learning_rate(self.plan, planned.round), self.trained(state, planned)
-        return (*update.blocks(self.plan.training, rate, trained, state.experts), *own)
+        trained, rate = self.trained(state, planned), learning_rate(self.plan, planned.round)
+        return (*update.blocks(self.plan.training, rate, trained, state.experts), *router_bias.blocks(self.balanced_layers), *own)
 
     def _apply_update(self, state: State, planned: PlannedSum, total: Total) -> tuple[State, Figures]:
         moved = [tensor for tensor in self.trained(state, planned) if is_kept(state.pre_round, tensor.expert)]
         server = ServerStep(ServerOptimizer.from_plan(self.plan.aggregation), self.plan.aggregation.expert_shrinkage)
         after = self.rule.apply(state, update.deltas(total), update.weights(total, state.experts), moved, server)
+        routed = router_bias.counts(total, self.balanced_layers, self.token_cap())
+        after = router_bias.moved(after, routed, self.plan.trainable.router_bias_speed)
         return after, Figures(loss=update.mean_loss(total))

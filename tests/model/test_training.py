@@ -79,8 +79,8 @@ def test_corrections_move_what_a_step_moved_and_nothing_else() -> None:
         net = random_network()
         net.requires_grad_(False)
         net.lm_head.requires_grad_(True)
-        trained, frozen, idle = net.lm_head.weight, net.model.norm.weight, nn.Parameter(torch.zeros(3, 3))
-        net.idle = idle  # in no step's graph
+        trained, frozen = net.get_parameter("lm_head.weight"), net.get_parameter("model.norm.weight")
+        net.idle = idle = nn.Parameter(torch.zeros(3, 3))  # in no step's graph
         corrections = {parameter: torch.full_like(parameter, size) for parameter in (trained, frozen, idle)}
         train(net, [batch(3)], learning_rate=lambda step: 1e-2, corrections=corrections if size else None)
         ends.append([parameter.detach().clone() for parameter in (trained, frozen, idle)])

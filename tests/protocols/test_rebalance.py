@@ -81,9 +81,8 @@ def test_momentum_moves_the_product_as_it_did() -> None:
 
 def with_second_moments(state: State) -> State:
     draw = np.random.Generator(np.random.Philox(key=8))
-    return replace(
-        state, second_moments={name: np.square(draw.normal(size=state.tensors[name].shape)).astype(np.float32) for name in (A, B)}
-    )
+    drawn = {name: draw.normal(size=state.tensors[name].shape) for name in (A, B)}
+    return replace(state, second_moments={name: np.square(values).astype(np.float32) for name, values in drawn.items()})
 
 
 def test_second_moments_turn_as_those_of_uncorrelated_elements() -> None:
