@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.work import LocalUpdate, Work
-from protocols.aggregation import Tensor, Weights
+from protocols.aggregation import Tensor, Weights, router_bias
 from protocols.encoding import LaneLayout
 from protocols.errors import UpdateError
 from protocols.parts import is_kept, part_lane
@@ -38,9 +38,17 @@ def contribute(work: Work, terms: Terms, state: State, planned: PlannedSum, trai
     elif planned.kind == "experts":
         values = {experts.lane(layer): share for layer, share in normalized_affinities(work.expert_affinity()).items()}
     else:
-        sums = work.evaluate(state.tensors, state.experts)
-        values = {"numerator": np.array([sums.numerator]), "denominator": np.array([float(sums.denominator)])}
+        values = _measured(work, state, with_drafts=terms.measures_drafts(planned))
     return _bounded(values, terms.lanes(state, planned))
+
+
+def _measured(work: Work, state: State, with_drafts: bool) -> Values:
+    sums = work.evaluate(state.tensors, state.experts)
+    values = {"numerator": np.array([sums.numerator]), "denominator": np.array([float(sums.denominator)])}
+    if with_drafts:
+        drafts = work.drafts(state.tensors, state.experts)
+        values |= {"accepted": np.array([float(drafts.accepted)]), "drafted": np.array([float(drafts.drafted)])}
+    return values
 
 
 def touched_parts(update: LocalUpdate, trained: Sequence[Tensor], chosen: Experts) -> Values:
@@ -63,6 +71,7 @@ def _update(update: LocalUpdate, terms: Terms, state: State, planned: PlannedSum
         **{delta_lane(name): values for name, values in deltas.items()},
         "weight": np.array([weights.shared]),
         **{weight_lane(layer): np.array([weights.experts[layer, e] for e in chosen]) for layer, chosen in state.experts.items()},
+        **router_bias.contribution(update.expert_tokens, terms.balanced_layers, terms.token_cap()),
         "loss": np.array([update.loss_sum], np.float64),
         "examples": np.array([float(update.examples)]),
     }

@@ -32,6 +32,14 @@ class MetricSums:
     denominator: int
 
 
+@dataclass(frozen=True, slots=True)
+class DraftSums:
+    """Drafts of a multi-token prediction module on test records, and how many of them the network would have chosen itself."""
+
+    accepted: int
+    drafted: int
+
+
 class Work(Protocol):
     """Training and evaluation on one institution's records for one plan; deterministic in its arguments."""
 
@@ -51,3 +59,6 @@ class Work(Protocol):
 
     def evaluate(self, tensors: Tensors, experts: Experts) -> MetricSums:
         """The plan's metric over this institution's test records."""
+
+    def drafts(self, tensors: Tensors, experts: Experts) -> DraftSums:
+        """Greedy acceptance on at most `protocols.sums.evaluate.DRAFT_RECORDS` test records; asked only where such a module is adapted."""

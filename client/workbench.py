@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from client.choices import LabelPrior
 from client.database import shown_source
 from client.dataset import Dataset, Example, build_datasets
+from client.drafts import accepted_drafts
 from client.evaluation import accuracy, bits_per_byte, closed_choices, exact_match
 from client.order import generator
 from client.records import read_records
 from client.settings import HardwareSettings, InstitutionSettings
 from client.training import TrainingSet, batches, train_locally
-from client.work import LocalUpdate, MetricSums
+from client.work import DraftSums, LocalUpdate, MetricSums
 from model.adapters import attach_adapters, detach_adapters, load_adapter
 from model.checkpoint.fingerprint import checkpoint_sha256
 from model.checkpoint.loading import load_checkpoint
@@ -30,6 +31,7 @@ from model.transformer import DeepseekV3
 from protocols.plan import Plan
 from protocols.schedule import learning_rate
 from protocols.state import Experts, Tensors
+from protocols.sums.evaluate import DRAFT_RECORDS
 
 AFFINITY_TOKENS = 2**17  # ESFT's own sample: 32 of 4,096 tokens
 _PRECISION = {"stored": None, "fp32": torch.float32, "bf16": torch.bfloat16}
@@ -94,6 +96,7 @@ class Workbench:
         self._data = TrainingSet(train.examples, plan.seed, self._label_prior(train.examples))
         order = generator(plan.seed, "order of test records").permutation(len(test.examples))[: plan.evaluation.max_records]
         self._measured = [test.examples[index] for index in np.sort(order)]
+        self._drafted = [test.examples[index] for index in np.sort(order[:DRAFT_RECORDS])]
 
     @property
     def base_sha256(self) -> str:
@@ -144,6 +147,10 @@ class Workbench:
         if self.plan.evaluation.metric == "exact_match":
             return exact_match(net, self._measured, self.base.tokenizer)
         return bits_per_byte(net, self._measured)
+
+    def drafts(self, tensors: Tensors, experts: Experts) -> DraftSums:
+        """Greedy acceptance over the first DRAFT_RECORDS of the same order."""
+        return accepted_drafts(self.base.adapted(self._adapter, experts, tensors), self._drafted)
 
     def _label_prior(self, examples: Sequence[Example]) -> LabelPrior | None:
         if self.plan.training.label_prior == "none" or self._choices is None:

@@ -79,6 +79,10 @@ class PartsError(ProtocolError):
     """An update's set that is not within the one over which its parts were counted."""
 
 
+class FlatRoutingError(ConsortiumError):
+    """Experts that are all used alike, so that none can be chosen; asking again would count the same."""
+
+
 class RebalanceError(ProtocolError):
     """A proposal for LoRA factors that changes more than their coordinates."""
 

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.aggregation import Rule, ServerOptimizer, ServerStep, Tensor, rebalance, rule_of
+from protocols.aggregation import Rule, ServerOptimizer, ServerStep, Tensor, rebalance, router_bias, rule_of
 from protocols.encoding import Block, LaneLayout, Total
 from protocols.errors import RebalanceError
 from protocols.parts import Survivors, check_update_set, is_kept, kept_parts, part_blocks, part_counts
@@ -30,6 +30,8 @@ class Adaptation(Protocol):
 
     @property
     def expert_counts(self) -> Mapping[int, int]: ...
+    @property
+    def mtp_modules(self) -> int: ...
     def layout(self, experts: Experts) -> Sequence[Tensor]: ...
     def initial(self, experts: Experts) -> dict[str, NDArray[np.float32]]: ...
 
@@ -65,6 +67,7 @@ class Terms:
             survivors: whom the total is of, from the sum's certificate and epoch.
 
         Raises:
+            FlatRoutingError: the experts' use chooses none.
             PartsError: an update over others than its pre-round allows, or of an epoch whose threshold is too small for it.
         """
         if planned.kind == "parts":
@@ -92,6 +95,15 @@ class Terms:
         rebalance.check(state, proposed, self.adaptation.layout(state.experts))
         return rebalance.adopted(state, proposed) if proposed else state
 
+    def measures_drafts(self, planned: PlannedSum) -> bool:
+        """Whether an `evaluate` sum also says how well multi-token prediction drafts, if it is adapted: the first one and the last."""
+        return self.adaptation.mtp_modules > 0 and planned.round in (0, self.plan.rounds)
+
+    @property
+    def balanced_layers(self) -> Mapping[int, int]:
+        """Layers whose routers' selection biases the plan moves, with their number of experts."""
+        return self.adaptation.expert_counts if self.plan.trainable.router_bias == "summed-counts" else {}
+
     def token_cap(self) -> int:
         """Tokens that give an institution, or an expert within it, the full weight of 1."""
         training = self.plan.training
@@ -106,11 +118,14 @@ class Terms:
         if planned.kind == "experts":
             return experts.blocks(self.adaptation.expert_counts)
         if planned.kind == "evaluate":
-            return evaluate.blocks(self.plan)
-        return update.blocks(self.plan.training, learning_rate(self.plan, planned.round), self.trained(state, planned), state.experts)
+            return evaluate.blocks(self.plan, self.measures_drafts(planned))
+        trained, rate = self.trained(state, planned), learning_rate(self.plan, planned.round)
+        return update.blocks(self.plan.training, rate, trained, state.experts) + router_bias.blocks(self.balanced_layers)
 
     def _apply_update(self, state: State, planned: PlannedSum, total: Total) -> tuple[State, Figures]:
         moved = [tensor for tensor in self.trained(state, planned) if is_kept(state.pre_round, tensor.expert)]
         server = ServerStep(ServerOptimizer.from_plan(self.plan.aggregation), self.plan.aggregation.expert_shrinkage)
         after = self.rule.apply(state, update.deltas(total), update.weights(total, state.experts), moved, server)
+        routed = router_bias.counts(total, self.balanced_layers, self.token_cap())
+        after = router_bias.moved(after, routed, self.plan.trainable.router_bias_speed)
         return after, Figures(loss=update.mean_loss(total))
