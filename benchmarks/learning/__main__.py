@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     except DataError as error:
         print(error, file=sys.stderr)
         return 2
-    terms = Terms(options.data, options.work, tuple(options.only), options.hours, options.processes)
+    terms = Terms(options.work, tuple(options.only), options.hours, options.processes)
     runner = Runner(terms, plans, os.environ, on_row=lambda: save(Results(options.work / "rows"), options.out, arguments, options.date))
     if options.list:
         _list(runner)

@@ -1,4 +1,4 @@
-"""One row in a process of its own, on one thread: `python -m benchmarks.learning.one_row SET VARIANT SEED DATA WORK`."""
+"""One row in a process of its own, on one thread: `python -m benchmarks.learning.one_row PLAN.json SET VARIANT SEED WORK`."""
 
 from __future__ import annotations
 
@@ -12,10 +12,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.learning.equal_bytes import rank_of_equal_bytes
 from benchmarks.learning.rows import Figures, Results, Row
-from benchmarks.learning.sets import open_set
-from benchmarks.learning.variants import BASELINES, changed, plan_of, variant
+from benchmarks.learning.variants import BASELINES
 from consortium.baseline_process import read_baselines
 from consortium.baselines import run_baselines
 from consortium.preparation import prepare
@@ -23,27 +21,7 @@ from consortium.simulation import simulate
 from consortium.workplace import open_workplace
 from model.errors import ModelError
 from protocols.errors import ConsortiumError
-from protocols.plan import Plan
-
-
-def plan_of_row(row: Row, plan: Plan, results: Results) -> Plan:
-    """The plan that a row is measured with.
-
-    Raises:
-        PlanError: the variant's values are refused.
-        KeyError: it sends as many bytes as a row that has not been measured.
-    """
-    chosen = variant(row.variant) if row.variant != BASELINES else variant("default")
-    made = plan_of(plan, chosen, row.seed)
-    if chosen.bytes_of is None:
-        return made
-    other = Row(row.data, chosen.bytes_of, row.seed)
-    found = results.read(other)
-    if found is None:
-        raise KeyError(f"{row} needs the experts that were chosen in: {other}")
-    rank = rank_of_equal_bytes(made, plan_of(plan, variant(chosen.bytes_of), row.seed), found["experts"])
-    scale = plan.trainable.lora_alpha / plan.trainable.lora_rank
-    return changed(made, {"trainable": {"lora_rank": rank, "lora_alpha": scale * rank}})
+from protocols.plan import Plan, plan_from_canonical
 
 
 def measure(row: Row, plan: Plan, out: Path) -> Figures:
@@ -94,16 +72,15 @@ def _baselines(plan: Plan, out: Path) -> Figures:
 
 def main(arguments: list[str]) -> int:
     """Writes the row's figures; 1 and a sentence where the variant cannot be run."""
-    data, name, seed, source, work = arguments
+    plan_file, data, name, seed, work = arguments
     torch.set_num_threads(1)
     row, folder = Row(data, name, int(seed)), Path(work)
-    results = Results(folder / "rows")
     out, began = folder / "runs" / row.folder, time.monotonic()
     try:
-        plan = plan_of_row(row, open_set(data, Path(source), folder).plan, results)
+        plan = plan_from_canonical(Path(plan_file).read_bytes())
         figures = measure(row, plan, out)
-        results.write(row, plan, {**figures, "process_seconds": round(time.monotonic() - began, 1)})
-    except (ConsortiumError, ModelError, KeyError) as error:
+        Results(folder / "rows").write(row, plan, {**figures, "process_seconds": round(time.monotonic() - began, 1)})
+    except (ConsortiumError, ModelError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     shutil.rmtree(out)  # the figures are what is kept

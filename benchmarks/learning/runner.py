@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.learning.estimate import Estimate
-from benchmarks.learning.one_row import plan_of_row
+from benchmarks.learning.row_plan import NeedsRow, plan_of_row
 from benchmarks.learning.rows import Results, Row, planned
-from benchmarks.learning.variants import VARIANTS
 from protocols.errors import ConsortiumError
+from protocols.files import write_file
 from protocols.plan import Plan
 
 _ROOT = Path(__file__).parents[2]
@@ -21,9 +21,8 @@ _ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """Where the data and the work lie, which rows are wanted, and how long rows may be started."""
+    """Where the work lies, which rows are wanted, and how long rows may be started."""
 
-    data: Path
     work: Path
     only: tuple[str, ...] = ()  # parts of a row's name, all of which must occur
     hours: float = 4.0
@@ -54,7 +53,7 @@ class Runner:
 
     def open_rows(self) -> list[Row]:
         """Rows that are neither measured nor running nor refused."""
-        return [row for row in self.wanted() if row not in self._running and row not in self.failed and not self._is_done(row)]
+        return [row for row in self.wanted() if row not in self._running and not self._is_done(row)]
 
     def run(self) -> None:
         """Returns when every row is measured or refused, or the time is up and what was running has finished."""
@@ -69,40 +68,42 @@ class Runner:
     def _step(self, elapsed: float) -> bool:
         self._collect(elapsed)
         free = self.terms.processes - len(self._running)
-        for row in self._next(elapsed, free) if free else ():
-            self._start(row)
+        for row, plan in self._next(elapsed, free) if free else ():
+            self._start(row, plan)
         return bool(self._running)
 
-    def _next(self, elapsed: float, free: int) -> list[Row]:
+    def _next(self, elapsed: float, free: int) -> list[tuple[Row, Plan]]:
         estimate, left = Estimate(self.results.all()), self.terms.hours * 3600 - elapsed
-        return [row for row in self.open_rows() if self._is_ready(row) and estimate.seconds(row) <= left][:free]
+        in_time = ((row, self._plan(row)) for row in self.open_rows() if estimate.seconds(row) <= left)
+        return [(row, plan) for row, plan in in_time if plan is not None][:free]
 
     def _is_done(self, row: Row) -> bool:
         """Whether there is nothing left to measure: the row's figures are there, or its plan is refused."""
-        if row in self._done:
+        if row in self._done or row in self.failed:
             return True
+        plan = self._plan(row)
+        if plan is None or not self.results.holds(row, plan):
+            return row in self.failed
+        self._done.add(row)
+        return True
+
+    def _plan(self, row: Row) -> Plan | None:
+        """None where the plan is refused, or follows from a row that has no figures yet."""
         try:
-            done = self.results.holds(row, plan_of_row(row, self.plans[row.data], self.results))
-        except KeyError:
-            return False
+            return plan_of_row(row, self.plans[row.data], self.results)
+        except NeedsRow as missing:
+            if missing.row in self.failed:
+                self._fail(row, str(missing))
         except ConsortiumError as refused:
             self._fail(row, str(refused))
-            return True
-        if done:
-            self._done.add(row)
-        return done
+        return None
 
-    def _is_ready(self, row: Row) -> bool:
-        other = self._needs(row)
-        return other is None or other in self.failed or self.results.read(other) is not None
-
-    def _needs(self, row: Row) -> Row | None:
-        name = next((one.bytes_of for one in VARIANTS if one.name == row.variant), None)
-        return None if name is None else Row(row.data, name, row.seed)
-
-    def _start(self, row: Row) -> None:
-        places = (str(self.terms.data.resolve()), str(self.terms.work.resolve()))
-        line = [sys.executable, "-m", "benchmarks.learning.one_row", row.data, row.variant, str(row.seed), *places]
+    def _start(self, row: Row, plan: Plan) -> None:
+        work = self.terms.work.resolve()
+        path = work / "plans" / f"{row.folder}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path, plan.canonical())
+        line = [sys.executable, "-m", "benchmarks.learning.one_row", str(path), row.data, row.variant, str(row.seed), str(work)]
         process = subprocess.Popen(  # noqa: S603 (our own module)
             line, cwd=_ROOT, env={**self.environment, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True
         )
