@@ -80,7 +80,7 @@ def planned(results: Iterable[Figures], variants: Iterable[Variant] = VARIANTS) 
 
 
 def best_rule(results: Iterable[Figures]) -> str | None:
-    """The rule, beside the default and fedavg, with the highest mean metric of seed 0 over the full sets; None before one is measured on all."""
+    """The rule, beside the default and fedavg, with the highest mean metric of seed 0 over the full sets; None before one has both."""
     found = {(one["variant"], one["set"]): one["federated"] for one in results if one["seed"] == 0 and one["variant"] in _RULES}
     means = {rule: sum(found[rule, data] for data in FULL) for rule in _RULES if all((rule, data) in found for data in FULL)}
     return max(means, key=lambda rule: means[rule]) if means else None
