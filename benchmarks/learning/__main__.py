@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.learning.estimate import Estimate
 from benchmarks.learning.reach import reach
-from benchmarks.learning.rows import Results
+from benchmarks.learning.rows import Figures
 from benchmarks.learning.runner import Runner, Terms
 from benchmarks.learning.sets import FULL, SHORT, DataError, open_set
 from benchmarks.learning.table import put_tables, tables
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
         print(error, file=sys.stderr)
         return 2
     terms = Terms(options.work, tuple(options.only), options.hours, options.processes)
-    runner = Runner(terms, plans, os.environ, on_row=lambda: save(Results(options.work / "rows"), options.out, arguments, options.date))
+    runner = Runner(terms, plans, os.environ, on_row=lambda rows: save(rows, options.out, arguments, options.date))
     if options.list:
         _list(runner)
         return 0
@@ -55,7 +55,7 @@ def _list(runner: Runner) -> None:
     print(f"{len(rows)} rows, about {hours:.1f} h with {runner.terms.processes} processes")
 
 
-def save(results: Results, out: Path, arguments: Sequence[str], date: str) -> None:
+def save(rows: Sequence[Figures], out: Path, arguments: Sequence[str], date: str) -> None:
     """All finished rows in one file, with the command, versions and machine."""
     document: dict[str, Any] = {
         "schema": 1,
@@ -63,7 +63,7 @@ def save(results: Results, out: Path, arguments: Sequence[str], date: str) -> No
         "date": date,
         "versions": {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}},
         "machine": {"cores": os.cpu_count(), "processor": platform.machine()},
-        "rows": results.all(),
+        "rows": list(rows),
     }
     out.parent.mkdir(parents=True, exist_ok=True)
     write_file(out, (json.dumps(document, indent=1) + "\n").encode())

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.learning.rows import Figures, Results, Row
+from benchmarks.learning.rows import Figures, Results, Row, fingerprint
 from benchmarks.learning.variants import BASELINES
 from consortium.baseline_process import read_baselines
 from consortium.baselines import run_baselines
@@ -75,9 +75,10 @@ def main(arguments: list[str]) -> int:
     plan_file, data, name, seed, work = arguments
     torch.set_num_threads(1)
     row, folder = Row(data, name, int(seed)), Path(work)
-    out, began = folder / "runs" / row.folder, time.monotonic()
+    began = time.monotonic()
+    plan = plan_from_canonical(Path(plan_file).read_bytes())
+    out = folder / "runs" / f"{row.folder}-{fingerprint(plan)[:8]}"  # what another plan began is not gone on with
     try:
-        plan = plan_from_canonical(Path(plan_file).read_bytes())
         figures = measure(row, plan, out)
         Results(folder / "rows").write(row, plan, {**figures, "process_seconds": round(time.monotonic() - began, 1)})
     except (ConsortiumError, ModelError) as error:

@@ -29,9 +29,10 @@ def plan_of_row(row: Row, plan: Plan, results: Results) -> Plan:
     if chosen.bytes_of is None:
         return made
     other = Row(row.data, chosen.bytes_of, row.seed)
+    with_experts = plan_of(plan, variant(chosen.bytes_of), row.seed)
     found = results.read(other)
-    if found is None:
+    if found is None or not results.holds(other, with_experts):
         raise NeedsRow(other)
-    rank = rank_of_equal_bytes(made, plan_of(plan, variant(chosen.bytes_of), row.seed), found["experts"])
+    rank = rank_of_equal_bytes(made, with_experts, found["experts"])
     scale = plan.trainable.lora_alpha / plan.trainable.lora_rank
     return changed(made, {"trainable": {"lora_rank": rank, "lora_alpha": scale * rank}})

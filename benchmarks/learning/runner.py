@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.learning.estimate import Estimate
 from benchmarks.learning.row_plan import NeedsRow, plan_of_row
-from benchmarks.learning.rows import Results, Row, planned
+from benchmarks.learning.rows import Figures, Results, Row, planned
 from protocols.errors import ConsortiumError
 from protocols.files import write_file
 from protocols.plan import Plan
@@ -37,7 +37,7 @@ class Runner:
     plans: Mapping[str, Plan]  # by set
     environment: Mapping[str, str]
     say: Callable[[str], None] = print
-    on_row: Callable[[], None] = lambda: None  # after each finished row
+    on_row: Callable[[list[Figures]], None] = lambda _: None  # all figures, after each finished row
     failed: dict[Row, str] = field(default_factory=dict)
     _done: set[Row] = field(default_factory=set)
     _running: dict[Row, tuple[subprocess.Popen[str], float]] = field(default_factory=dict)
@@ -54,6 +54,12 @@ class Runner:
     def open_rows(self) -> list[Row]:
         """Rows that are neither measured nor running nor refused."""
         return [row for row in self.wanted() if row not in self._running and not self._is_done(row)]
+
+    def finished(self) -> list[Figures]:
+        """Figures of every row of the benchmark that holds for the present plans, whatever this call wants."""
+        results = self.results
+        known = {row: results.read(row) for row in planned(results.all()) if row.data in self.plans}
+        return [found for row, found in known.items() if found is not None and self._is_done(row) and row not in self.failed]
 
     def run(self) -> None:
         """Returns when every row is measured or refused, or the time is up and what was running has finished."""
@@ -118,7 +124,7 @@ class Runner:
             if process.returncode:
                 self._fail(row, problem.splitlines()[-1] if problem else f"ended with {process.returncode}")
                 continue
-            self.on_row()
+            self.on_row(self.finished())
             self._say_done(row, time.monotonic() - began, elapsed)
 
     def _fail(self, row: Row, sentence: str) -> None:

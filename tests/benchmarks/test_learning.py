@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +51,12 @@ def baselines(seed: int, alone: float, pooled: float) -> dict[str, Any]:
 def test_rows_are_measured_once_and_saved_with_the_command(small: Plan, tmp_path: Path) -> None:
     said: list[str] = []
     terms = Terms(tmp_path / "work", only=("banking77, default, seed 0",))
+    out = tmp_path / "learning.json"
     for _ in range(2):
-        Runner(terms, {"banking77": small}, os.environ, said.append).run()
+        on_row = partial(save, out=out, arguments=["--hours", "4"], date="2026-01-02")
+        Runner(terms, {"banking77": small}, os.environ, said.append, on_row).run()
     assert len(said) == 1 and said[0].startswith("1 of 1 rows") and "banking77, default, seed 0: " in said[0]
-    results = Results(tmp_path / "work" / "rows")
-    save(results, tmp_path / "learning.json", ["--hours", "4"], "2026-01-02")
-    document = json.loads((tmp_path / "learning.json").read_text())
+    document = json.loads(out.read_text())
     assert document["command"] == "python -m benchmarks.learning --hours 4" and document["date"] == "2026-01-02"
     [row] = document["rows"]
     assert row["steps"] == 1 and row["records_seen"] == 2 * 3 and row["bytes_up"] > 0 and set(row["own"]) == {"north", "south", "west"}
@@ -96,7 +97,8 @@ def test_lora_at_equal_bytes_waits_for_the_experts_and_matches_them(small: Plan,
     results, row = Results(tmp_path), Row("banking77", "lora at the bytes of esft, full", 0)
     with pytest.raises(NeedsRow, match="experts: esft, full, seed 0"):
         plan_of_row(row, small, results)
-    results.write(Row("banking77", "experts: esft, full", 0), small, {"experts": {"1": [2], "2": [0, 5]}})
+    with_experts = plan_of_row(Row("banking77", "experts: esft, full", 0), small, results)
+    results.write(Row("banking77", "experts: esft, full", 0), with_experts, {"experts": {"1": [2], "2": [0, 5]}})
     raised = plan_of_row(row, small, results).trainable
     assert raised.experts == "none" and raised.lora_rank > small.trainable.lora_rank
     assert raised.lora_alpha / raised.lora_rank == small.trainable.lora_alpha / small.trainable.lora_rank
