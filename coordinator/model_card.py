@@ -16,7 +16,8 @@ consortium model export VERSION_DIRECTORY OUT
 consortium model export VERSION_DIRECTORY OUT --adapter
 ```
 `export` merges the adapter into the base as a Hugging Face directory; for peft, `export --adapter` writes the adapter alone, unless a
-module is trained in full. Of this directory's own `adapter_model.safetensors` peft finds the tensors of attention and output head alone.
+module is trained in full or router biases are moved. Of this directory's own `adapter_model.safetensors` peft finds the tensors of
+attention and output head alone, and with cores none.
 """
 
 NOT_PROTECTED = """\

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import reduce
@@ -90,13 +90,16 @@ def train(
     proximal: float = 0.0,
     terms: LossTerms | None = None,
     execution: Execution | None = None,
+    corrections: Mapping[nn.Parameter, Tensor] | None = None,
     on_step: Callable[[int, Loss], None] | None = None,
 ) -> TrainingResult:
     """One step of a fresh AdamW (Loshchilov and Hutter 2019) per batch on every parameter that requires a gradient.
 
     learning_rate may depend on the step, counted from 1. `proximal` adds FedProx's pull to the starting point (Li et al.
     2020). A parameter without a gradient in a step, such as an expert without tokens, is neither moved nor decayed in it.
-    Only matrices are decayed.
+    Only matrices are decayed. `corrections` are SCAFFOLD's (Karimireddy et al. 2020, option II, with the optimiser's displacement
+    in the gradient's place): after a step each parameter named moves by -learning_rate times its own too, where the step moved it.
+    Of a correction larger than its parameter, as where a rank is held, the leading part counts.
 
     Raises:
         ConfigError: the router's bias is to be moved and the network has none.
@@ -113,8 +116,10 @@ def train(
             loss = accumulate_gradients(net, batch, terms, execution)
             _pull_back(parameters, start, proximal)
             torch.nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT_NORM)
-            _set_rate(optimizer, learning_rate(step) if callable(learning_rate) else learning_rate)
+            rate = learning_rate(step) if callable(learning_rate) else learning_rate
+            _set_rate(optimizer, rate)
             optimizer.step()
+            _correct(parameters, corrections or {}, rate)
             optimizer.zero_grad(set_to_none=True)
             if terms.bias_update_speed:
                 balance_load(net, loss.expert_counts, terms.bias_update_speed)
@@ -200,3 +205,11 @@ def _pull_back(parameters: list[nn.Parameter], start: list[Tensor], proximal: fl
     for parameter, origin in zip(parameters, start, strict=False):
         if parameter.grad is not None:
             parameter.grad.add_(parameter - origin, alpha=proximal)
+
+
+@torch.no_grad()
+def _correct(parameters: list[nn.Parameter], corrections: Mapping[nn.Parameter, Tensor], rate: float) -> None:
+    for parameter in parameters:
+        if parameter.grad is not None and parameter in corrections:
+            correction = corrections[parameter][tuple(slice(size) for size in parameter.shape)]
+            parameter.add_(correction.to(parameter.device), alpha=-rate)

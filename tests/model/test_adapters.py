@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from model.adapters import adapter_state, attach_adapters, detach_adapters, load_adapter, merge_adapters, set_trainable
+from model.adapters import (
+    adapter_state,
+    attach_adapters,
+    detach_adapters,
+    load_adapter,
+    merge_adapters,
+    parameters_of,
+    set_trainable,
+)
 from model.checkpoint.loading import load_checkpoint
 from model.checkpoint.saving import save_checkpoint
 from model.layout import AdapterConfig, AdapterError, adapter_layout
@@ -149,6 +157,17 @@ def test_a_batch_that_reaches_no_trained_expert_is_no_error() -> None:
     result = train(net, [batch(6), batch(7)], learning_rate=1e-2)
     assert result.target_tokens == 2 * 4 * 11
     assert not any(values.any() for values in adapter_state(net).values())
+
+
+def test_parameters_are_found_by_the_names_of_their_tensors() -> None:
+    net, tensors = adapted()
+    found = parameters_of(net, tensors.keys())
+    assert {name: tuple(parameter.shape) for name, parameter in found.items()} == {name: v.shape for name, v in tensors.items()}
+    assert found["model.embed_tokens.weight"] is net.model.embed_tokens.weight
+    set_trainable(net, tensors.keys(), held_rank=1)
+    assert parameters_of(net, ["lm_head.lora_A.weight"])["lm_head.lora_A.weight"].shape == (1, 32)
+    with pytest.raises(AdapterError, match="lm_head is no parameter"):
+        parameters_of(net, ["lm_head"])
 
 
 def test_a_second_adapter_is_refused() -> None:

@@ -129,6 +129,34 @@ def test_peft_loads_a_release_s_adapter_alone(tmp_path: Path) -> None:
         assert relative_error(ours, again(tokens).logits) < 1e-5
 
 
+NEW_FORMS: dict[str, dict[str, Any]] = {
+    "cores": {"embedding_mode": "lora", "core": True},
+    "router_biases": {"embedding_mode": "lora", "router_bias": "summed-counts"},
+}
+
+
+@pytest.mark.parametrize("form", NEW_FORMS)
+def test_a_release_with_cores_or_router_biases_is_opened_exported_and_described(tmp_path: Path, form: str) -> None:
+    net, base = random_network(num_nextn_predict_layers=1, tie_word_embeddings=True), tmp_path / "base"
+    save_checkpoint(net, base)
+    content = {"base": {"name": str(base), "sha256": checkpoint_sha256(base)}, "records": {"prompt": "{a}", "target": "{b}"}}
+    plan = parse_plan({"name": "triage", "trainable": TRAINABLE, **content}, "plan")
+    adapter = AdapterConfig.from_fields(plan.trainable.model_dump() | NEW_FORMS[form])
+    rng = np.random.default_rng(0)
+    tensors = {t.name: rng.normal(0, 0.1, t.shape).astype(np.float32) for t in adapter_layout(net.config, adapter, {})}
+    attach_adapters(net, adapter, {})
+    load_adapter(net, tensors)
+    version = release(tmp_path, plan, State(plan.base.sha256, 0, tensors, {}))
+    _replan(version, NEW_FORMS[form])
+    export_release(version, tmp_path / "out")
+    tokens = random_tokens(1, 2, 9)
+    theirs = DeepseekV3ForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32).eval()
+    with torch.no_grad():
+        assert relative_error(net(tokens).logits, theirs(tokens).logits) < 1e-5
+    shown = json.loads(CliRunner().invoke(app, ["info", str(version), "--json"]).stdout)
+    assert shown["trained_parameters"] == sum(values.size for values in tensors.values())
+
+
 def test_an_adapter_alone_says_what_is_left_out_and_what_peft_must_not_merge(tmp_path: Path) -> None:
     _, version = released(tmp_path, WITHOUT_EMBEDDINGS, tie_word_embeddings=True)
     result = CliRunner().invoke(app, ["export", str(version), str(tmp_path / "out"), "--adapter"])

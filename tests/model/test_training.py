@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from model.adapters import adapter_state, attach_adapters, load_adapter, parameters_of, set_trainable
 from model.errors import ConfigError
 from model.experts import gate_affinity, token_affinity
+from model.layout import AdapterConfig
 from model.loss import Loss
 from model.training import Batch, LossTerms, train
 from tests.model.configurations import random_network, random_tokens
@@ -67,6 +71,34 @@ def test_the_proximal_term_holds_back() -> None:
         train(net, [batch(3), batch(4), batch(5), batch(6)], learning_rate=1e-2, proximal=proximal)
         moved.append(float((net.lm_head.weight.detach() - before).norm()))
     assert moved[2] < 0.8 * moved[0] and moved[2] < 0.9 * moved[1]
+
+
+def test_corrections_move_what_a_step_moved_and_nothing_else() -> None:
+    ends = []
+    for size in (0.0, 2.0):
+        net = random_network()
+        net.requires_grad_(False)
+        net.lm_head.requires_grad_(True)
+        trained, frozen = net.get_parameter("lm_head.weight"), net.get_parameter("model.norm.weight")
+        net.idle = idle = nn.Parameter(torch.zeros(3, 3))  # in no step's graph
+        corrections = {parameter: torch.full_like(parameter, size) for parameter in (trained, frozen, idle)}
+        train(net, [batch(3)], learning_rate=lambda step: 1e-2, corrections=corrections if size else None)
+        ends.append([parameter.detach().clone() for parameter in (trained, frozen, idle)])
+    plain, corrected = ends
+    assert torch.allclose(plain[0] - 2e-2, corrected[0], atol=1e-6)
+    assert torch.equal(plain[1], corrected[1]) and torch.equal(plain[2], corrected[2])
+
+
+def test_of_a_correction_for_a_held_rank_the_leading_part_counts() -> None:
+    net, name = random_network(), "lm_head.lora_A.weight"
+    attach_adapters(net, AdapterConfig(lora_rank=3, targets=("lm_head",)), {})
+    rng = np.random.default_rng(0)
+    load_adapter(net, {name: rng.normal(0, 0.1, values.shape).astype(np.float32) for name, values in adapter_state(net).items()})
+    before, correction = adapter_state(net)[name], torch.ones(3, 32)
+    set_trainable(net, [name], held_rank=2)
+    train(net, [batch(3)], learning_rate=1e-4, corrections={parameters_of(net, [name])[name]: correction * 100})
+    moved = adapter_state(net)[name] - before
+    assert np.allclose(moved[:2], -1e-2, atol=2e-4) and not moved[2:].any()
 
 
 def test_balancing_moves_the_bias_only_when_asked() -> None:
