@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.learning.equal_bytes import uploaded_elements
 from benchmarks.learning.rows import Figures, Results, Row, fingerprint
 from benchmarks.learning.variants import BASELINES
 from consortium.baseline_process import read_baselines
@@ -41,6 +42,7 @@ def _federated(plan: Plan, out: Path) -> Figures:
         "personalised": _personalised(report["personalised"]),
         "privacy": report["privacy"],
         "experts": report["experts"]["selected"],
+        "elements_up": uploaded_elements(plan, report["experts"]["selected"]),
         "lora_rank": plan.trainable.lora_rank,
         "bytes_up": sum(one["bytes_up"] for one in rounds),
         "bytes_down": sum(one["bytes_down"] for one in rounds),

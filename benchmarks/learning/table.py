@@ -154,6 +154,12 @@ def share_of_fedavg(figures: SetFigures, rows: Sequence[Figures]) -> float | Non
     return _mean(one["bytes_up"] + one["bytes_down"] for one in rows) / _mean(whole) if whole and rows else None
 
 
+def share_of_plain_fedavg(figures: SetFigures, rows: Sequence[Figures]) -> float | None:
+    """Bytes up and down over those of fedavg without secure sums: every element of the adapter as fp32, up and down in each round."""
+    whole = [2 * 4 * one["elements_up"] * len(one["own"]) for one in figures.of("fedavg")]
+    return _mean(one["bytes_up"] + one["bytes_down"] for one in rows) / _mean(whole) if whole and rows else None
+
+
 def _share_of_fedavg(figures: SetFigures, rows: Sequence[Figures]) -> str:
     share = share_of_fedavg(figures, rows)
     return "" if share is None else f"{share:.2f}"

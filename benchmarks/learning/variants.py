@@ -45,9 +45,10 @@ def _server(optimizer: str, rate: float, momentum: float) -> Changes:
     return {"aggregation": {"server_optimizer": optimizer, "server_learning_rate": rate, "server_momentum": momentum}}
 
 
+_WIDE: Changes = {"secure_aggregation": {"lanes": 32}}  # an element is as long as in fp32
 VARIANTS = (
     Variant("default"),
-    Variant("fedavg", {"aggregation": {"rule": "fedavg"}}),
+    Variant("fedavg", {"aggregation": {"rule": "fedavg"}, **_WIDE}),
     Variant("ffa", {"aggregation": {"rule": "ffa"}}),
     Variant("fedsvd", {"aggregation": {"rule": "fedsvd"}}),
     Variant("fedsb", {"aggregation": {"rule": "fedsb"}, "trainable": {"lora_rank": 64, "lora_alpha": 64.0}}),
@@ -63,7 +64,7 @@ VARIANTS = (
     Variant("private, epsilon 8", _private(8.0)),
     Variant("private, epsilon 32", _private(32.0), seeds=1),
     Variant("private, epsilon 128", _private(128.0), seeds=1),
-    Variant("private, distributed, epsilon 8", _private(8.0, "distributed"), _one_step_a_round),
+    Variant("private, distributed, epsilon 8", {**_private(8.0, "distributed"), **_WIDE}, _one_step_a_round),
     Variant("one step a round", {"training": {"label_prior": "none"}}, _one_step_a_round, seeds=1),
     Variant("no correction of label skew", {"training": {"label_prior": "none"}}, seeds=1),
     Variant("scaffold", {"training": {"scaffold": True}}),
@@ -71,7 +72,7 @@ VARIANTS = (
     Variant("no server optimiser", _server("none", 1.0, 0.0), seeds=1),
     Variant("server adam", _server("adam", 1e-2, 0.9), seeds=1),
     Variant("server yogi", _server("yogi", 1e-2, 0.9), seeds=1),
-    Variant("20-bit lanes", {"secure_aggregation": {"lanes": 20}}),
+    Variant("32-bit lanes", _WIDE),
     Variant("nested ranks", {"trainable": {"ranks": "nested"}}, seeds=1),
     Variant("embeddings in full", {"trainable": {"embedding_mode": "full"}}, seeds=1),
     Variant("own experts", {**_experts("esft-token", "lora"), "personalisation": {"private_experts": 1}}, seeds=1),
