@@ -69,7 +69,7 @@ VARIANTS = (
     Variant("no correction of label skew", {"training": {"label_prior": "none"}}, seeds=1),
     Variant("scaffold", {"training": {"scaffold": True}}),
     Variant("fedprox", {"training": {"proximal": 0.01}}),
-    Variant("no server optimiser", _server("none", 1.0, 0.0), seeds=1),
+    Variant("server momentum", _server("nesterov", 1.0, 0.5), seeds=1),
     Variant("server adam", _server("adam", 1e-2, 0.9), seeds=1),
     Variant("server yogi", _server("yogi", 1e-2, 0.9), seeds=1),
     Variant("32-bit lanes", _WIDE),
