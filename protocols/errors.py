@@ -15,6 +15,10 @@ class PolicyError(ConsortiumError):
     """A plan or manifest that an institution's own policy does not allow."""
 
 
+class PrivacyError(ConsortiumError):
+    """Terms of differential privacy that promise nothing or cannot be met, or values outside what was accounted for."""
+
+
 class StateError(ConsortiumError):
     """A federated state that cannot be read, or is not the one that was announced."""
 

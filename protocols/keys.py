@@ -20,6 +20,9 @@ class Purpose(Enum):
     PAIR_MASK = "pair mask of a sum"
     SELF_MASK = "self mask of a sum"
     RECOVERY = "envelope of a slot's pair seeds"
+    SAMPLING = "which units a private step takes"
+    NOISE = "noise of a private run"
+    ROUNDING = "rounding of a private unit's vector"
 
 
 def derive_key(secret: bytes, purpose: Purpose, *context: bytes) -> bytes:

@@ -63,7 +63,7 @@ def test_flower_is_imported_at_the_edges_alone() -> None:
 
 
 def test_the_command_line_starts_without_anything_heavy() -> None:
-    heavy = "{'torch', 'transformers', 'peft', 'flwr', 'matplotlib', 'sqlalchemy', 'numpy', 'pydantic'}"
+    heavy = "{'torch', 'transformers', 'peft', 'flwr', 'matplotlib', 'sqlalchemy', 'numpy', 'pydantic', 'scipy', 'dp_accounting'}"
     code = f"import sys, consortium.cli; sys.exit(repr({heavy} & sys.modules.keys()) if {heavy} & sys.modules.keys() else 0)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

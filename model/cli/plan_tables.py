@@ -16,20 +16,25 @@ from model.errors import ConfigError
 # fmt: off
 PLAN = frozenset({
     "schema", "name", "seed", "rounds", "terms", "terms_sha256", "base", "records", "trainable", "training", "aggregation",
-    "participation", "secure_aggregation", "privacy", "evaluation", "release", "simulation",
+    "participation", "secure_aggregation", "personalisation", "privacy", "evaluation", "release", "simulation",
 })
 TABLES = {
     "trainable": frozenset({
-        "lora_rank", "lora_alpha", "targets", "rank_pattern", "experts", "expert_mode", "expert_rank", "expert_top_p", "mtp",
-        "router_bias",
+        "lora_rank", "lora_alpha", "targets", "embedding_mode", "ranks", "rank_pattern", "experts", "expert_mode", "expert_rank",
+        "expert_top_p", "mtp", "router_bias", "router_bias_speed",
     }),
     "training": frozenset({
-        "local_steps", "batch_size", "learning_rate", "schedule", "label_prior", "weight_decay", "proximal", "precision",
+        "local_steps", "batch_size", "learning_rate", "schedule", "label_prior", "weight_decay", "proximal", "scaffold", "precision",
     }),
     "records": frozenset({"prompt", "target", "messages", "max_tokens", "too_long"}),
 }
 # fmt: on
-CHOICES = {"experts": ("none", "all", "esft-token", "esft-gate"), "expert_mode": ("lora", "full")}
+CHOICES = {
+    "experts": ("none", "all", "esft-token", "esft-gate"),
+    "expert_mode": ("lora", "full"),
+    "embedding_mode": ("full", "lora"),
+    "router_bias": ("frozen", "summed-counts"),
+}
 _CHECK = "see it with `consortium plan check`"
 
 
@@ -62,7 +67,15 @@ def read_plan_tables(plan: Path) -> PlanTables:
     trainable = tables["trainable"]
     _check_trainable(plan, trainable)
     rows, tokens = _whole(plan, tables["training"], "batch_size", 16), _whole(plan, tables["records"], "max_tokens", 256)
-    return PlanTables(trainable, trainable.get("expert_top_p", 0.2), rows, tokens)
+    core = {"core": _rule(plan, content) == "fedsb"}
+    return PlanTables(trainable | core, trainable.get("expert_top_p", 0.2), rows, tokens)
+
+
+def _rule(plan: Path, content: Mapping[str, Any]) -> object:
+    aggregation = content.get("aggregation", {})
+    if not isinstance(aggregation, dict):
+        raise ConfigError(f"{plan}: aggregation must be a table, [aggregation]")
+    return aggregation.get("rule")
 
 
 def _check_trainable(plan: Path, trainable: Mapping[str, Any]) -> None:

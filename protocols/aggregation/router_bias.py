@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from protocols.encoding import Block, Total
 from protocols.state import State
 
-KIND = "router_bias"  # of its tensors in the adapter's layout; no rule trains or averages them
+KIND: Final = "router_bias"  # of its tensors in the adapter's layout; no rule trains or averages them
 
 Layers = Mapping[int, int]  # layer -> routed experts
 Counts = Mapping[int, NDArray[np.integer] | NDArray[np.float64]]  # layer -> [E] tokens
