@@ -19,6 +19,7 @@ from model.layout import Adaptation, AdapterConfig
 from model.memory import HeldBase, training_memory
 from protocols.plan import Plan, load_plan
 from protocols.schedule import has_pre_round, planned_sums
+from protocols.selection import LEAST_UNEVENNESS
 from protocols.terms import Terms
 
 FP32_BYTES = 4
@@ -59,6 +60,8 @@ def check_costs(path: Path, clock: Callable[[], float]) -> dict[str, Any]:
         "download_bytes": traffic,  # the opened sum comes back as long as the masked vectors went out
         "seconds_per_round": None if time is None else time.seconds,
         "seconds_measured_on": None if time is None else f"one core of this machine, {time.records}",
+        "expert_unevenness": None if time is None else time.unevenness,
+        "expert_unevenness_needed": LEAST_UNEVENNESS,
         "reveals": _reveals(plan),
     }
 
@@ -80,6 +83,8 @@ def _reveals(plan: Plan) -> list[str]:
     ]
     if plan.trainable.experts.startswith("esft"):
         sentences.insert(3, "to everyone: the sum of how much each expert is used on training records")
+    if plan.trainable.router_bias == "summed-counts":
+        sentences.insert(3, "to everyone: in each round, how many training tokens went to each expert, of all institutions together")
     if has_pre_round(plan):
         sentences.insert(3, "to everyone: in each round, how many institutions trained each adapted expert")
     return sentences

@@ -201,7 +201,7 @@ def _journal(job: _Job, finished: FinishedSum, seconds: float) -> None:
             given_up=True,
             survivors=(),
             transcripts=journal.transcripts | {kind: transcript},
-            figures=journal.figures | known,
+            figures={**journal.figures, **known, **figures.more},
             parts=_merged(job, finished),
             seconds=journal.seconds + seconds,
         )
@@ -246,10 +246,9 @@ def _record_round(job: _Job, planned: tuple[PlannedSum, ...]) -> None:
 def _round_row(number: int, journal: Journal, state: State) -> Round:
     parts = tuple(Contribution(name, p.bytes_up, p.bytes_down, p.missing_from) for name, p in sorted(journal.parts.items()))
     kept = state.pre_round.kept if state.pre_round is not None else None
-    figures, experts = journal.figures, state.experts if number == 0 else kept
-    return Round(
-        number, journal.state_sha256, journal.transcripts, parts, journal.seconds, figures.get("loss"), figures.get("metric"), experts
-    )
+    experts, more = state.experts if number == 0 else kept, dict(journal.figures)
+    loss, metric = more.pop("loss", None), more.pop("metric", None)
+    return Round(number, journal.state_sha256, journal.transcripts, parts, journal.seconds, loss, metric, experts, figures=more)
 
 
 def _result(job: _Job) -> RunResult:

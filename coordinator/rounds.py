@@ -17,11 +17,11 @@ from coordinator.registry.registry import Registry
 from coordinator.stages import Attempt, AttemptFailed, Stages
 from coordinator.store import RunStore
 from coordinator.sum_record import SumRecord
-from protocols.aggregation.rebalance import Proposal
 from protocols.chain import MOST_DIGESTS
 from protocols.encoding import LaneLayout, decode
 from protocols.errors import ConsortiumError, ProtocolError
 from protocols.parts import pre_round_of
+from protocols.proposals import Proposal
 from protocols.schedule import PlannedSum
 from protocols.secagg import (
     Accumulator,
@@ -124,7 +124,7 @@ class RoundEngine:
         manifest = self._manifest(planned, state, self._epoch, lanes, attempt)
         record = SumRecord.begin(self._store.record_path(planned, attempt), manifest, self._chain(manifest))
         self._store.update(attempt=attempt, given_up=False)
-        return self._sum(planned, self._epoch, record, manifest, lanes)
+        return self._sum(planned, state, self._epoch, record)
 
     def _resumed(self, planned: PlannedSum, state: State) -> Attempt | None:
         """The attempt that is under way, in this process or since one before, if its epoch is known."""
@@ -139,10 +139,12 @@ class RoundEngine:
         if self._epoch is None or (record.proposal is None and longest > manifest.chain_length):
             return None  # a node refuses a chain that is shorter than one that it saw meanwhile, in another run
         self._show_head(manifest)
-        return self._sum(planned, self._epoch, record, manifest, self._terms.lanes(state, planned))
+        return self._sum(planned, state, self._epoch, record)
 
-    def _sum(self, planned: PlannedSum, epoch: Epoch, record: SumRecord, manifest: SumManifest, lanes: LaneLayout) -> Attempt:
-        return Attempt(Subject(planned.round, planned.kind, manifest.attempt, manifest.hash), epoch, manifest, lanes, record)
+    def _sum(self, planned: PlannedSum, state: State, epoch: Epoch, record: SumRecord) -> Attempt:
+        manifest, before = record.manifest, pre_round_of(planned, state)
+        subject, lanes = Subject(planned.round, planned.kind, manifest.attempt, manifest.hash), self._terms.lanes(state, planned)
+        return Attempt(subject, epoch, manifest, lanes, record, 0 if before is None else before.threshold)
 
     def _give_up(self, planned: PlannedSum, failure: ConsortiumError) -> None:
         """What was never proposed is begun anew; a proposed set that only lacks answers is asked again."""

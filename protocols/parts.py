@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from protocols.encoding import Block
 from protocols.epoch import threshold as threshold_among
 from protocols.errors import PartsError
-from protocols.schedule import PlannedSum
+from protocols.schedule import BOUND_SUMS, PlannedSum
 from protocols.state import Experts, PreRound, State
 
 PartCounts = Mapping[int, Mapping[int, int]]  # layer -> expert -> institutions that trained it
@@ -85,7 +85,7 @@ def check_update_set(pre_round: PreRound | None, survivors: Survivors) -> None:
 
 def pre_round_of(planned: PlannedSum, state: State) -> PreRound | None:
     """The pre-round whose members alone may send for a sum; None where every member of an epoch may."""
-    return state.pre_round if planned.kind == "update" else None
+    return state.pre_round if planned.kind in BOUND_SUMS else None
 
 
 def part_lane(layer: int) -> str:

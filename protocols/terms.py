@@ -13,11 +13,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.aggregation import Rule, ServerOptimizer, ServerStep, Tensor, Weights, rebalance, rule_of, scaffold
+from protocols import proposals
+from protocols.aggregation import Rule, ServerOptimizer, ServerStep, Tensor, Weights, router_bias, rule_of, scaffold
+from protocols.continued import bind_set
 from protocols.encoding import Block, LaneLayout, Total
-from protocols.errors import RebalanceError
-from protocols.parts import Survivors, check_update_set, is_kept, kept_parts, part_blocks, part_counts
+from protocols.parts import Survivors, check_update_set, is_kept, kept_parts, part_blocks, part_counts, pre_round_of
 from protocols.plan import Plan
+from protocols.proposals import Proposal
 from protocols.schedule import PlannedSum, learning_rate
 from protocols.selection import experts_without_choice
 from protocols.state import Experts, PreRound, State, Tensors
@@ -30,6 +32,8 @@ class Adaptation(Protocol):
 
     @property
     def expert_counts(self) -> Mapping[int, int]: ...
+    @property
+    def mtp_modules(self) -> int: ...
     def layout(self, experts: Experts) -> Sequence[Tensor]: ...
     def initial(self, experts: Experts) -> dict[str, NDArray[np.float32]]: ...
 
@@ -66,32 +70,37 @@ class Terms:
             institutions: all of the roster.
 
         Raises:
+            FlatRoutingError: the experts' use chooses none.
             PartsError: an update over others than its pre-round allows, or of an epoch whose threshold is too small for it.
         """
         if planned.kind == "parts":
             kept = kept_parts(part_counts(state.experts, total), survivors)
             return replace(state, pre_round=PreRound(kept, tuple(sorted(survivors.members)), survivors.threshold)), Figures()
-        if planned.kind == "update":
-            check_update_set(state.pre_round, survivors)
-            return self._apply_update(state, planned, total, institutions)
+        if planned.kind in ("update", "update-2", "gradient", "gradient-2"):
+            check_update_set(pre_round_of(planned, state), survivors)
+            after, figures = self._apply_update(state, planned, total, institutions) if planned.kind == "update" else (state, Figures())
+            after, more = self.rule.applied(self.plan, after, planned, total, self.adaptation.layout(state.experts))
+            return bind_set(self.plan, after, planned, survivors), replace(figures, more={**figures.more, **more})
         if planned.kind == "experts":
             return self._initial(experts.chosen(total, self.adaptation.expert_counts, self.plan.trainable)), Figures()
         return state, evaluate.figures(total)
 
-    def propose(self, state: State, planned: PlannedSum) -> rebalance.Proposal:
-        """Re-balanced LoRA factors for the state that a sum led to; empty where none are due. Not the same bits on every machine."""
-        return rebalance.propose(state, self.adaptation.layout(state.experts)) if rebalance.is_due(self.plan, planned) else {}
+    def propose(self, state: State, planned: PlannedSum) -> Proposal:
+        """See `protocols.proposals.propose`."""
+        return proposals.propose(self.plan, planned, state, self.adaptation.layout(state.experts))
 
-    def adopt(self, state: State, planned: PlannedSum, proposed: rebalance.Proposal) -> State:
-        """The state with a proposal in it; an empty one changes nothing.
+    def adopt(self, state: State, planned: PlannedSum, proposed: Proposal) -> State:
+        """See `protocols.proposals.adopt`."""
+        return proposals.adopt(self.plan, planned, state, self.adaptation.layout(state.experts), proposed)
 
-        Raises:
-            RebalanceError: none is due after this sum, or it does not hold.
-        """
-        if proposed and not rebalance.is_due(self.plan, planned):
-            raise RebalanceError(f"the plan re-balances nothing after the {planned.kind} sum of round {planned.round}")
-        rebalance.check(state, proposed, self.adaptation.layout(state.experts))
-        return rebalance.adopted(state, proposed) if proposed else state
+    def measures_drafts(self, planned: PlannedSum) -> bool:
+        """Whether an `evaluate` sum also says how well multi-token prediction drafts, if it is adapted: the first one and the last."""
+        return self.adaptation.mtp_modules > 0 and planned.round in (0, self.plan.rounds)
+
+    @property
+    def balanced_layers(self) -> Mapping[int, int]:
+        """Layers whose routers' selection biases the plan moves, with their number of experts."""
+        return self.adaptation.expert_counts if self.plan.trainable.router_bias == "summed-counts" else {}
 
     def token_cap(self) -> int:
         """Tokens that give an institution, or an expert within it, the full weight of 1."""
@@ -107,8 +116,12 @@ class Terms:
         if planned.kind == "experts":
             return experts.blocks(self.adaptation.expert_counts)
         if planned.kind == "evaluate":
-            return evaluate.blocks(self.plan)
-        return update.blocks(self.plan.training, learning_rate(self.plan, planned.round), self.trained(state, planned), state.experts)
+            return evaluate.blocks(self.plan, self.measures_drafts(planned))
+        own = self.rule.lanes(self.plan, state, planned, self.adaptation.layout(state.experts))
+        if planned.kind != "update":
+            return own
+        trained, rate = self.trained(state, planned), learning_rate(self.plan, planned.round)
+        return (*update.blocks(self.plan.training, rate, trained, state.experts), *router_bias.blocks(self.balanced_layers), *own)
 
     def _apply_update(self, state: State, planned: PlannedSum, total: Total, institutions: int) -> tuple[State, Figures]:
         moved = [tensor for tensor in self.trained(state, planned) if is_kept(state.pre_round, tensor.expert)]
@@ -117,6 +130,8 @@ class Terms:
         after = self.rule.apply(state, deltas, weights, moved, server)
         if self.plan.training.scaffold:
             after = replace(after, controls=self._controls(state, planned, deltas, weights, institutions))
+        routed = router_bias.counts(total, self.balanced_layers, self.token_cap())
+        after = router_bias.moved(after, routed, self.plan.trainable.router_bias_speed)
         return after, Figures(loss=update.mean_loss(total))
 
     def _controls(self, state: State, planned: PlannedSum, deltas: Total, weights: Weights, institutions: int) -> Tensors:

@@ -36,6 +36,10 @@ def check(
     seconds, how = costs["seconds_per_round"], costs["seconds_measured_on"]
     said = "not measured, because the base is large" if seconds is None else f"about {seconds:.1f} s per institution ({how})"
     typer.echo(f"training in a round, without measuring test records: {said}")
+    uneven, needed = costs["expert_unevenness"], costs["expert_unevenness_needed"]
+    if uneven is not None:
+        fault = "" if uneven >= needed else '; the run would probably end there: set trainable.experts to "all" or "none"'
+        typer.echo(f"routing: {uneven:.1%} would have to move for equal use of all experts, and a choice needs {needed:.0%}{fault}")
     typer.echo("an institution reveals:")
     for sentence in costs["reveals"]:
         typer.echo(f"  - {sentence}")

@@ -46,6 +46,11 @@ def _of_rules(plan: Plan) -> Iterator[tuple[bool, str]]:
         not plan.training.scaffold or (ranks == "equal" and not plan.aggregation.rebalance_every),
         'training.scaffold keeps the coordinates of the factors: set aggregation.rebalance_every = 0 and trainable.ranks = "equal"',
     )
+    plain = plan.aggregation.server_optimizer == "none" and plan.aggregation.server_learning_rate == 1.0
+    yield (
+        rule != "sketched" or plain,
+        'aggregation.rule = "sketched" takes the mean product as it is: set server_optimizer = "none" and server_learning_rate = 1.0',
+    )
     yield (
         not plan.personalisation.private_experts or experts.startswith("esft"),
         'personalisation.private_experts come beside a selection: set trainable.experts to "esft-token" or "esft-gate"',

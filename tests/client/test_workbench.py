@@ -117,6 +117,20 @@ def test_affinity_is_that_of_the_base_whatever_is_attached(base: Base, tmp_path:
     assert all(np.array_equal(before[layer], after[layer]) for layer in before)
 
 
+def test_gradient_sketches_are_of_one_gradient_at_the_base(base: Base, tmp_path: Path) -> None:
+    """Q^T (G Omega) is (Q^T G) Omega."""
+    trainable = {"experts": "none", "lora_rank": 2, "targets": ["attention"]}
+    bench = open_bench(make_plan(trainable=trainable, aggregation={"rule": "fedsb"}), base, tmp_path)
+    state, draw = bench.adaptation.initial({}), np.random.default_rng(0)
+    shapes = {tensor.name: tensor.shape for tensor in bench.adaptation.layout({})}
+    name = "model.layers.1.self_attn.o_proj"
+    omega = draw.normal(size=(shapes[f"{name}.lora_A.weight"][1], 5))
+    q = np.linalg.qr(draw.normal(size=(shapes[f"{name}.lora_B.weight"][0], 5)))[0]
+    sketch, core = bench.gradient_sketch(state, {}, {name: omega})[name], bench.gradient_core(state, {}, {name: q})[name]
+    np.testing.assert_allclose(q.T @ sketch, core @ omega, rtol=1e-3, atol=1e-4 * float(np.abs(core).max()))
+    assert np.abs(sketch).max() > 0
+
+
 def test_accuracy_counts_targets_outside_the_list_as_wrong(base: Base, tmp_path: Path) -> None:
     bench = open_bench(make_plan(evaluation={"choices": [" red", " green"]}), base, tmp_path, labels=("blue",))
     sums = bench.evaluate(bench.adaptation.initial({}), {})

@@ -8,11 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from client.errors import RecordError
+from consortium.cli import app
 from consortium.demo.records import write_demo_records
 from consortium.errors import SimulationError
 from consortium.plan_check import check_costs
+from protocols.selection import LEAST_UNEVENNESS
 
 PLAN = """
 name = "small"
@@ -52,6 +55,9 @@ def test_time_is_measured_on_the_plan_s_own_records(tmp_path: Path) -> None:
     # 0.5 s for one step to warm up leaves two to measure, which take 0.5 s together.
     assert costs["seconds_per_round"] == pytest.approx(0.25 * 30)
     assert costs["seconds_measured_on"] == "one core of this machine, the plan's own records"
+    assert costs["expert_unevenness"] > LEAST_UNEVENNESS
+    said = CliRunner().invoke(app, ["plan", "check", str(tmp_path / "plan.toml")]).output
+    assert f"routing: {costs['expert_unevenness']:.1%} would have to move for equal use of all experts, and a choice needs 5%\n" in said
 
 
 def test_of_a_batch_of_many_tokens_a_part_is_measured_on_random_records(tmp_path: Path) -> None:
@@ -59,6 +65,7 @@ def test_of_a_batch_of_many_tokens_a_part_is_measured_on_random_records(tmp_path
     costs = check_costs(write(tmp_path, content), steady(60.0))
     assert costs["seconds_per_round"] == pytest.approx(60.0 * 30 * 10)  # four records of forty a step
     assert "random records of max_tokens" in costs["seconds_measured_on"]
+    assert costs["expert_unevenness"] is None
 
 
 def test_a_large_base_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,7 +92,7 @@ def test_private_experts_are_trained_beside_the_common_ones_which_alone_are_summ
     federation.close()
 
 
-@pytest.mark.parametrize("plan", [FEDSA, PRIVATE], ids=["fedsa", "private experts"])
+@pytest.mark.parametrize("plan", [FEDSA, pytest.param(PRIVATE, marks=pytest.mark.slow)], ids=["fedsa", "private experts"])
 def test_no_byte_that_leaves_depends_on_what_is_private(tmp_path: Path, plan: Plan, caplog: pytest.LogCaptureFixture) -> None:
     # ML-KEM's randomness cannot be given.
     plan = plan.model_copy(update={"secure_aggregation": plan.secure_aggregation.model_copy(update={"suite": "SA-1-X25519"})})
@@ -145,6 +145,7 @@ def test_a_round_that_went_on_without_an_institution_leaves_its_variates_alone(t
     federation.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plan", [FEDSA, SCAFFOLD], ids=["fedsa", "scaffold"])
 @pytest.mark.parametrize("where", [r"ada: .*personal/2\.safetensors before", r"ada: .*2-update\.u32 before its rename"])
 def test_a_round_trained_again_after_a_crash_has_the_same_bits(tmp_path: Path, plan: Plan, where: str) -> None:
