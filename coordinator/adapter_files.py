@@ -14,9 +14,13 @@ _LORA_A = ".lora_A.weight"
 
 
 def adapter_config(plan: Plan, tensors: Tensors) -> dict[str, Any]:
-    """peft's `adapter_config.json` for the modules that it can adapt; routed experts and tensors in full are not among them."""
+    """peft's `adapter_config.json` for the modules that it can adapt under our names.
+
+    Routed experts, tensors in full, modules with a core and the embedding, whose factors peft transposes, are not among them.
+    """
     adapter = AdapterConfig.from_fields(plan.adapter_fields)
-    modules = [name.removesuffix(_LORA_A) for name in sorted(tensors) if name.endswith(_LORA_A) and ".experts." not in name]
+    adapted = [name.removesuffix(_LORA_A) for name in sorted(tensors) if name.endswith(_LORA_A)]
+    modules = [module for module in adapted if not (_has_other_names(module) or f"{module}.lora_R.weight" in tensors)]
     ranks = {module: int(tensors[module + _LORA_A].shape[0]) for module in modules}
     return {
         "peft_type": "LORA",
@@ -30,3 +34,7 @@ def adapter_config(plan: Plan, tensors: Tensors) -> dict[str, Any]:
         "target_modules": modules,
         "rank_pattern": {module: rank for module, rank in ranks.items() if rank != adapter.lora_rank},
     }
+
+
+def _has_other_names(module: str) -> bool:
+    return ".experts." in module or module == "model.embed_tokens"

@@ -15,13 +15,14 @@ from typing import cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
-from model.expert_adapters import FullExperts, LoRAExperts
+from model.adapter_places import Beside, Factor, Place, Widened
+from model.expert_adapters import FullDifference, FullExperts, LoRAExperts
 from model.fp8 import FP8
 from model.layers import Linear, Projection
 from model.layout import AdapterConfig, AdapterError, AdapterTensor, Experts, adapter_layout, check_state
-from model.lora import LoRALinear
+from model.lora import FactorName, LoRAEmbedding, LoRALinear, LoRAPair
 from model.moe import ExpertProjection, MoE
 from model.transformer import DeepseekV3
 
@@ -31,9 +32,8 @@ class Attached:
     """What `attach_adapters` put on a network, and what it needs to take it off again."""
 
     layout: tuple[AdapterTensor, ...]
-    parameters: dict[str, nn.Parameter] = field(default_factory=dict)  # by tensor name
-    bases: dict[str, Tensor] = field(default_factory=dict)  # of parameters trained in full: the checkpoint's values
-    wrapped: dict[str, Projection] = field(default_factory=dict)  # module path -> the projection under its LoRA
+    places: dict[str, Place] = field(default_factory=dict)  # by tensor name
+    wrapped: dict[str, Projection | nn.Embedding] = field(default_factory=dict)  # module path -> what lies under its LoRA
 
 
 def attach_adapters(net: DeepseekV3, adapter: AdapterConfig, experts: Experts) -> None:
@@ -46,11 +46,11 @@ def attach_adapters(net: DeepseekV3, adapter: AdapterConfig, experts: Experts) -
         raise AdapterError("This network carries adapters already: detach or merge them first.")
     attached = Attached(adapter_layout(net.config, adapter, experts))
     net.requires_grad_(False)
-    for tensor in attached.layout:
-        if tensor.expert is None:
-            _attach_shared(net, attached, adapter, tensor)
     for layer, chosen in experts.items():
-        _attach_experts(net, attached, adapter, layer, tuple(chosen))
+        _attach_experts(net, adapter, layer, tuple(chosen))
+    for tensor in attached.layout:
+        shared = tensor.expert is None
+        attached.places[tensor.name] = _shared_place(net, attached, adapter, tensor) if shared else _expert_place(net, tensor)
     net.attached = attached
 
 
@@ -63,34 +63,39 @@ def load_adapter(net: DeepseekV3, tensors: Mapping[str, NDArray[np.float32]]) ->
     attached = _attached(net)
     check_state(attached.layout, tensors)
     with torch.no_grad():
-        for name, parameter in attached.parameters.items():
-            values = torch.from_numpy(np.ascontiguousarray(tensors[name])).to(parameter.device)
-            base = attached.bases.get(name)
-            parameter.copy_(values if base is None else base + values)
+        for name, place in attached.places.items():
+            place.write(torch.from_numpy(np.ascontiguousarray(tensors[name])))
 
 
 def adapter_state(net: DeepseekV3) -> dict[str, NDArray[np.float32]]:
     """The adapter's tensors as float32 arrays of their own, by name."""
-    attached = _attached(net)
-    state = {}
-    for name, parameter in attached.parameters.items():
-        base = attached.bases.get(name)
-        values = parameter.detach() if base is None else parameter.detach() - base
-        state[name] = values.float().cpu().numpy().copy()
-    return state
+    return {name: place.read().float().cpu().numpy().copy() for name, place in _attached(net).places.items()}
 
 
-def set_trainable(net: DeepseekV3, names: Collection[str]) -> None:
-    """Lets gradients flow into exactly the named adapter tensors."""
-    for name, parameter in _attached(net).parameters.items():
-        parameter.requires_grad_(name in names)
-        parameter.grad = None
+def set_trainable(net: DeepseekV3, names: Collection[str], held_rank: int | None = None) -> None:
+    """Lets gradients flow into exactly the named adapter tensors, and of LoRA into the leading `held_rank` slices alone.
+
+    Those are rows of A, columns of B and the leading block of R; the other slices are no parameters, so nothing an optimiser does
+    changes them. None, or a rank that a pair does not have, holds all of it. Parameters of LoRA may be other objects afterwards.
+
+    Raises:
+        AdapterError: `held_rank` is below 1.
+    """
+    if held_rank is not None and held_rank < 1:
+        raise AdapterError(f"Rank {held_rank} holds nothing of an adapter: train at least 1.")
+    for module in net.modules():
+        if isinstance(module, LoRAPair):
+            module.hold(held_rank)
+    for name, place in _attached(net).places.items():
+        if place.parameter is not None:
+            place.parameter.requires_grad_(name in names)
+            place.parameter.grad = None
 
 
 def merge_adapters(net: DeepseekV3) -> None:
     """Adds every adapter, in float32, to the weight it stands on; the network is then a plain one again, with the same outputs.
 
-    A tied output head that was adapted on its own is untied.
+    A tied output head is untied where it or the embedding was adapted on its own.
 
     Raises:
         AdapterError: a weight is held in FP8, where a difference would be lost; load the base as float32 or bfloat16.
@@ -99,25 +104,27 @@ def merge_adapters(net: DeepseekV3) -> None:
     _refuse_fp8(net, attached)
     with torch.no_grad():
         for path, projection in attached.wrapped.items():
-            stored, embedding = projection.weight, net.model.embed_tokens.weight
-            if projection.weight is embedding:  # which is float32 up to here where it is trained in full
-                stored = attached.bases.get("model.embed_tokens.weight", embedding)
+            stored = projection.weight
+            if stored is net.model.embed_tokens.weight:
+                in_full = attached.places.get("model.embed_tokens.weight")  # then the weight is float32 up to here
+                stored = in_full.base if isinstance(in_full, Widened) else stored
                 net.config = replace(net.config, tie_word_embeddings=False)
-            merged = cast(LoRALinear, net.get_submodule(path)).real_weight(stored.dtype)
-            cast(Linear, projection).weight = nn.Parameter(merged)
+            merged = cast("LoRALinear | LoRAEmbedding", net.get_submodule(path)).real_weight(stored.dtype)
+            cast("Linear | nn.Embedding", projection).weight = nn.Parameter(merged)
         for moe in _mixtures(net):
             _merge_experts(moe)
-        for name, base in attached.bases.items():
-            attached.parameters[name].data = attached.parameters[name].to(base.dtype)
-    attached.bases.clear()
-    detach_adapters(net)
+    _take_off(net, merged=True)
 
 
 def detach_adapters(net: DeepseekV3) -> None:
     """Takes the adapters off; the network is the checkpoint's again, all of it trainable that can be."""
+    _take_off(net, merged=False)
+
+
+def _take_off(net: DeepseekV3, merged: bool) -> None:
     attached = _attached(net)
-    for name, base in attached.bases.items():
-        attached.parameters[name].grad, attached.parameters[name].data = None, base
+    for place in attached.places.values():
+        place.leave(merged)
     for path, projection in attached.wrapped.items():
         _replace(net, path, cast(nn.Module, projection))
     for moe in _mixtures(net):
@@ -141,37 +148,41 @@ def _attached(net: DeepseekV3) -> Attached:
     return cast(Attached, net.attached)
 
 
-def _attach_shared(net: DeepseekV3, attached: Attached, adapter: AdapterConfig, tensor: AdapterTensor) -> None:
-    module_name, _, kind = tensor.name.removesuffix(".weight").partition(".lora_")
+def _shared_place(net: DeepseekV3, attached: Attached, adapter: AdapterConfig, tensor: AdapterTensor) -> Place:
+    module_name = tensor.name.removesuffix(".weight").removesuffix(f".{tensor.kind}")
     path = _path(net, module_name)
     if tensor.kind == "full":
-        parameter = cast(nn.Parameter, net.get_submodule(path).weight)
-        attached.bases[tensor.name] = parameter.detach().clone()
-        parameter.data = parameter.float()
-        attached.parameters[tensor.name] = parameter
-        return
+        return Widened(cast(nn.Parameter, net.get_submodule(path).weight))
     if path not in attached.wrapped:
-        projection = cast(Projection, net.get_submodule(path))
-        attached.wrapped[path] = projection
-        _replace(net, path, LoRALinear(projection, adapter.rank_of(module_name), adapter.lora_alpha))
-    pair = cast(LoRALinear, net.get_submodule(path)).pair
-    attached.parameters[tensor.name] = pair.lora_A if kind == "A" else pair.lora_B
+        attached.wrapped[path] = cast("Projection | nn.Embedding", net.get_submodule(path))
+        _replace(net, path, _adapted(attached.wrapped[path], adapter, adapter.rank_of(module_name)))
+    return Factor(cast(LoRALinear, net.get_submodule(path)).pair, tensor.kind)
 
 
-def _attach_experts(net: DeepseekV3, attached: Attached, adapter: AdapterConfig, layer: int, chosen: tuple[int, ...]) -> None:
+def _adapted(base: Projection | nn.Embedding, adapter: AdapterConfig, rank: int) -> LoRALinear | LoRAEmbedding:
+    if isinstance(base, nn.Embedding):
+        return LoRAEmbedding(base, rank, adapter.lora_alpha, adapter.core)
+    return LoRALinear(base, rank, adapter.lora_alpha, adapter.core)
+
+
+def _attach_experts(net: DeepseekV3, adapter: AdapterConfig, layer: int, chosen: tuple[int, ...]) -> None:
     hidden, width = net.config.hidden_size, net.config.moe_intermediate_size
     shapes = {"gate_proj": (width, hidden), "up_proj": (width, hidden), "down_proj": (hidden, width)}
     experts = _mixture(net, layer).experts
     device = experts.down_proj.device
     if adapter.expert_mode == "full":
-        adapted: FullExperts | LoRAExperts = FullExperts(shapes, chosen, device)
+        experts.adapter = FullExperts(shapes, chosen, device)
     else:
-        adapted = LoRAExperts(shapes, chosen, device, adapter.expert_rank, adapter.lora_alpha)
-    experts.adapter = adapted
-    for name, parameter in adapted.named_parameters():
-        expert, projection, kind = re.fullmatch(r"experts\.(\d+)\.(\w+)\.(\w+)", name).groups()  # type: ignore[union-attr]
-        suffix = "weight" if kind == "weight" else f"{kind}.weight"
-        attached.parameters[f"model.layers.{layer}.mlp.experts.{expert}.{projection}.{suffix}"] = parameter
+        experts.adapter = LoRAExperts(shapes, chosen, device, adapter.expert_rank, adapter.lora_alpha)
+
+
+def _expert_place(net: DeepseekV3, tensor: AdapterTensor) -> Place:
+    layer, expert = cast("tuple[int, int]", tensor.expert)
+    projection = tensor.name.removeprefix(f"model.layers.{layer}.mlp.experts.{expert}.").partition(".")[0]
+    module = cast("FullExperts | LoRAExperts", _mixture(net, layer).experts.adapter).part(expert, projection)
+    if isinstance(module, FullDifference):
+        return Beside(module.weight)
+    return Factor(module, cast(FactorName, tensor.kind))
 
 
 def _merge_experts(moe: MoE) -> None:

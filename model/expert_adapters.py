@@ -40,9 +40,12 @@ class _AdaptedExperts(nn.Module):
 
     def delta(self, expert: int, projection: ExpertProjection) -> Tensor:
         """The difference to the base's weight, gate rows before up rows, [out, in], float32."""
-        adapted = cast(nn.ModuleDict, self.experts[str(expert)])
-        parts = [cast(LoRAPair, adapted[name]).delta() for name in _PARTS[projection]]
+        parts = [self.part(expert, name).delta() for name in _PARTS[projection]]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def part(self, expert: int, projection: str) -> LoRAPair | FullDifference:
+        """What is trained on one projection (gate_proj, up_proj, down_proj) of an expert."""
+        return cast("LoRAPair | FullDifference", cast(nn.ModuleDict, self.experts[str(expert)])[projection])
 
     def _adapted(self, groups: Groups) -> Groups:
         return tuple(group for group in groups if str(group[0]) in self.experts)

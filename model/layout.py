@@ -3,7 +3,7 @@
 import hashlib
 import re
 import reprlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, TypeAlias
 
@@ -15,7 +15,7 @@ from model.errors import ModelError
 Experts: TypeAlias = Mapping[int, tuple[int, ...]]
 
 _REPEATED = re.compile(r"[*+?{]")
-_FIELDS = ("lora_rank", "lora_alpha", "targets", "rank_pattern", "expert_mode", "expert_rank", "mtp")
+_FIELDS = ("lora_rank", "lora_alpha", "targets", "rank_pattern", "expert_mode", "expert_rank", "mtp", "embedding_mode", "core")
 
 
 class AdapterError(ModelError):
@@ -33,6 +33,8 @@ class AdapterConfig:
     expert_mode: Literal["lora", "full"] = "lora"
     expert_rank: int = 8
     mtp: bool | Literal["auto"] = "auto"
+    embedding_mode: Literal["full", "lora"] = "full"  # of the target embeddings
+    core: bool = False  # LoRA outside routed experts is B R A, and R [r, r] is trained (Fed-SB, arXiv:2502.15436)
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> Self:
@@ -50,11 +52,11 @@ class AdapterConfig:
 
 @dataclass(frozen=True, slots=True)
 class AdapterTensor:
-    """One float32 tensor of an adapter. ``full`` tensors are differences to the base, so they start at zero."""
+    """One float32 tensor of an adapter. ``full`` tensors are differences to the base, and ``lora_R`` is a core: both start at zero."""
 
     name: str
     shape: tuple[int, ...]
-    kind: Literal["lora_A", "lora_B", "full"]
+    kind: Literal["lora_A", "lora_B", "lora_R", "full"]
     expert: tuple[int, int] | None = None  # (layer, expert); None outside routed experts
 
 
@@ -62,7 +64,7 @@ class AdapterTensor:
 class _Module:
     name: str
     group: str
-    shape: tuple[int, ...]  # of its weight: [out, in] of a Linear
+    shape: tuple[int, ...]  # of its weight: [out, in] of a Linear, [V, H] of the embedding
     full: bool = False  # trained in full, never by LoRA
 
 
@@ -70,8 +72,10 @@ def adapter_layout(config: ModelConfig, adapter: AdapterConfig, experts: Experts
     """All tensors of the adapter, sorted by name.
 
     ``experts`` maps a layer to the experts adapted in it; a multi-token prediction module k is layer ``num_hidden_layers + k``.
-    Raises AdapterError for a target, rank pattern, layer or expert that the network does not have.
+    Raises AdapterError for a target, rank pattern, layer or expert that the network does not have, and for experts beside cores.
     """
+    if adapter.core and any(experts.values()):
+        raise AdapterError('The plan trains cores (core = true), which routed experts do not have: set trainable.experts to "none".')
     modules = _chosen_modules(config, adapter)
     tensors = [tensor for module in modules for tensor in _module_tensors(module, adapter)]
     for layer in sorted(experts):
@@ -96,9 +100,20 @@ def matches_end(pattern: str, name: str) -> bool:
 def initial_adapter(layout: tuple[AdapterTensor, ...], seed: int) -> dict[str, np.ndarray]:
     """The public starting point: A uniform in ±1/sqrt(in) as peft draws it, B and full tensors zero; float32.
 
-    Each tensor has a Philox stream of its own, keyed by SHA-256 of seed and name, and uses its raw words: equal on every machine and numpy.
+    Around a core, which is zero, A is uniform in ±sqrt(3/in) and B in ±sqrt(3/out): rows of A and columns of B have unit norm in the
+    mean. Each tensor has a Philox stream of its own, keyed by SHA-256 of seed and name, and uses its raw words: equal on every machine
+    and numpy.
     """
-    return {t.name: _uniform(t, seed) if t.kind == "lora_A" else np.zeros(t.shape, np.float32) for t in layout}
+    cored = {tensor.name.removesuffix(".lora_R.weight") for tensor in layout if tensor.kind == "lora_R"}
+    return {tensor.name: _initial(tensor, seed, cored) for tensor in layout}
+
+
+def _initial(tensor: AdapterTensor, seed: int, cored: Collection[str]) -> np.ndarray:
+    if tensor.name.removesuffix(".weight").removesuffix(f".{tensor.kind}") in cored and tensor.kind != "lora_R":
+        return _uniform(tensor, seed, np.sqrt(3.0 / tensor.shape[-1 if tensor.kind == "lora_A" else 0]))
+    if tensor.kind == "lora_A":
+        return _uniform(tensor, seed, 1.0 / np.sqrt(tensor.shape[-1]))
+    return np.zeros(tensor.shape, np.float32)
 
 
 def check_state(layout: tuple[AdapterTensor, ...], tensors: Mapping[str, np.ndarray]) -> None:
@@ -118,11 +133,10 @@ def expert_layers(config: ModelConfig, mtp: bool = True) -> tuple[int, ...]:
     return tuple(range(min(config.first_k_dense_replace, config.num_hidden_layers), last))
 
 
-def _uniform(tensor: AdapterTensor, seed: int) -> np.ndarray:
+def _uniform(tensor: AdapterTensor, seed: int, bound: float) -> np.ndarray:
     key = hashlib.sha256(f"consortium initial adapter\0{seed}\0{tensor.name}".encode()).digest()[:16]
     words = np.random.Philox(key=int.from_bytes(key, "little")).random_raw(int(np.prod(tensor.shape)))
     unit = (words >> np.uint64(11)).astype(np.float64) * 2.0**-53  # [0, 1), 53 bits
-    bound = 1.0 / np.sqrt(tensor.shape[-1])
     values: np.ndarray = ((2.0 * unit - 1.0) * bound).astype(np.float32)
     return values.reshape(tensor.shape)
 
@@ -130,7 +144,7 @@ def _uniform(tensor: AdapterTensor, seed: int) -> np.ndarray:
 def _chosen_modules(config: ModelConfig, adapter: AdapterConfig) -> list[_Module]:
     if adapter.mtp is True and not config.num_nextn_predict_layers:
         raise AdapterError("The plan adapts multi-token prediction (mtp = true), but the base has none: set mtp to auto or false.")
-    modules = list(_modules(config, mtp=adapter.mtp is not False))
+    modules = list(_modules(config, adapter))
     for target in adapter.targets:
         if not any(target in (module.group, module.name) for module in modules):
             raise AdapterError(f'Target "{target}" names nothing in this network: use {_groups(modules)} or an exact module name.')
@@ -145,12 +159,12 @@ def _groups(modules: list[_Module]) -> str:
     return ", ".join(dict.fromkeys(module.group for module in modules))
 
 
-def _modules(config: ModelConfig, mtp: bool) -> Iterator[_Module]:
+def _modules(config: ModelConfig, adapter: AdapterConfig) -> Iterator[_Module]:
     hidden, layers = config.hidden_size, config.num_hidden_layers
-    yield _Module("model.embed_tokens", "embeddings", (config.vocab_size, hidden), full=True)
+    yield _Module("model.embed_tokens", "embeddings", (config.vocab_size, hidden), full=adapter.embedding_mode == "full")
     yield _Module("lm_head", "lm_head", (config.vocab_size, hidden))
     yield _Module("model.norm", "norms", (hidden,), full=True)
-    for layer in range(layers + (config.num_nextn_predict_layers if mtp else 0)):
+    for layer in range(layers + (config.num_nextn_predict_layers if adapter.mtp is not False else 0)):
         yield from _block_modules(config, layer)
         if layer >= layers:
             yield _Module(f"model.layers.{layer}.eh_proj", "attention", (hidden, 2 * hidden))
@@ -195,7 +209,9 @@ def _mlp_shapes(hidden: int, width: int) -> dict[str, tuple[int, int]]:
 def _module_tensors(module: _Module, adapter: AdapterConfig) -> list[AdapterTensor]:
     if module.full:
         return [AdapterTensor(f"{module.name}.weight", module.shape, "full")]
-    return _lora_pair(module.name, module.shape, adapter.rank_of(module.name), None)
+    rank = adapter.rank_of(module.name)
+    core = [AdapterTensor(f"{module.name}.lora_R.weight", (rank, rank), "lora_R")] if adapter.core else []
+    return _lora_pair(module.name, module.shape, rank, None) + core
 
 
 def _lora_pair(name: str, shape: tuple[int, ...], rank: int, expert: tuple[int, int] | None) -> list[AdapterTensor]:

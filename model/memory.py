@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 from model.config import ModelConfig
@@ -16,6 +16,7 @@ from model.layout import AdapterTensor
 
 FP32 = 4
 _LOGITS_AT_ONCE = 2**25  # `model.loss.LOGITS`
+_EMBEDDING = "model.embed_tokens."
 _LAYER = re.compile(r"model\.layers\.(\d+)\.")
 _ADAPTED = re.compile(r"(.*)\.(\w+)\.lora_A\.weight")
 _SAME_INPUT = {"q_proj": "hidden", "q_a_proj": "hidden", "kv_a_proj_with_mqa": "hidden", "gate_proj": "hidden", "up_proj": "hidden"}
@@ -35,7 +36,7 @@ class Memory:
     """Bytes of each part."""
 
     base: int  # frozen, in its stored types
-    trained: int  # float32, as are gradients and moments
+    trained: int  # all of the adapter, the frozen factors around cores too: float32, as are gradients and moments
     gradients: int
     moments: int  # AdamW's two
     activations: int  # kept for the backward pass
@@ -56,10 +57,20 @@ def training_memory(
     An MTP module counts where the layout adapts it.
     """
     trained = FP32 * sum(math.prod(tensor.shape) for tensor in layout)
+    moved = trained - FP32 * sum(math.prod(tensor.shape) for tensor in layout if _is_around_a_core(tensor, _cored(layout)))
     positions = batch_size * tokens
     logits = min(positions * config.vocab_size, _LOGITS_AT_ONCE) * (3 * FP32 + base.activation)
     kept, block = _activations(config, base.activation, layout, positions, checkpointing)
-    return Memory(base.size, trained, trained, 2 * trained, kept, block, logits, base.largest_fp8 * (FP32 + base.activation))
+    return Memory(base.size, trained, moved, 2 * moved, kept, block, logits, base.largest_fp8 * (FP32 + base.activation))
+
+
+def _cored(layout: Iterable[AdapterTensor]) -> set[str]:
+    """Modules that have a core."""
+    return {tensor.name.removesuffix(".lora_R.weight") for tensor in layout if tensor.kind == "lora_R"}
+
+
+def _is_around_a_core(tensor: AdapterTensor, cored: Collection[str]) -> bool:
+    return tensor.kind in ("lora_A", "lora_B") and tensor.name.removesuffix(f".{tensor.kind}.weight") in cored
 
 
 def _activations(config: ModelConfig, width: int, layout: Sequence[AdapterTensor], positions: int, checkpointing: bool) -> tuple[int, int]:
@@ -69,16 +80,22 @@ def _activations(config: ModelConfig, width: int, layout: Sequence[AdapterTensor
         if inside := _LAYER.match(tensor.name):
             by_layer.setdefault(int(inside[1]), []).append(tensor)
     blocks: list[int] = []
-    reached = any(tensor.name.startswith("model.embed_tokens.") for tensor in layout)
+    reached = any(tensor.name.startswith(_EMBEDDING) for tensor in layout)
     for layer, tensors in by_layer.items():
         blocks.append(_block(config, width, layer, tensors, reached) * positions + _casts(config, width, layer, tensors))
         reached = reached or bool(tensors)
     modules = len(by_layer) - config.num_hidden_layers
     ends = (1 + modules) * positions * config.hidden_size * (width + FP32 * reached)  # before the output head, and the norm before it
+    ends += (1 + modules) * positions * FP32 * _lookup_rank(layout)
     if not checkpointing:
         return sum(blocks) + ends, max(blocks)
     inputs = config.num_hidden_layers + 2 * modules  # an MTP module has two
     return inputs * positions * config.hidden_size * width + max(blocks) + ends, max(blocks)
+
+
+def _lookup_rank(layout: Iterable[AdapterTensor]) -> int:
+    """Rank of the pair on the embedding, whose rows of B each lookup keeps; 0 without one."""
+    return sum(tensor.shape[0] for tensor in layout if tensor.name == f"{_EMBEDDING}lora_A.weight")
 
 
 def _block(config: ModelConfig, width: int, layer: int, tensors: Sequence[AdapterTensor], reached: bool) -> int:
@@ -122,13 +139,17 @@ def _mixture(config: ModelConfig, width: int, tensors: Iterable[AdapterTensor]) 
     return FP32 * config.n_routed_experts + math.ceil(width * (config.num_experts_per_tok * routed + shared))
 
 
-def _adapted_inputs(width: int, tensors: Iterable[AdapterTensor]) -> int:
-    """What LoRA outside the routed experts keeps: each projection's input, once where two share it, and the low-rank product."""
+def _adapted_inputs(width: int, tensors: Sequence[AdapterTensor]) -> int:
+    """What LoRA outside the routed experts keeps: each projection's input, once where two share it, and the low-rank product.
+
+    A core's gradient needs no input of the projection.
+    """
     inputs: dict[str, int] = {}
-    ranks = 0
+    ranks, cored = 0, _cored(tensors)
     for tensor in tensors:
         if tensor.kind == "lora_A" and tensor.expert is None and (module := _ADAPTED.fullmatch(tensor.name)):
-            inputs[f"{module[1]}.{_SAME_INPUT.get(module[2], module[2])}"] = tensor.shape[1]
+            if not _is_around_a_core(tensor, cored):
+                inputs[f"{module[1]}.{_SAME_INPUT.get(module[2], module[2])}"] = tensor.shape[1]
             ranks += tensor.shape[0]
     norms = sum(tensor.shape[0] for tensor in tensors if len(tensor.shape) == 1)
     return width * (sum(inputs.values()) + ranks + norms)

@@ -20,6 +20,8 @@ from model.layout import AdapterConfig, AdapterError, AdapterTensor, Experts, ad
 
 PREFIX = "base_model.model."  # stands before every name in the file
 LORA_A, LORA_B = ".lora_A.weight", ".lora_B.weight"
+EMBEDDING = "model.embed_tokens"
+EMBEDDING_A, EMBEDDING_B = ".lora_embedding_A", ".lora_embedding_B"  # B and A of our pair, transposed (peft/tuners/lora/layer.py)
 Tensors = Mapping[str, NDArray[np.float32]]
 _REWRITTEN = (".gate_proj", ".up_proj", ".down_proj")
 
@@ -31,7 +33,7 @@ class PeftAdapter:
     config: dict[str, Any]
     tensors: dict[str, NDArray[np.float32]]
     left_out: tuple[str, ...] = ()  # tensors of multi-token prediction, which transformers does not build
-    shares_head: bool = False  # the adapted head is the embedding too: equal logits, but peft's merge would change both
+    shares_head: bool = False  # of the tied head and embedding one is adapted: equal logits, but peft's merge would change both
 
 
 @dataclass(slots=True)
@@ -64,7 +66,8 @@ def to_peft(config: ModelConfig, adapter: AdapterConfig, experts: Experts, tenso
     for layer in sorted(layer for layer, chosen in experts.items() if chosen and layer < config.num_hidden_layers):
         _add_experts(draft, config, adapter.expert_rank, layer, experts[layer], tensors)
     left_out = tuple(tensor.name for tensor in layout if _is_mtp(config, tensor.name))
-    return PeftAdapter(_adapter_config(adapter, draft), draft.tensors, left_out, config.tie_word_embeddings and "lm_head" in draft.modules)
+    shares_head = config.tie_word_embeddings and bool({"lm_head", EMBEDDING} & draft.modules.keys())
+    return PeftAdapter(_adapter_config(adapter, draft), draft.tensors, left_out, shares_head)
 
 
 def _is_mtp(config: ModelConfig, name: str) -> bool:
@@ -72,7 +75,8 @@ def _is_mtp(config: ModelConfig, name: str) -> bool:
     return layer is not None and int(layer[1]) >= config.num_hidden_layers
 
 
-_AVOIDED, _AVOIDED_EXPERT = "leave embeddings and norms out of trainable.targets", 'set trainable.expert_mode to "lora"'
+_AVOIDED = 'leave norms out of trainable.targets, and set trainable.embedding_mode to "lora"'
+_AVOIDED_EXPERT = 'set trainable.expert_mode to "lora"'
 
 
 def _check_expressible(main: list[AdapterTensor]) -> None:
@@ -92,7 +96,12 @@ def _add_module(draft: _Draft, module: str, tensors: Tensors) -> None:
         draft.parameters[f"{module}.weight"] = rank
     else:
         draft.modules[module] = rank
-    draft.tensors |= {PREFIX + module + factor: tensors[module + factor] for factor in (LORA_A, LORA_B)}
+    lora_a, lora_b = _pair(module, tensors)
+    if module == EMBEDDING:
+        transposed = np.ascontiguousarray(lora_b.T), np.ascontiguousarray(lora_a.T)
+        draft.tensors |= dict(zip((PREFIX + EMBEDDING + EMBEDDING_A, PREFIX + EMBEDDING + EMBEDDING_B), transposed, strict=True))
+    else:
+        draft.tensors |= {PREFIX + module + LORA_A: lora_a, PREFIX + module + LORA_B: lora_b}
 
 
 def _add_experts(draft: _Draft, config: ModelConfig, rank: int, layer: int, chosen: tuple[int, ...], tensors: Tensors) -> None:
@@ -112,7 +121,9 @@ _Pairs = Mapping[int, Mapping[str, _Pair]]  # expert -> projection -> A and B
 
 
 def _pair(name: str, tensors: Tensors) -> _Pair:
-    return tensors[name + LORA_A], tensors[name + LORA_B]
+    """A and B; with a core R, which peft does not have, A and B R, rounded once."""
+    lora_a, lora_b, core = tensors[name + LORA_A], tensors[name + LORA_B], tensors.get(f"{name}.lora_R.weight")
+    return lora_a, lora_b if core is None else (lora_b.astype(np.float64) @ core.astype(np.float64)).astype(np.float32)
 
 
 def _fused_stack(config: ModelConfig, rank: int, pairs: _Pairs) -> _Pair:

