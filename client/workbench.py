@@ -28,6 +28,7 @@ from model.text.tokenizer import Tokenizer, load_tokenizer
 from model.training import Execution
 from model.transformer import DeepseekV3
 from protocols.plan import Plan
+from protocols.ranks import held_rank
 from protocols.schedule import learning_rate
 from protocols.state import Experts, Tensors
 
@@ -100,6 +101,10 @@ class Workbench:
         return self.base.sha256
 
     @property
+    def max_rank(self) -> int | None:
+        return self._hardware.max_rank
+
+    @property
     def test_records(self) -> int:
         """Test records that the metric is measured on."""
         return len(self._measured)
@@ -132,6 +137,7 @@ class Workbench:
             first_step=(round_number - 1) * steps,
             steps=steps,
             learning_rate=learning_rate(self.plan, round_number),
+            held_rank=held_rank(self.plan, self.max_rank),
             mtp=self.plan.trainable.mtp is not False,
             execution=self._execution(),
         )

@@ -18,6 +18,7 @@ from protocols.encoding import Block, LaneLayout, Total
 from protocols.errors import RebalanceError
 from protocols.parts import Survivors, check_update_set, is_kept, kept_parts, part_blocks, part_counts
 from protocols.plan import Plan
+from protocols.ranks import LANE, expert_slices, kept_experts, kept_rank, rank_blocks, with_slices_of
 from protocols.schedule import PlannedSum, learning_rate
 from protocols.selection import experts_without_choice
 from protocols.state import Experts, PreRound, State
@@ -68,8 +69,7 @@ class Terms:
             PartsError: an update over others than its pre-round allows, or of an epoch whose threshold is too small for it.
         """
         if planned.kind == "parts":
-            kept = kept_parts(part_counts(state.experts, total), survivors)
-            return replace(state, pre_round=PreRound(kept, tuple(sorted(survivors.members)), survivors.threshold)), Figures()
+            return replace(state, pre_round=self._pre_round(state.experts, total, survivors)), Figures()
         if planned.kind == "update":
             check_update_set(state.pre_round, survivors)
             return self._apply_update(state, planned, total)
@@ -102,15 +102,23 @@ class Terms:
 
     def _blocks(self, state: State, planned: PlannedSum) -> tuple[Block, ...]:
         if planned.kind == "parts":
-            return part_blocks(state.experts)
+            return (*part_blocks(state.experts, expert_slices(self.plan)), *rank_blocks(self.plan))
         if planned.kind == "experts":
             return experts.blocks(self.adaptation.expert_counts)
         if planned.kind == "evaluate":
             return evaluate.blocks(self.plan)
         return update.blocks(self.plan.training, learning_rate(self.plan, planned.round), self.trained(state, planned), state.experts)
 
+    def _pre_round(self, experts: Experts, total: Total, survivors: Survivors) -> PreRound:
+        rank = kept_rank(total[LANE], survivors) if LANE in total else None
+        if rank is not None and expert_slices(self.plan) is not None:
+            kept = kept_experts(experts, total, rank, survivors)
+        else:
+            kept = kept_parts(part_counts(experts, total), survivors)
+        return PreRound(kept, tuple(sorted(survivors.members)), survivors.threshold, rank)
+
     def _apply_update(self, state: State, planned: PlannedSum, total: Total) -> tuple[State, Figures]:
         moved = [tensor for tensor in self.trained(state, planned) if is_kept(state.pre_round, tensor.expert)]
         server = ServerStep(ServerOptimizer.from_plan(self.plan.aggregation), self.plan.aggregation.expert_shrinkage)
         after = self.rule.apply(state, update.deltas(total), update.weights(total, state.experts), moved, server)
-        return after, Figures(loss=update.mean_loss(total))
+        return with_slices_of(state, after, moved), Figures(loss=update.mean_loss(total))
