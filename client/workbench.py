@@ -27,6 +27,7 @@ from model.layout import Adaptation, AdapterConfig
 from model.text.tokenizer import Tokenizer, load_tokenizer
 from model.training import Execution
 from model.transformer import DeepseekV3
+from protocols.participation import turn_of
 from protocols.plan import Plan
 from protocols.ranks import held_rank
 from protocols.schedule import learning_rate
@@ -134,7 +135,7 @@ class Workbench:
             self._data,
             self.plan.training,
             trained,
-            first_step=(round_number - 1) * steps,
+            first_step=(turn_of(self.plan, round_number) - 1) * steps,
             steps=steps,
             learning_rate=learning_rate(self.plan, round_number),
             held_rank=held_rank(self.plan, self.max_rank),

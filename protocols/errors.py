@@ -75,6 +75,10 @@ class PartsError(ProtocolError):
     """An update's set that is not within the one over which its parts were counted."""
 
 
+class ParticipationError(ProtocolError):
+    """A sum is of others than the plan's batches say."""
+
+
 class RebalanceError(ProtocolError):
     """A proposal for LoRA factors that changes more than their coordinates."""
 

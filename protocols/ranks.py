@@ -17,10 +17,9 @@ from protocols.aggregation import Tensor
 from protocols.encoding import Block, Total
 from protocols.parts import Survivors, fewest_contributors, part_lane
 from protocols.plan import Plan
-from protocols.state import Experts, PreRound, State
+from protocols.state import Experts, PreRound, State, Tensors
 
 LANE = "held_ranks"
-_MOVING = ("tensors", "momentum", "second_moments")  # what a rule changes of a trained tensor
 
 
 def plan_ranks(plan: Plan) -> Mapping[str, int]:
@@ -93,7 +92,7 @@ def summed_slices(pre_round: PreRound | None, held: int | None) -> int | None:
     return min(limits) if limits else None
 
 
-def leading_slices(values: Mapping[str, NDArray[np.float32]], layout: Sequence[Tensor], rank: int | None) -> dict[str, NDArray[np.float32]]:
+def leading_slices(values: Tensors, layout: Sequence[Tensor], rank: int | None) -> dict[str, NDArray[np.float32]]:
     """The same values by tensor with zeros in every slice from `rank` on; of tensors that are no factor, all of them."""
     kept = dict(values)
     for tensor in layout:
@@ -109,15 +108,21 @@ def with_slices_of(before: State, after: State, layout: Sequence[Tensor]) -> Sta
     rank = _summed(after.pre_round)
     if rank is None:
         return after
-    groups = {group: dict(after.group(group)) for group in _MOVING}
+    tensors = _joined(before.tensors, after.tensors, layout, rank)
+    momentum = _joined(before.momentum, after.momentum, layout, rank)
+    return replace(
+        after, tensors=tensors, momentum=momentum, second_moments=_joined(before.second_moments, after.second_moments, layout, rank)
+    )
+
+
+def _joined(before: Tensors, after: Tensors, layout: Sequence[Tensor], rank: int) -> Tensors:
+    """Leading slices of `after`, the others of `before`, or zero where there was nothing before."""
+    joined = leading_slices(after, layout, rank)
     for tensor in layout:
         rest = _rest(tensor, rank)
-        for group, values in groups.items():
-            if rest is not None and tensor.name in values:
-                former = before.group(group).get(tensor.name)
-                values[tensor.name] = values[tensor.name].copy()
-                values[tensor.name][rest] = 0.0 if former is None else former[rest]
-    return replace(after, **groups)
+        if rest is not None and tensor.name in joined and tensor.name in before:
+            joined[tensor.name][rest] = before[tensor.name][rest]
+    return joined
 
 
 def _summed(pre_round: PreRound | None) -> int | None:

@@ -36,6 +36,8 @@ def check(
     seconds, how = costs["seconds_per_round"], costs["seconds_measured_on"]
     said = "not measured, because the base is large" if seconds is None else f"about {seconds:.1f} s per institution ({how})"
     typer.echo(f"training in a round, without measuring test records: {said}")
+    for sentence in costs["needs"]:
+        typer.echo(f"takes part: {sentence}")
     typer.echo("an institution reveals:")
     for sentence in costs["reveals"]:
         typer.echo(f"  - {sentence}")

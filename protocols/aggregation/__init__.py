@@ -13,9 +13,11 @@ from protocols.plan import Plan
 
 __all__ = ["Rule", "ServerOptimizer", "ServerStep", "Tensor", "Weights", "rule_of"]
 
-_RULES: dict[str, type[Rule]] = {"alternating": Alternating, "fedavg": FedAvg, "ffa": FFA, "fedsa": FedSA, "fedsvd": FedSVD}
+_RULES: dict[str, type[Rule]] = {"fedavg": FedAvg, "ffa": FFA, "fedsa": FedSA, "fedsvd": FedSVD}
 
 
 def rule_of(plan: Plan) -> Rule:
     """The rule that the plan names."""
+    if plan.aggregation.rule == "alternating":
+        return Alternating(plan.participation.batches)
     return _RULES[plan.aggregation.rule]()

@@ -39,6 +39,10 @@ def _of_rules(plan: Plan) -> Iterator[tuple[bool, str]]:
         'training.scaffold needs aggregation.weights = "uniform": control variates are means over institutions',
     )
     yield (
+        ranks == "nested" or plan.simulation is None or not plan.simulation.max_ranks,
+        'simulation.max_ranks needs trainable.ranks = "nested": otherwise all train the same ranks',
+    )
+    yield (
         ranks == "equal" or not plan.training.scaffold,
         'trainable.ranks = "nested" does not go with training.scaffold: control variates of slices that few hold would be theirs alone',
     )

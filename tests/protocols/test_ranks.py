@@ -37,7 +37,7 @@ def survivors_of(members: int, colluding: int = 1) -> Survivors:
 
 
 def counts_of(ranks: Sequence[int], slices: int = 64) -> NDArray[np.float64]:
-    return np.sum([held_slices(slices, rank) for rank in ranks], axis=0)
+    return np.asarray(np.sum([held_slices(slices, rank) for rank in ranks], axis=0), np.float64)
 
 
 def cut(ranks: Sequence[int], survivors: Survivors) -> int:
