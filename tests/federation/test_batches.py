@@ -38,6 +38,7 @@ def sets_of(federation: Federation, kind: str) -> dict[int, tuple[str, ...]]:
     return {event.round: event.institutions for event in federation.of(SumFinished) if event.kind == kind}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("every", "trainable"), [(1, DENSE), (6, DENSE), (3, EXPERTS)])
 def test_batches_take_turns_and_everybody_ends_at_one_state(tmp_path: Path, every: int, trainable: dict[str, Any]) -> None:
     federation = federation_of(tmp_path, 6, every, trainable)
@@ -52,6 +53,7 @@ def test_batches_take_turns_and_everybody_ends_at_one_state(tmp_path: Path, ever
     federation.close()
 
 
+@pytest.mark.slow
 def test_who_drops_out_of_its_batch_is_missing_from_it_alone_and_returns(tmp_path: Path) -> None:
     federation = federation_of(tmp_path, every=5)
 
@@ -67,8 +69,9 @@ def test_who_drops_out_of_its_batch_is_missing_from_it_alone_and_returns(tmp_pat
     federation.close()
 
 
+@pytest.mark.slow
 def test_opened_sets_are_a_batch_or_everybody_up_to_dropouts(tmp_path: Path) -> None:
-    federation = federation_of(tmp_path)
+    federation = federation_of(tmp_path, rounds=3)
     federation.fails = lambda name, kind: name == "gus" and kind == "train.sum" and len(sets_of(federation, "update")) == 2
     federation.run()
     opened = {event.institutions for event in federation.of(SumFinished)}
@@ -80,6 +83,7 @@ def test_opened_sets_are_a_batch_or_everybody_up_to_dropouts(tmp_path: Path) -> 
     federation.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["train.sum", "query.unmask", "query.transcript"])
 def test_killed_coordinator_goes_on_with_the_same_batch(tmp_path: Path, stage: str) -> None:
     first = federation_of(tmp_path, rounds=3, every=3)
