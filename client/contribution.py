@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from protocols.aggregation import Tensor, Weights, router_bias
 from protocols.encoding import LaneLayout
 from protocols.errors import UpdateError
 from protocols.parts import is_kept, part_lane
+from protocols.ranks import expert_slices, held_rank, held_slices, leading_slices, rank_blocks, summed_slices
 from protocols.schedule import PlannedSum
 from protocols.selection import normalized_affinities
 from protocols.state import Experts, State
@@ -32,10 +34,13 @@ def contribute(work: Work, terms: Terms, state: State, planned: PlannedSum, trai
     Raises:
         UpdateError: the work's result is not finite, or does not fit the plan.
     """
+    held = held_rank(terms.plan, work.max_rank)
     if planned.kind == "update":
-        values = _update(train(), terms, state, planned)
+        trained = _leading(train(), terms, state, planned, summed_slices(state.pre_round, held))
+        values = _update(trained, terms, state, planned)
     elif planned.kind == "parts":
-        values = touched_parts(train(), terms.trained(state, planned), state.experts)
+        trained = _leading(train(), terms, state, planned, held)
+        values = _parts(trained, terms, state, planned, held)
     elif planned.kind == "update-2":
         values = _second(train(), terms, state)
     elif planned.kind in ("gradient", "gradient-2"):
@@ -66,6 +71,18 @@ def touched_parts(update: LocalUpdate, trained: Sequence[Tensor], chosen: Expert
         part_lane(layer): np.array([float(update.expert_tokens[layer][e] > 0 and (layer, e) in moved) for e in of_layer])
         for layer, of_layer in chosen.items()
     }
+
+
+def _leading(update: LocalUpdate, terms: Terms, state: State, planned: PlannedSum, rank: int | None) -> LocalUpdate:
+    """What was trained, without the slices from `rank` on."""
+    return replace(update, delta=leading_slices(update.delta, terms.trained(state, planned), rank))
+
+
+def _parts(update: LocalUpdate, terms: Terms, state: State, planned: PlannedSum, held: int | None) -> Values:
+    touched, slices = touched_parts(update, terms.trained(state, planned), state.experts), expert_slices(terms.plan)
+    if slices is not None:
+        touched = {lane: np.outer(bits, held_slices(slices, held)) for lane, bits in touched.items()}
+    return touched | {block.name: held_slices(block.size, held) for block in rank_blocks(terms.plan)}
 
 
 def _update(update: LocalUpdate, terms: Terms, state: State, planned: PlannedSum) -> Values:

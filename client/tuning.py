@@ -90,7 +90,8 @@ def divided(examples: Sequence[Example], seed: int) -> tuple[tuple[Example, ...]
 
 def _alone(plan: Plan, section: int, learning_rate: float) -> Plan:
     changes = {"local_steps": section, "learning_rate": learning_rate, "schedule": "cosine", "label_prior": "none", "proximal": 0.0}
-    return plan.model_copy(update={"rounds": SECTIONS, "training": plan.training.model_copy(update=changes)})
+    alone = {"training": plan.training.model_copy(update=changes), "participation": plan.participation.model_copy(update={"batches": 1})}
+    return plan.model_copy(update={"rounds": SECTIONS, **alone})
 
 
 def _sections(trainer: Workbench, start: State) -> Iterator[State]:

@@ -52,6 +52,10 @@ class Work(Protocol):
     def adaptation(self) -> Adaptation:
         """`model.layout.Adaptation` of plan and base."""
 
+    @property
+    def max_rank(self) -> int | None:
+        """Leading slices of LoRA pairs that a plan with nested ranks may train here; None for all."""
+
     def expert_affinity(self) -> Mapping[int, NDArray[np.float64]]:
         """Layer -> [E]: how much each expert is used on the training records, by tokens or gate as the plan says."""
 

@@ -29,7 +29,9 @@ from model.sketching import left_sketch, right_sketch
 from model.text.tokenizer import Tokenizer, load_tokenizer
 from model.training import Batch, Execution, LossTerms
 from model.transformer import DeepseekV3
+from protocols.participation import turn_of
 from protocols.plan import Plan
+from protocols.ranks import held_rank
 from protocols.schedule import learning_rate
 from protocols.state import Experts, Tensors
 from protocols.sums.evaluate import DRAFT_RECORDS
@@ -104,6 +106,10 @@ class Workbench:
         return self.base.sha256
 
     @property
+    def max_rank(self) -> int | None:
+        return self.hardware.max_rank
+
+    @property
     def test_records(self) -> int:
         """Test records that the metric is measured on."""
         return len(self._measured)
@@ -160,9 +166,10 @@ class Workbench:
             self._data,
             self.plan.training,
             trained,
-            first_step=(round_number - 1) * steps,
+            first_step=(turn_of(self.plan, round_number) - 1) * steps,
             steps=steps,
             learning_rate=learning_rate(self.plan, round_number),
+            held_rank=held_rank(self.plan, self.max_rank),
             corrections=corrections,
             mtp=self.plan.trainable.mtp is not False,
             execution=self._execution(),

@@ -50,13 +50,18 @@ def run_baselines(plan: Plan, institutions: Mapping[str, Path], out: Path, on_ro
     Raises:
         ConsortiumError, ModelError: an institution's records or the base cannot be used.
     """
-    benches = _open_all(plan, institutions)
+    benches = _open_all(_in_every_round(plan), institutions)
     for trainer in _trainers(plan, benches):
         path = out / f"{trainer.file}.json"
         if not path.exists():
             state = _trained(trainer, out / f"{trainer.file}.safetensors", on_round)
             sums = {name: bench.evaluate(state.tensors, state.experts) for name, bench in benches.items()}
             write_file(path, json.dumps(_figures(sums, trainer.own), indent=2).encode())
+
+
+def _in_every_round(plan: Plan) -> Plan:
+    """The plan as one trainer alone follows it: records go on from round to round."""
+    return plan.model_copy(update={"participation": plan.participation.model_copy(update={"batches": 1})})
 
 
 def _open_all(plan: Plan, institutions: Mapping[str, Path]) -> dict[str, Workbench]:
@@ -67,14 +72,19 @@ def _open_all(plan: Plan, institutions: Mapping[str, Path]) -> dict[str, Workben
 
 
 def _trainers(plan: Plan, benches: Mapping[str, Workbench]) -> Iterator[_Trainer]:
-    """Pooled training takes the federation's steps together: as many rounds, each with every institution's steps."""
+    """Pooled training takes the federation's steps together: as many rounds, each with the steps of all who train in it.
+
+    Who is alone trains in every round, even where the federation has batches, and the ranks that its own hardware allows.
+    """
     steps = plan.training.local_steps
     for name, bench in benches.items():
         yield _Trainer(f"local-{name}", bench, steps, name)
     parts = [bench.train_set for bench in benches.values()]
     union = Dataset(tuple(example for part in parts for example in part.examples), 0, 0)
     first = next(iter(benches.values()))
-    yield _Trainer("pooled", Workbench(plan, first.base, union, first.test_set), steps * len(benches), None)
+    yield _Trainer(
+        "pooled", Workbench(first.plan, first.base, union, first.test_set), steps * (len(benches) // plan.participation.batches), None
+    )
 
 
 def _trained(trainer: _Trainer, path: Path, on_round: OnRound) -> State:

@@ -6,7 +6,9 @@ import json
 import os
 import shutil
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 from client.institution import Membership, write_membership
 from client.settings import InstitutionSettings, load_settings, write_settings
@@ -115,11 +117,16 @@ def _make(place: Workplace, prepared: Preparation) -> None:
     write_file(place.out / MARKER, json.dumps({"schema": 1, "records_sha256": prepared.records_sha256}).encode())
     sums = place.plan.secure_aggregation
     policy = Policy(min_institutions=sums.min_institutions, colluding=sums.colluding, suites=(sums.suite,))
-    for name, copy in prepared.copies.items():
+    ranks = place.plan.simulation.max_ranks if place.plan.simulation else ()
+    for (name, copy), rank in zip_longest(prepared.copies.items(), ranks):
         folder = place.institutions / name
         folder.mkdir(parents=True)
         write_file(folder / "records.jsonl", copy)
-        content = {"records": {"source": "records.jsonl", "split": "split"}, "bases": {place.plan.base.name: str(place.base)}}
+        content: dict[str, Any] = {
+            "records": {"source": "records.jsonl", "split": "split"},
+            "bases": {place.plan.base.name: str(place.base)},
+        }
+        content |= {"hardware": {"max_rank": rank}} if rank is not None else {}
         write_settings(folder / "institution.toml", InstitutionSettings.model_validate(content))
         write_policy(folder / "policy.toml", policy)
         Identity.generate(name, os.urandom).save(folder / "identity.key")

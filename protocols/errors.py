@@ -87,6 +87,10 @@ class ProposalError(ProtocolError):
     """What the coordinator proposes beside a total, where it does not hold or nothing is due."""
 
 
+class ParticipationError(ProtocolError):
+    """A sum is of others than the plan's batches say."""
+
+
 class RebalanceError(ProposalError):
     """A proposal for LoRA factors that changes more than their coordinates."""
 

@@ -20,6 +20,7 @@ from protocols.encoding import Block, LaneLayout, Total
 from protocols.parts import Survivors, check_update_set, is_kept, kept_parts, part_blocks, part_counts, pre_round_of
 from protocols.plan import Plan
 from protocols.proposals import Proposal
+from protocols.ranks import LANE, expert_slices, kept_experts, kept_rank, rank_blocks, with_slices_of
 from protocols.schedule import PlannedSum, learning_rate
 from protocols.selection import experts_without_choice
 from protocols.state import Experts, PreRound, State, Tensors
@@ -74,8 +75,7 @@ class Terms:
             PartsError: an update over others than its pre-round allows, or of an epoch whose threshold is too small for it.
         """
         if planned.kind == "parts":
-            kept = kept_parts(part_counts(state.experts, total), survivors)
-            return replace(state, pre_round=PreRound(kept, tuple(sorted(survivors.members)), survivors.threshold)), Figures()
+            return replace(state, pre_round=self._pre_round(state.experts, total, survivors)), Figures()
         if planned.kind in ("update", "update-2", "gradient", "gradient-2"):
             check_update_set(pre_round_of(planned, state), survivors)
             after, figures = self._apply_update(state, planned, total, institutions) if planned.kind == "update" else (state, Figures())
@@ -112,7 +112,7 @@ class Terms:
 
     def _blocks(self, state: State, planned: PlannedSum) -> tuple[Block, ...]:
         if planned.kind == "parts":
-            return part_blocks(state.experts)
+            return (*part_blocks(state.experts, expert_slices(self.plan)), *rank_blocks(self.plan))
         if planned.kind == "experts":
             return experts.blocks(self.adaptation.expert_counts)
         if planned.kind == "evaluate":
@@ -123,6 +123,14 @@ class Terms:
         trained, rate = self.trained(state, planned), learning_rate(self.plan, planned.round)
         return (*update.blocks(self.plan.training, rate, trained, state.experts), *router_bias.blocks(self.balanced_layers), *own)
 
+    def _pre_round(self, experts: Experts, total: Total, survivors: Survivors) -> PreRound:
+        rank = kept_rank(total[LANE], survivors) if LANE in total else None
+        if rank is not None and expert_slices(self.plan) is not None:
+            kept = kept_experts(experts, total, rank, survivors)
+        else:
+            kept = kept_parts(part_counts(experts, total), survivors)
+        return PreRound(kept, tuple(sorted(survivors.members)), survivors.threshold, rank)
+
     def _apply_update(self, state: State, planned: PlannedSum, total: Total, institutions: int) -> tuple[State, Figures]:
         moved = [tensor for tensor in self.trained(state, planned) if is_kept(state.pre_round, tensor.expert)]
         server = ServerStep(ServerOptimizer.from_plan(self.plan.aggregation), self.plan.aggregation.expert_shrinkage)
@@ -132,7 +140,7 @@ class Terms:
             after = replace(after, controls=self._controls(state, planned, deltas, weights, institutions))
         routed = router_bias.counts(total, self.balanced_layers, self.token_cap())
         after = router_bias.moved(after, routed, self.plan.trainable.router_bias_speed)
-        return after, Figures(loss=update.mean_loss(total))
+        return with_slices_of(state, after, moved), Figures(loss=update.mean_loss(total))
 
     def _controls(self, state: State, planned: PlannedSum, deltas: Total, weights: Weights, institutions: int) -> Tensors:
         names = scaffold.controlled(self.trained(state, planned))

@@ -40,6 +40,8 @@ def check(
     if uneven is not None:
         fault = "" if uneven >= needed else '; the run would probably end there: set trainable.experts to "all" or "none"'
         typer.echo(f"routing: {uneven:.1%} would have to move for equal use of all experts, and a choice needs {needed:.0%}{fault}")
+    for sentence in costs["needs"]:
+        typer.echo(f"takes part: {sentence}")
     typer.echo("an institution reveals:")
     for sentence in costs["reveals"]:
         typer.echo(f"  - {sentence}")

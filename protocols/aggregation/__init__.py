@@ -16,7 +16,6 @@ from protocols.plan import Plan
 __all__ = ["Rule", "ServerOptimizer", "ServerStep", "Tensor", "Weights", "rule_of"]
 
 _RULES: dict[str, type[Rule]] = {
-    "alternating": Alternating,
     "fedavg": FedAvg,
     "fedsa": FedSA,
     "fedsb": FedSB,
@@ -28,4 +27,6 @@ _RULES: dict[str, type[Rule]] = {
 
 def rule_of(plan: Plan) -> Rule:
     """The rule that the plan names."""
+    if plan.aggregation.rule == "alternating":
+        return Alternating(plan.participation.batches)
     return _RULES[plan.aggregation.rule]()

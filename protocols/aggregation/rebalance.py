@@ -47,14 +47,15 @@ def is_due(plan: Plan, planned: PlannedSum) -> bool:
     """Whether a proposal may follow this sum.
 
     After every `rebalance_every`-th A-round of `alternating`, which are the even ones, and after every one where ranks differ:
-    whoever holds the leading slices alone then holds the best ones. After every update of `fedsvd`.
+    whoever holds the leading slices alone then holds the best ones. With batches, once the last of them has trained A.
+    After every update of `fedsvd`.
     """
     if planned.kind != "update" or plan.aggregation.rule not in ("alternating", "fedsvd"):
         return False
     if plan.aggregation.rule == "fedsvd":
         return True
     every = plan.aggregation.rebalance_every or int(plan.trainable.ranks == "nested")
-    return every > 0 and planned.round % (2 * every) == 0
+    return every > 0 and planned.round % (2 * every * plan.participation.batches) == 0
 
 
 def propose(state: State, layout: Sequence[Tensor]) -> dict[str, NDArray[np.float32]]:

@@ -39,12 +39,20 @@ def _of_rules(plan: Plan) -> Iterator[tuple[bool, str]]:
         'training.scaffold needs aggregation.weights = "uniform": control variates are means over institutions',
     )
     yield (
+        ranks == "nested" or plan.simulation is None or not plan.simulation.max_ranks,
+        'simulation.max_ranks needs trainable.ranks = "nested": otherwise all train the same ranks',
+    )
+    yield (
+        ranks == "equal" or not plan.training.scaffold,
+        'trainable.ranks = "nested" does not go with training.scaffold: control variates of slices that few hold would be theirs alone',
+    )
+    yield (
         not plan.training.scaffold or rule not in ("sketched", "fedsa", "fedsvd"),
         f'training.scaffold does not go with aggregation.rule = "{rule}"; take alternating, fedavg, ffa or fedsb',
     )
     yield (
-        not plan.training.scaffold or (ranks == "equal" and not plan.aggregation.rebalance_every),
-        'training.scaffold keeps the coordinates of the factors: set aggregation.rebalance_every = 0 and trainable.ranks = "equal"',
+        not plan.training.scaffold or not plan.aggregation.rebalance_every,
+        "training.scaffold keeps the coordinates of the factors: set aggregation.rebalance_every = 0",
     )
     plain = plan.aggregation.server_optimizer == "none" and plan.aggregation.server_learning_rate == 1.0
     yield (
@@ -62,6 +70,10 @@ def _of_private_runs(plan: Plan) -> Iterator[tuple[bool, str]]:
     yield (
         not plan.trainable.experts.startswith("esft"),
         'an ESFT selection counts the tokens of records without noise; with [privacy] set trainable.experts = "all" or "none"',
+    )
+    yield (
+        plan.trainable.ranks == "equal",
+        'trainable.ranks = "nested" counts who holds which slice, without noise; with [privacy] set it to "equal"',
     )
     yield (
         plan.aggregation.weights == "uniform",
@@ -89,6 +101,5 @@ def _of_distributed_noise(plan: Plan) -> Iterator[tuple[bool, str]]:
         not plan.training.scaffold and not plan.training.proximal and not plan.training.weight_decay,
         f"{distributed} sums gradients: scaffold, proximal and weight_decay of [training] must be off",
     )
-    yield plan.trainable.ranks == "equal", f'{distributed} needs trainable.ranks = "equal": every institution sends the same lanes'
     yield plan.secure_aggregation.lanes == 32, f"{distributed} carries integers with their noise: set secure_aggregation.lanes = 32"
     yield not plan.personalisation.private_experts, f"{distributed} trains nothing at the institution: set private_experts = 0"

@@ -61,6 +61,28 @@ def test_a_plan_beyond_the_hardware_s_rank_is_refused(base: Base, tmp_path: Path
         open_bench(make_plan(), base, tmp_path, hardware={"max_rank": 3})
 
 
+def test_of_nested_ranks_the_leading_slices_alone_are_trained(base: Base, tmp_path: Path) -> None:
+    trainable = {"lora_rank": 4, "experts": "all", "expert_rank": 2, "ranks": "nested"}
+    bench = open_bench(make_plan(trainable=trainable), base, tmp_path, hardware={"max_rank": 1})
+    experts = {1: (0, 3)}
+    state = bench.adaptation.initial(experts)
+    delta = bench.train(1, state, list(state), experts).delta
+    columns = [values for name, values in delta.items() if "lora_B" in name]
+    rows = [values for name, values in delta.items() if "lora_A" in name]
+    assert {values.shape[1] for values in columns} == {2, 4} and any(values[:, 0].any() for values in columns)
+    assert not any(values[:, 1:].any() for values in columns) and not any(values[1:].any() for values in rows)
+    whole = open_bench(make_plan(trainable=trainable), base, tmp_path).train(1, state, list(state), experts).delta
+    assert any(values[:, 1:].any() for name, values in whole.items() if "lora_B" in name), "what was held before is not held any more"
+
+
+def test_batches_go_on_with_the_records_where_they_stopped(base: Base, tmp_path: Path) -> None:
+    training = {"local_steps": 2, "batch_size": 8, "schedule": "constant"}
+    plans = [make_plan(participation={"batches": batches}, training=training) for batches in (1, 2)]
+    one, two = (open_bench(plan, base, tmp_path) for plan in plans)
+    state = one.adaptation.initial({1: (0,)})
+    assert one.train(2, state, list(state), {1: (0,)}).loss_sum == two.train(3, state, list(state), {1: (0,)}).loss_sum
+
+
 def test_training_moves_exactly_the_trained_tensors_and_lowers_the_loss(base: Base, tmp_path: Path) -> None:
     bench = open_bench(make_plan(), base, tmp_path)
     work: Work = bench

@@ -107,3 +107,18 @@ def test_templates_that_cannot_be_filled_are_refused(tmp_path: Path, old: str, n
 def test_more_colluding_than_the_cohort_carries_are_refused(tmp_path: Path, content: str, sentence: str) -> None:
     with pytest.raises(SimulationError, match=f"secure_aggregation.{sentence}; lower it"):
         check_costs(write(tmp_path, content), steady(1.0))
+
+
+def test_nested_ranks_and_batches_say_what_they_need(tmp_path: Path) -> None:
+    write_demo_records(tmp_path / "records.jsonl", 0)
+    nested = PLAN.replace("lora_rank = 2", 'lora_rank = 2\nranks = "nested"') + "max_ranks = [2, 2, 2, 1, 1]\n"
+    costs = check_costs(write(tmp_path, nested), steady(0.5))
+    assert costs["needs"] == [
+        "of 5 institutions in a round, 4 must hold a slice of rank columns for it to be trained",
+        "with simulation.max_ranks that is the case for 1 of 2 slices, while nobody drops out",
+    ]
+    assert "to everyone: in each round, how many institutions hold each slice of rank columns" in costs["reveals"]
+    batches = PLAN + "institutions = 7\n[participation]\nbatches = 2\n"
+    assert check_costs(write(tmp_path, batches), steady(0.5))["needs"] == [
+        "7 institutions train in 2 batches of 3 or 4, each once in 2 rounds"
+    ]

@@ -66,6 +66,7 @@ class FormulaWork:
     adaptation: Adaptation
     base_sha256: str = BASE
     trainings: list[int] = field(default_factory=list)
+    max_rank: int | None = None
 
     def expert_affinity(self) -> Mapping[int, NDArray[np.float64]]:
         return {layer: self._draw("affinity", layer, shape=(count,)) + 0.5 for layer, count in self.adaptation.expert_counts.items()}
