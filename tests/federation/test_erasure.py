@@ -108,7 +108,7 @@ def test_crash_while_a_sum_is_finished_leaves_all_or_nothing(script: Script, mon
     epoch = script.set_up(NAMES)
     outcome, kept = script.sum(epoch, 0, "evaluate", 0), Ledger.finish_sum
 
-    def die(_: Ledger, finished: FinishedSum) -> None:
+    def die(_: Ledger, finished: FinishedSum, keep_training: bool) -> None:
         raise Crash
 
     monkeypatch.setattr(Ledger, "finish_sum", die)
