@@ -116,6 +116,12 @@ def set_trainable(net: DeepseekV3, names: Collection[str], held_rank: int | None
             place.parameter.grad = None
 
 
+def trained_parameters(net: DeepseekV3) -> dict[str, nn.Parameter]:
+    """The adapter tensors that gradients flow into, sorted by name."""
+    places = sorted(_attached(net).places.items())
+    return {name: place.parameter for name, place in places if place.parameter is not None and place.parameter.requires_grad}
+
+
 def merge_adapters(net: DeepseekV3) -> None:
     """Adds every adapter, in float32, to the weight it stands on; the network is then a plain one again, with the same outputs.
 

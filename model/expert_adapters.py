@@ -16,7 +16,7 @@ from model.grouped import Groups, WeightOf, add_rows
 from model.lora import LoRAPair
 from model.moe import ExpertProjection
 
-_PARTS: dict[ExpertProjection, tuple[str, ...]] = {"gate_up_proj": ("gate_proj", "up_proj"), "down_proj": ("down_proj",)}
+PARTS: dict[ExpertProjection, tuple[str, ...]] = {"gate_up_proj": ("gate_proj", "up_proj"), "down_proj": ("down_proj",)}
 Shapes = Mapping[str, tuple[int, int]]  # projection -> [out, in]
 
 
@@ -40,7 +40,7 @@ class _AdaptedExperts(nn.Module):
 
     def delta(self, expert: int, projection: ExpertProjection) -> Tensor:
         """The difference to the base's weight, gate rows before up rows, [out, in], float32."""
-        parts = [self.part(expert, name).delta() for name in _PARTS[projection]]
+        parts = [self.part(expert, name).delta() for name in PARTS[projection]]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def part(self, expert: int, projection: str) -> LoRAPair | FullDifference:
@@ -87,4 +87,4 @@ class LoRAExperts(_AdaptedExperts):
 
     def _low_rank(self, expert: int, projection: ExpertProjection, x: Tensor) -> Tensor:
         adapted = cast(nn.ModuleDict, self.experts[str(expert)])
-        return torch.cat([adapted[name](x) for name in _PARTS[projection]], -1)
+        return torch.cat([adapted[name](x) for name in PARTS[projection]], -1)

@@ -97,10 +97,15 @@ def cross_entropy(hidden: Tensor, head: Head, targets: Tensor, adjustment: Logit
 
 
 def _chunk_loss(hidden: Tensor, head: Head, targets: Tensor, adjustment: LogitAdjustment | None) -> Tensor:
-    logits = head(hidden).float()  # [m, vocab]
-    if adjustment is not None:
-        logits = logits.index_put((adjustment.rows, adjustment.columns), adjustment.values, accumulate=True)
-    return F.cross_entropy(logits, targets, reduction="sum")
+    return F.cross_entropy(adjusted_logits(hidden, head, adjustment), targets, reduction="sum")
+
+
+def adjusted_logits(hidden: Tensor, head: Head, adjustment: LogitAdjustment | None) -> Tensor:
+    """Logits [m, vocab] in float32 of hidden [m, H], the adjustment of these m positions added."""
+    logits = head(hidden).float()
+    if adjustment is None:
+        return logits
+    return logits.index_put((adjustment.rows, adjustment.columns), adjustment.values, accumulate=True)
 
 
 def select_targets(hidden: Tensor, targets: Tensor, ahead: int, segments: Tensor | None = None) -> tuple[Tensor, Tensor]:

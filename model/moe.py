@@ -79,6 +79,12 @@ class Experts(nn.Module):
         return self.adapter.add_to(grouped_linear(x, groups, stack.shape[1], weight_of, trained, own), projection, x, groups)
 
 
+def sorted_by_expert(routing: Routing) -> tuple[Tensor, Tensor]:
+    """The order [n k] that sorts a routing's (token, expert) pairs by expert, then by token, and the token of each pair in it."""
+    order = routing.indices.flatten().argsort(stable=True)
+    return order, order // routing.indices.shape[1]
+
+
 class MoE(nn.Module):
     """Routed experts plus one shared MLP of width n_shared_experts * moe_intermediate_size."""
 
@@ -97,10 +103,8 @@ class MoE(nn.Module):
         return (mixed + self.shared_experts(x) if hasattr(self, "shared_experts") else mixed), routing
 
     def _sorted(self, tokens: Tensor, routing: Routing) -> Tensor:
-        chosen = routing.indices.flatten()
-        order = chosen.argsort(stable=True)
-        source = order // routing.indices.shape[1]
-        groups = groups_of(torch.bincount(chosen, minlength=routing.scores.shape[1]).tolist())
+        order, source = sorted_by_expert(routing)
+        groups = groups_of(torch.bincount(routing.indices.flatten(), minlength=routing.scores.shape[1]).tolist())
         out = self.experts(tokens.index_select(0, source), groups)  # [n k, H]
         return combine(out, routing.weights.flatten().index_select(0, order), source, len(tokens))
 

@@ -69,12 +69,12 @@ def _mtp_loss(
     means = []
     for depth, states in enumerate(hidden.mtp, start=1):
         selected, tokens = select_targets(states, targets, depth + 1, segments)
-        kept = None if adjustment is None else adjustment.subset(_also_ahead(targets, depth, segments))
+        kept = None if adjustment is None else adjustment.subset(also_ahead(targets, depth, segments))
         means.append(cross_entropy(selected, net.lm_head, tokens, kept) / max(counts.tokens[depth], 1))
     return torch.stack(means).sum() / len(net.mtp)
 
 
-def _also_ahead(targets: Tensor, depth: int, segments: Tensor | None) -> Tensor:
+def also_ahead(targets: Tensor, depth: int, segments: Tensor | None) -> Tensor:
     """Which of the main loss's targets, in its order, are targets of an MTP depth too."""
     return F.pad(wanted(targets, depth + 1, segments), (depth, 0))[wanted(targets, 1, segments)]
 

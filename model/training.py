@@ -110,16 +110,16 @@ def train(
     execution = replace(execution, compute_dtype=execution.compute_dtype or net.dtype)
     parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
     with _in_float32(parameters):
-        optimizer = _adamw(parameters, weight_decay)
+        optimizer = adamw(parameters, weight_decay)
         start = [parameter.detach().clone() for parameter in parameters] if proximal else []
         for step, batch in enumerate(batches, start=1):
             loss = accumulate_gradients(net, batch, terms, execution)
-            _pull_back(parameters, start, proximal)
+            pull_back(parameters, start, proximal)
             torch.nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT_NORM)
             rate = learning_rate(step) if callable(learning_rate) else learning_rate
-            _set_rate(optimizer, rate)
+            set_rate(optimizer, rate)
             optimizer.step()
-            _correct(parameters, corrections or {}, rate)
+            correct(parameters, corrections or {}, rate)
             optimizer.zero_grad(set_to_none=True)
             if terms.bias_update_speed:
                 balance_load(net, loss.expert_counts, terms.bias_update_speed)
@@ -188,27 +188,27 @@ def balance_load(net: DeepseekV3, counts: dict[int, Tensor], speed: float) -> No
         update_bias(router, counts[layer], speed)
 
 
-def _adamw(parameters: list[nn.Parameter], weight_decay: float) -> torch.optim.AdamW:
+def adamw(parameters: list[nn.Parameter], weight_decay: float) -> torch.optim.AdamW:
     matrices = [parameter for parameter in parameters if parameter.dim() > 1]
     vectors = [parameter for parameter in parameters if parameter.dim() <= 1]
     groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     return torch.optim.AdamW([group for group in groups if group["params"]], betas=BETAS, fused=True)
 
 
-def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = rate
 
 
 @torch.no_grad()
-def _pull_back(parameters: list[nn.Parameter], start: list[Tensor], proximal: float) -> None:
+def pull_back(parameters: list[nn.Parameter], start: list[Tensor], proximal: float) -> None:
     for parameter, origin in zip(parameters, start, strict=False):
         if parameter.grad is not None:
             parameter.grad.add_(parameter - origin, alpha=proximal)
 
 
 @torch.no_grad()
-def _correct(parameters: list[nn.Parameter], corrections: Mapping[nn.Parameter, Tensor], rate: float) -> None:
+def correct(parameters: list[nn.Parameter], corrections: Mapping[nn.Parameter, Tensor], rate: float) -> None:
     for parameter in parameters:
         if parameter.grad is not None and parameter in corrections:
             correction = corrections[parameter][tuple(slice(size) for size in parameter.shape)]
