@@ -13,6 +13,7 @@ from safetensors.numpy import load, save
 
 from client.errors import LedgerError
 from client.node import Node, Session
+from client.private_training import train_private
 from client.vectors import TRAINING
 from client.work import LocalUpdate
 from protocols.errors import Refusal, UpdateError
@@ -27,6 +28,8 @@ def train_once(node: Node, run: str, session: Session, planned: PlannedSum) -> L
         Refusal: an update without having been in the round's pre-round, or a round that was trained from another state.
         UpdateError: what was trained does not fit the plan.
     """
+    if session.plan.privacy is not None:
+        return train_private(node, run, session, planned)
     if not has_pre_round(session.plan):
         return _train(session, planned)
     inputs = inputs_hash(session.state)

@@ -18,10 +18,11 @@ from protocols.encoding import Block, LaneLayout, Total
 from protocols.errors import RebalanceError
 from protocols.parts import Survivors, check_update_set, is_kept, kept_parts, part_blocks, part_counts
 from protocols.plan import Plan
+from protocols.privacy.lanes import check_lanes
 from protocols.schedule import PlannedSum, learning_rate
 from protocols.selection import experts_without_choice
 from protocols.state import Experts, PreRound, State
-from protocols.sums import evaluate, experts, update
+from protocols.sums import evaluate, experts, private_update, update
 from protocols.sums.figures import Figures
 
 
@@ -55,8 +56,15 @@ class Terms:
         return self.rule.trained(planned.round, self.adaptation.layout(state.experts))
 
     def lanes(self, state: State, planned: PlannedSum) -> LaneLayout:
-        """Order, shape and scale of every lane of one sum."""
-        return LaneLayout(self._blocks(state, planned), self.plan.secure_aggregation.lanes)
+        """Order, shape and scale of every lane of one sum.
+
+        Raises:
+            PrivacyError: of a lane of a private run no sensitivity is declared.
+        """
+        blocks = self._blocks(state, planned)
+        if self.plan.privacy is not None:
+            check_lanes(blocks)
+        return LaneLayout(blocks, self.plan.secure_aggregation.lanes)
 
     def apply(self, state: State, planned: PlannedSum, total: Total, survivors: Survivors) -> tuple[State, Figures]:
         """The next state and the consortium's figures from a decoded total; bit-equal at every party.
@@ -107,10 +115,15 @@ class Terms:
             return experts.blocks(self.adaptation.expert_counts)
         if planned.kind == "evaluate":
             return evaluate.blocks(self.plan)
+        if self.plan.privacy is not None:
+            return private_update.blocks(self.plan, planned.round, self.trained(state, planned), state.experts)
         return update.blocks(self.plan.training, learning_rate(self.plan, planned.round), self.trained(state, planned), state.experts)
 
     def _apply_update(self, state: State, planned: PlannedSum, total: Total) -> tuple[State, Figures]:
         moved = [tensor for tensor in self.trained(state, planned) if is_kept(state.pre_round, tensor.expert)]
         server = ServerStep(ServerOptimizer.from_plan(self.plan.aggregation), self.plan.aggregation.expert_shrinkage)
-        after = self.rule.apply(state, update.deltas(total), update.weights(total, state.experts), moved, server)
+        deltas = update.deltas(total)
+        if self.plan.privacy is not None:
+            deltas = private_update.deltas(self.plan, planned.round, self.trained(state, planned), total)
+        after = self.rule.apply(state, deltas, update.weights(total, state.experts), moved, server)
         return after, Figures(loss=update.mean_loss(total))

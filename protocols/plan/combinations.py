@@ -67,19 +67,39 @@ def _of_private_runs(plan: Plan) -> Iterator[tuple[bool, str]]:
         'embeddings are trained by LoRA under [privacy]: set trainable.embedding_mode = "lora"',
     )
 
+    yield (
+        plan.trainable.ranks == "equal",
+        'trainable.ranks = "nested" sums who holds which rank; with [privacy], which has no such sum, set it to "equal"',
+    )
+    yield (
+        plan.aggregation.rule in ("alternating", "fedavg", "ffa", "fedsvd", "fedsb"),
+        f'aggregation.rule = "{plan.aggregation.rule}" does not go with [privacy]; take alternating, fedavg, ffa, fedsvd or fedsb',
+    )
+    yield not plan.training.scaffold, "training.scaffold does not go with [privacy]; set it to false"
+    yield (
+        not plan.personalisation.private_experts,
+        "private_experts are trained without noise and shape what is sent; with [privacy] set personalisation.private_experts = 0",
+    )
+    yield (
+        plan.records.too_long != "error",
+        'records.too_long = "error" tells of one long record by stopping the run; with [privacy] set it to "truncate" or "drop"',
+    )
+    yield (
+        plan.evaluation.metric != "accuracy" or bool(plan.evaluation.choices),
+        "evaluation.choices would be read off the training records; with [privacy] list them in the plan",
+    )
+    yield (
+        plan.privacy is None or (plan.privacy.noise_multiplier is None) == (plan.privacy.mechanism == "local"),
+        'privacy.noise_multiplier belongs to mechanism = "distributed", which needs it: set it there, and leave it out with "local"',
+    )
+
 
 def _of_distributed_noise(plan: Plan) -> Iterator[tuple[bool, str]]:
     """Noise under the sum protects sums of one clipped gradient each, and nothing that is computed further on."""
     distributed = 'privacy.mechanism = "distributed"'
     yield plan.training.local_steps == 1, f"{distributed} takes one step a round: set training.local_steps = 1, or take the local mechanism"
     yield (
-        plan.aggregation.rule in ("alternating", "fedavg", "ffa", "fedsvd", "fedsb"),
-        f'{distributed} does not go with aggregation.rule = "{plan.aggregation.rule}"; take alternating, fedavg, ffa, fedsvd or fedsb',
+        not plan.training.proximal and not plan.training.weight_decay,
+        f"{distributed} sums gradients: proximal and weight_decay of [training] must be off",
     )
-    yield (
-        not plan.training.scaffold and not plan.training.proximal and not plan.training.weight_decay,
-        f"{distributed} sums gradients: scaffold, proximal and weight_decay of [training] must be off",
-    )
-    yield plan.trainable.ranks == "equal", f'{distributed} needs trainable.ranks = "equal": every institution sends the same lanes'
     yield plan.secure_aggregation.lanes == 32, f"{distributed} carries integers with their noise: set secure_aggregation.lanes = 32"
-    yield not plan.personalisation.private_experts, f"{distributed} trains nothing at the institution: set private_experts = 0"
