@@ -56,6 +56,7 @@ class Outcome:
     threshold: int
     own: Mapping[str, float]  # institution -> federated model on its own test records
     model: str | None  # None where the plan's requirements for a release were not met
+    privacy: Mapping[str, Any] | None = None  # of a private run (consortium.privacy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ def make_report(plan: Plan, outcome: Outcome, baselines: Baselines, path: Path) 
             "excluded": _excluded(outcome),
         },
         "mtp": {"acceptance_before": None, "acceptance_after": None},
-        "privacy": None,
+        "privacy": outcome.privacy,
         "secure_aggregation": {"threshold": outcome.threshold, "colluding": plan.secure_aggregation.colluding},
         "model": outcome.model,
     }

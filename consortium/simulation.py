@@ -21,6 +21,7 @@ from client.settings import HardwareSettings
 from client.workbench import Base, Workbench, load_base
 from consortium.baseline_process import BaselineProcess, BaselineProgress
 from consortium.preparation import prepare
+from consortium.privacy import privacy_of
 from consortium.report import Baselines, Outcome, RecordCounts, Report, make_report, read_report
 from consortium.workplace import Workplace, open_workplace
 from coordinator.errors import ReleaseRefused
@@ -144,7 +145,9 @@ def _outcome(simulated: _Simulated, registry: Registry, run: str) -> Outcome:
     model = _released(place, registry, trained)
     own = {name: _measured(bench, state) for name, bench in simulated.benches.items()}
     records = {name: _counted(bench) for name, bench in simulated.benches.items()}
-    return Outcome(registry.rounds(run), state.experts, records, journal.threshold, own, model)
+    rounds = registry.rounds(run)
+    privacy = privacy_of(place, simulated.base.net.config, run, rounds)
+    return Outcome(rounds, state.experts, records, journal.threshold, own, model, privacy)
 
 
 def _released(place: Workplace, registry: Registry, trained: TrainedModel) -> str | None:
