@@ -13,8 +13,8 @@ from protocols.plan import Base, Plan, Privacy, RecordTemplates, Simulation
 
 HEAD = """# The plan
 
-A TOML file. An unknown key is an error that names it. Only `name`, `base` and `[records]` are required. Without `[privacy]` no noise is added, and the report
-says so. This table is generated
+A TOML file. An unknown key is an error that names it. Only `name`, `base` and `[records]` are required. Without
+`[privacy]` no noise is added, and the report says so. This table is generated
 (`python -P -m consortium.plan_reference`) and a test compares it.
 
 | key | default | meaning |

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from protocols.encoding import largest_quantum
 from protocols.epoch.terms import MOST_MEMBERS, threshold
-from protocols.errors import PrivacyError
+from protocols.errors import PolicyError, PrivacyError
 from protocols.privacy.accounting import SkellamSpend
 from protocols.privacy.rounding import integer_bounds, scale_for
 
@@ -45,9 +45,9 @@ def shares_of(plan: Plan) -> int:
 
 
 def check_shares(plan: Plan, members_needed: int, colluding: int) -> None:
-    """Raises PrivacyError if an epoch's t - c is below what the plan's noise was divided by."""
+    """Raises PolicyError if an epoch's t - c is below what the plan's noise was divided by."""
     if members_needed - colluding < shares_of(plan):
-        raise PrivacyError(
+        raise PolicyError(
             f"the epoch counts on the noise of {members_needed - colluding} institutions and the plan on that of {shares_of(plan)}; "
             "begin an epoch with more members, or with the plan's number of colluding ones"
         )
