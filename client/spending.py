@@ -37,9 +37,9 @@ class Spending:
         }
 
     def lines(self) -> list[str]:
-        """For people; the epsilon of several runs is less than the sum of theirs."""
+        """For people; the epsilon of several runs is less than the sum of theirs. Nothing where none is spent."""
         if not self.charges:
-            return ["No run with differential privacy was trained for: no epsilon is spent."]
+            return []
         at = f"at delta {self.policy.max_delta:g}"
         total = f"Epsilon spent over all runs: {self.epsilon:.4g} {at}; the policy allows {self.policy.max_epsilon:g}."
         return [total, *(f"  {run} (unit: {self._unit(run)}): epsilon {spent:.4g} {at}" for run, spent in self.by_run.items())]

@@ -47,7 +47,8 @@ def sums(context: typer.Context, institution: InstitutionOption = None, as_json:
         _print_json({"schema": 1, "institution": membership.name, "sums": sums, "privacy": spent.document()})
         return
     typer.echo("\n".join(_table([COLUMNS, *(_row(one) for one in finished)])) if finished else f"{membership.name} has finished no sum yet")
-    typer.echo("\n".join(spent.lines()))
+    for line in spent.lines():
+        typer.echo(line)
 
 
 @app.command()
