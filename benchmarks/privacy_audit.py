@@ -3,7 +3,7 @@
 Each canary is a training record of one institution with a random answer that nothing but the record tells. After a whole simulated run the
 attacker, who has the model, guesses by each canary's loss whether it was in (Steinke, Nasr and Jagielski 2023), and where a threshold on
 the loss tells members from others (Nasr et al. 2021). Both give an epsilon below which the run cannot be, with confidence 0.95: a bound
-above the declared epsilon would prove a fault. `python benchmarks/privacy_audit.py` takes a few minutes on one core.
+above the declared epsilon would prove a fault. `python -P benchmarks/privacy_audit.py` takes a few minutes on one core.
 """
 
 from __future__ import annotations

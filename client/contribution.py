@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from client.continued import cores_of, gradients_of, sketches_of
 from client.work import LocalUpdate, Work
-from protocols.aggregation import Tensor, Weights
+from protocols.aggregation import Tensor, Weights, router_bias
 from protocols.encoding import LaneLayout
 from protocols.errors import UpdateError
 from protocols.parts import is_kept, part_lane
+from protocols.ranks import expert_slices, held_rank, held_slices, leading_slices, rank_blocks, summed_slices
 from protocols.schedule import PlannedSum
 from protocols.selection import normalized_affinities
 from protocols.state import Experts, State
@@ -27,21 +30,36 @@ def contribute(work: Work, terms: Terms, state: State, planned: PlannedSum, trai
     """Does the work of one sum and returns its values, each within its lane's bound.
 
     Args:
-        train: the round's training, which is done once for its pre-round and its update (`client.trainings`).
+        train: the round's training, which is done once for all sums that are made of it (`client.trainings`).
 
     Raises:
         UpdateError: the work's result is not finite, or does not fit the plan.
     """
+    held = held_rank(terms.plan, work.max_rank)
     if planned.kind == "update":
-        values = _update(train(), terms, state, planned)
+        trained = _leading(train(), terms, state, planned, summed_slices(state.pre_round, held))
+        values = _update(trained, terms, state, planned)
     elif planned.kind == "parts":
-        values = touched_parts(train(), terms.trained(state, planned), state.experts)
+        trained = _leading(train(), terms, state, planned, held)
+        values = _parts(trained, terms, state, planned, held)
+    elif planned.kind == "update-2":
+        values = _second(train(), terms, state)
+    elif planned.kind in ("gradient", "gradient-2"):
+        values = gradients_of(work, terms, state, planned)
     elif planned.kind == "experts":
         values = {experts.lane(layer): share for layer, share in normalized_affinities(work.expert_affinity()).items()}
     else:
-        sums = work.evaluate(state.tensors, state.experts)
-        values = {"numerator": np.array([sums.numerator]), "denominator": np.array([float(sums.denominator)])}
+        values = _measured(work, state, with_drafts=terms.measures_drafts(planned))
     return _bounded(values, terms.lanes(state, planned))
+
+
+def _measured(work: Work, state: State, with_drafts: bool) -> Values:
+    sums = work.evaluate(state.tensors, state.experts)
+    values = {"numerator": np.array([sums.numerator]), "denominator": np.array([float(sums.denominator)])}
+    if with_drafts:
+        drafts = work.drafts(state.tensors, state.experts)
+        values |= {"accepted": np.array([float(drafts.accepted)]), "drafted": np.array([float(drafts.drafted)])}
+    return values
 
 
 def touched_parts(update: LocalUpdate, trained: Sequence[Tensor], chosen: Experts) -> Values:
@@ -56,6 +74,18 @@ def touched_parts(update: LocalUpdate, trained: Sequence[Tensor], chosen: Expert
     }
 
 
+def _leading(update: LocalUpdate, terms: Terms, state: State, planned: PlannedSum, rank: int | None) -> LocalUpdate:
+    """What was trained, without the slices from `rank` on."""
+    return replace(update, delta=leading_slices(update.delta, terms.trained(state, planned), rank))
+
+
+def _parts(update: LocalUpdate, terms: Terms, state: State, planned: PlannedSum, held: int | None) -> Values:
+    touched, slices = touched_parts(update, terms.trained(state, planned), state.experts), expert_slices(terms.plan)
+    if slices is not None:
+        touched = {lane: np.outer(bits, held_slices(slices, held)) for lane, bits in touched.items()}
+    return touched | {block.name: held_slices(block.size, held) for block in rank_blocks(terms.plan)}
+
+
 def _update(update: LocalUpdate, terms: Terms, state: State, planned: PlannedSum) -> Values:
     trained = terms.trained(state, planned)
     weights = local_weights(update, terms, state)
@@ -64,9 +94,15 @@ def _update(update: LocalUpdate, terms: Terms, state: State, planned: PlannedSum
         **{delta_lane(name): values for name, values in deltas.items()},
         "weight": np.array([weights.shared]),
         **{weight_lane(layer): np.array([weights.experts[layer, e] for e in chosen]) for layer, chosen in state.experts.items()},
+        **router_bias.contribution(update.expert_tokens, terms.balanced_layers, terms.token_cap()),
         "loss": np.array([update.loss_sum], np.float64),
         "examples": np.array([float(update.examples)]),
+        **sketches_of(update, weights.shared, terms, state, planned),
     }
+
+
+def _second(update: LocalUpdate, terms: Terms, state: State) -> Values:
+    return cores_of(update, local_weights(update, terms, state).shared, terms, state)
 
 
 def local_weights(update: LocalUpdate, terms: Terms, state: State) -> Weights:

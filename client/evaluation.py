@@ -71,7 +71,7 @@ def exact_match(net: DeepseekV3, examples: Sequence[Example], tokenizer: Tokeniz
 def bits_per_byte(net: DeepseekV3, examples: Sequence[Example]) -> MetricSums:
     """Bits of bytes: -log2 of the targets' probability, end tokens included, over the UTF-8 bytes of the targets."""
     bits = 0.0
-    for batch in _by_length(examples):
+    for batch in by_length(examples):
         tensors = collate(batch, net.model.embed_tokens.weight.device)
         # A cache skips the multi-token prediction modules, which the metric does not read.
         cache = net.new_cache(*tensors.input_ids.shape)
@@ -84,7 +84,8 @@ def _text(ids: list[int], end: int | None, tokenizer: Tokenizer) -> str:
     return tokenizer.decode(takewhile(lambda token: token != end, ids))
 
 
-def _by_length(examples: Sequence[Example]) -> Iterator[list[Example]]:
+def by_length(examples: Sequence[Example]) -> Iterator[list[Example]]:
+    """Batches of at most BATCH_TOKENS tokens, the longest examples first."""
     remaining = sorted(examples, key=lambda example: len(example.tokens), reverse=True)
     while remaining:
         rows = max(1, BATCH_TOKENS // len(remaining[0].tokens))

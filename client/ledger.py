@@ -281,10 +281,10 @@ class Ledger:
     def state_path(self, run: str, state_hash: bytes) -> Path:
         return self.home / "states" / run / f"{state_hash.hex()}.safetensors"
 
-    def finish_sum(self, finished: FinishedSum) -> None:
+    def finish_sum(self, finished: FinishedSum, keep_training: bool) -> None:
         """Records a sum and erases what only it, and those before it, needed, in one transaction: vectors, and what was drawn.
 
-        The training of a round outlives its pre-round, because the update is made of it.
+        The training of a round outlives its pre-round, and any sum that another one of the same work follows.
         """
         with self.transaction():
             self._erasing = True
@@ -293,7 +293,7 @@ class Ledger:
             # An answer that opened shares is gone with them; asked again, the node says that the sum is over.
             opened = (f"{finished.run}/{finished.round}/{finished.sum}/", "/query.unmask")
             self._write("DELETE FROM replies WHERE instr(key, ?1) = 1 AND substr(key, -length(?2)) = ?2", *opened)
-            self.vectors.forget(finished.run, training_of=finished.round if finished.sum == "parts" else None)
+            self.vectors.forget(finished.run, training_of=finished.round if keep_training else None)
             self._write("DELETE FROM challenges WHERE transcript = ?", finished.transcript)
 
     def keep_transcript(self, digest: bytes, transcript: bytes) -> None:

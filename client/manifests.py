@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from client.node import Request, Session
+from client.node import Node, Request, Session
+from protocols import participation
 from protocols.encoding import LaneLayout
+from protocols.epoch import EpochManifest
 from protocols.errors import Refusal
 from protocols.secagg import SumManifest
 
@@ -14,6 +16,12 @@ def check_subject(request: Request, manifest: SumManifest) -> None:
         raise Refusal("the manifest is about another sum than its envelope")
     if manifest.hash != request.manifest_hash:
         raise Refusal("the manifest is not the one that its envelope names; both sides must run the same version")
+
+
+def check_members(node: Node, session: Session, manifest: SumManifest, epoch: EpochManifest) -> None:
+    """Raises ParticipationError if the sum's epoch has a member outside the round's batch, on this node's own roster."""
+    names = [entry.name for entry in node.roster.entries]
+    participation.check_members(session.plan, names, manifest.round, manifest.sum, epoch.members)
 
 
 def check_manifest(session: Session, manifest: SumManifest, lanes: LaneLayout) -> None:

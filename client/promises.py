@@ -8,6 +8,7 @@ from protocols.chain import ChainHead
 from protocols.epoch import EpochManifest
 from protocols.errors import Contradiction, PartsError
 from protocols.parts import Survivors, check_update_set
+from protocols.schedule import BOUND_SUMS
 from protocols.secagg import SumManifest, SurvivorProposal
 from protocols.state import State, inputs_hash
 from protocols.transcript import Transcript
@@ -97,7 +98,7 @@ def _head(manifest: SumManifest) -> ChainHead:
 
 
 def _check_pre_round(manifest: SumManifest, proposal: SurvivorProposal, state: State, epoch: EpochManifest) -> None:
-    if manifest.sum != "update":
+    if manifest.sum not in BOUND_SUMS:
         return
     try:
         check_update_set(state.pre_round, Survivors(proposal.members, epoch.threshold, epoch.colluding))

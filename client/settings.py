@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -15,6 +15,7 @@ from client.errors import SettingsError
 from protocols.commented import commented, quoted
 from protocols.files import write_file
 from protocols.plan import Plan
+from protocols.ranks import held_rank, plan_ranks
 from protocols.validation import first_problem
 
 
@@ -68,7 +69,9 @@ class HardwareSettings(_Table):
     gpus: Annotated[int, Field(ge=1)] = Field(1, description="GPUs that one training uses, where device is cuda")
     micro_batch: Annotated[int, Field(ge=1)] | None = Field(None, description="records computed at once; fewer take less memory")
     checkpointing: bool = Field(False, description="compute activations twice rather than keep them")
-    max_rank: Annotated[int, Field(ge=1)] | None = Field(None, description="largest LoRA rank of a plan that is accepted")
+    max_rank: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="largest LoRA rank that is trained: of nested ranks the leading ones; other plans above are refused"
+    )
     keep_warm: bool = Field(True, description="whether the base stays in memory between rounds")
 
     @field_validator("gpus")
@@ -86,13 +89,15 @@ class HardwareSettings(_Table):
         return value
 
     def check_plan(self, plan: Plan) -> None:
-        """Refuses a plan whose adapters are larger than this hardware is meant for.
+        """Refuses a plan whose adapters are larger than this hardware is meant for; of nested ranks it trains what it can.
 
         Raises:
             SettingsError: naming the plan's key.
         """
-        for key, rank in _ranks(plan):
-            if self.max_rank is not None and rank > self.max_rank:
+        if self.max_rank is None or held_rank(plan, self.max_rank) is not None:
+            return
+        for key, rank in plan_ranks(plan).items():
+            if rank > self.max_rank:
                 raise SettingsError(
                     f"{key} is {rank} and this institution's hardware.max_rank {self.max_rank}; lower the one or raise the other"
                 )
@@ -166,15 +171,6 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise SettingsError(f"{path}: the settings are not UTF-8 text; save the file as UTF-8") from None
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{path}: not valid TOML: {error}") from None
-
-
-def _ranks(plan: Plan) -> Iterator[tuple[str, int]]:
-    trainable = plan.trainable
-    if set(trainable.targets) - {"embeddings"}:
-        yield "trainable.lora_rank", trainable.lora_rank
-    yield from ((f"trainable.rank_pattern of {module}", rank) for module, rank in sorted(trainable.rank_pattern.items()))
-    if trainable.experts != "none" and trainable.expert_mode == "lora":
-        yield "trainable.expert_rank", trainable.expert_rank
 
 
 def _written(name: str, table: _Table, skip: tuple[str, ...] = ()) -> str:

@@ -16,7 +16,7 @@ from protocols.errors import Refusal
 from protocols.pack import unpack
 from protocols.parts import check_update_set
 from protocols.policy import check_update
-from protocols.schedule import PlannedSum, planned_sums
+from protocols.schedule import PlannedSum, keeps_training, planned_sums
 from protocols.secagg import read_total, total_root
 from protocols.state import State, save_state, state_from_arrays, state_hash
 from protocols.transcript import Transcript, confirmation, survivors_of, verify_confirmations
@@ -81,6 +81,8 @@ def _applied(node: Node, session: Session, planned: PlannedSum, transcript: Tran
     if planned.kind == "update":
         check_update(node.policy, session.state, after)
     after = session.terms.adopt(after, planned, {name: values for name, values in request.arrays.items() if name != "total"})
+    if planned.kind == "update-2":  # whose step is what was proposed
+        check_update(node.policy, session.state, after)
     if state_hash(after) != transcript.after:
         raise Refusal(f"the total of round {planned.round} does not lead to the announced state; the coordinator must show its transcript")
     return after
@@ -104,7 +106,8 @@ def _keep(node: Node, session: Session, transcript: Transcript, state: State, fi
     institutions = len(transcript.certificate.proposal.members)
     with ledger.transaction():
         ledger.keep_position(manifest.run, Position(digest, transcript.hash, finished))
-        ledger.finish_sum(FinishedSum(manifest.run, manifest.round, manifest.sum, transcript.hash, digest, institutions, ""))
+        done = FinishedSum(manifest.run, manifest.round, manifest.sum, transcript.hash, digest, institutions, "")
+        ledger.finish_sum(done, keeps_training(session.plan, manifest.sum))
         ledger.keep_transcript(transcript.hash, transcript.to_bytes())
         erase_used(node, transcript, over=finished == len(planned_sums(session.plan)))
     if former is not None and former.state_hash != digest:

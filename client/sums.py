@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.contribution import contribute
-from client.manifests import check_manifest, check_subject
+from client.manifests import check_manifest, check_members, check_subject
 from client.node import Arrays, Node, Request, Result, Session, next_sum, open_session
 from client.promises import countersign_head, own_root, promise_root, promise_set, promise_slot
 from client.trainings import train_once
@@ -117,6 +117,7 @@ def _asked(node: Node, request: Request) -> _Asked:
     epoch = _epoch(node, request, manifest)
     manifest.check(epoch.manifest, node.coordinator_key)
     check_manifest(session, manifest, lanes)
+    check_members(node, session, manifest, epoch.manifest)
     return _Asked(session, planned, manifest, lanes, epoch)
 
 

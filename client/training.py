@@ -35,15 +35,16 @@ def train_locally(
     first_step: int,
     steps: int,
     learning_rate: float,
+    held_rank: int | None = None,
     mtp: bool = True,
     execution: Execution | None = None,
 ) -> LocalUpdate:
     """Trains the adapter tensors named by `trained` from where the network stands; the optimiser starts afresh.
 
-    `first_step` counts the steps of all rounds before, so that records are not repeated before all have been seen. The loss
-    of multi-token prediction takes part if `mtp` says so.
+    `first_step` counts the steps of all rounds before, so that records are not repeated before all have been seen. Of LoRA
+    pairs the leading `held_rank` slices alone are trained. The loss of multi-token prediction takes part if `mtp` says so.
     """
-    set_trainable(net, trained)
+    set_trainable(net, trained, held_rank)
     before = {name: values.copy() for name, values in adapter_state(net).items() if name in trained}
     result = train(
         net,

@@ -1,9 +1,10 @@
-"""A round's training, done once: it is kept on the institution's own disk from the pre-round until the update is finished."""
+"""A round's training, done once: it is kept on the institution's own disk until the last sum that is made of it is finished."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,33 +12,36 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from client.continued import trained_factors
 from client.errors import LedgerError
 from client.node import Node, Session
 from client.private_training import train_private
 from client.vectors import TRAINING
 from client.work import LocalUpdate
 from protocols.errors import Refusal, UpdateError
-from protocols.schedule import PlannedSum, has_pre_round
+from protocols.parts import pre_round_of
+from protocols.schedule import PlannedSum, has_pre_round, is_continued
 from protocols.state import inputs_hash
 
 
 def train_once(node: Node, run: str, session: Session, planned: PlannedSum) -> LocalUpdate:
-    """Trains, or for a plan with a pre-round returns what was trained before it; the ledger erases that with the round's update.
+    """Trains, or returns what was trained for an earlier sum of the round; the ledger erases that with the last sum made of it.
 
     Raises:
-        Refusal: an update without having been in the round's pre-round, or a round that was trained from another state.
+        Refusal: a sum without having been in the one that it continues, or a round that was trained from another state.
         UpdateError: what was trained does not fit the plan.
     """
     if session.plan.privacy is not None:
         return train_private(node, run, session, planned)
-    if not has_pre_round(session.plan):
+    if not (has_pre_round(session.plan) or is_continued(session.plan, "update")):
         return _train(session, planned)
+    is_second = planned.kind == "update-2"  # whose state is no longer the one that was trained from
     inputs = inputs_hash(session.state)
-    stored = node.ledger.vectors.kept(run, planned.round, TRAINING, inputs)
-    if planned.kind == "update":
-        before = session.state.pre_round
-        if stored is None or before is None or node.name not in before.members:
-            raise Refusal(f"{node.name} was not in the pre-round of round {planned.round} and returns with the next round")
+    stored = node.ledger.vectors.kept(run, planned.round, TRAINING, None if is_second else inputs)
+    before = pre_round_of(planned, session.state)
+    if (before is not None or is_second) and (stored is None or before is None or node.name not in before.members):
+        former = "update" if is_second else "pre-round"
+        raise Refusal(f"{node.name} was not in the {former} of round {planned.round} and returns with the next round")
     if stored is not None:
         return update_from_bytes(stored.tobytes())
     update = _train(session, planned)
@@ -46,8 +50,9 @@ def train_once(node: Node, run: str, session: Session, planned: PlannedSum) -> L
 
 
 def update_to_bytes(update: LocalUpdate) -> bytes:
-    """One safetensors file of deltas (float32) and routed tokens (int64), with the sums in its header."""
+    """One safetensors file of deltas and factors (float32) and routed tokens (int64), with the sums in its header."""
     arrays: dict[str, NDArray[Any]] = {f"delta/{name}": np.ascontiguousarray(values) for name, values in update.delta.items()}
+    arrays |= {f"factors/{name}": np.ascontiguousarray(values) for name, values in update.factors.items()}
     arrays |= {f"tokens/{layer}": np.ascontiguousarray(counts, np.int64) for layer, counts in update.expert_tokens.items()}
     header = json.dumps([update.loss_sum, update.examples, update.tokens])
     # The header is an array too: safetensors' reader of bytes does not give its metadata back.
@@ -65,7 +70,8 @@ def update_from_bytes(data: bytes) -> LocalUpdate:
         arrays = load(data)
         loss_sum, examples, tokens = json.loads(arrays["header"].tobytes())
         experts = {int(layer): counts for layer, counts in _group(arrays, "tokens/").items()}
-        return LocalUpdate(_group(arrays, "delta/"), float(loss_sum), int(examples), int(tokens), experts)
+        delta, factors = _group(arrays, "delta/"), _group(arrays, "factors/")
+        return LocalUpdate(delta, float(loss_sum), int(examples), int(tokens), experts, factors)
     except (SafetensorError, KeyError, TypeError, ValueError):
         raise LedgerError("the training on disk is not readable; this institution cannot take part in the round again") from None
 
@@ -82,4 +88,4 @@ def _train(session: Session, planned: PlannedSum) -> LocalUpdate:
             raise UpdateError(
                 f"training returned no delta of shape {tensor.shape} for {tensor.name}; base and plan do not fit this version"
             )
-    return update
+    return replace(update, factors=trained_factors(update.delta, session.terms, state, planned))

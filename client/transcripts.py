@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from client.epochs import check_cohort
-from client.manifests import check_subject
+from client.manifests import check_members, check_subject
 from client.node import Node, Request, Session
 from client.promises import is_promised_set, own_root
 from protocols.epoch import EpochState
@@ -23,6 +23,7 @@ def checked_transcript(node: Node, session: Session, request: Request) -> Transc
         raise Refusal("the transcript is for another plan than the one that was accepted")
     verify_transcript(transcript, node.roster, node.coordinator_key)
     check_cohort(node, transcript.epoch)
+    check_members(node, session, transcript.manifest, transcript.epoch)
     if node.ledger.epoch(request.run, transcript.epoch.epoch) is None:  # the others were looked at when they began
         node.roster.check_valid(transcript.epoch.members, node.ledger.today())
     _check_own_part(node, transcript)

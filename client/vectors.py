@@ -38,8 +38,8 @@ class Vectors:
             self._database.execute("INSERT INTO vectors VALUES (?, ?, ?, ?, ?)", row)
             write_file(self._path(run, round_number, kind), content, mode=0o600)
 
-    def kept(self, run: str, round_number: int, kind: str, state_hash: bytes) -> NDArray[np.uint8] | None:
-        """What was kept, uint8 [bytes], read from its file as it is used.
+    def kept(self, run: str, round_number: int, kind: str, state_hash: bytes | None) -> NDArray[np.uint8] | None:
+        """What was kept, uint8 [bytes], read from its file as it is used; made from any state if `state_hash` is None.
 
         Raises:
             Refusal: it was made from another state. LedgerError: its file is damaged.
@@ -48,7 +48,7 @@ class Vectors:
         row = self._database.execute(query, (run, round_number, kind)).fetchone()
         if row is None:
             return None
-        if row[0] != state_hash:
+        if state_hash is not None and row[0] != state_hash:
             raise Refusal(f"the {kind} sum of round {round_number} was already computed from another state")
         path = self._path(run, round_number, kind)
         content = np.memmap(path, np.uint8, "r") if path.exists() and path.stat().st_size else np.empty(0, np.uint8)

@@ -17,7 +17,7 @@ from protocols.chain import check_extension
 from protocols.epoch import EpochState
 from protocols.errors import ChainError, ConsortiumError, ProtocolError
 from protocols.plan import Plan, plan_from_canonical
-from protocols.schedule import planned_sums
+from protocols.schedule import keeps_training, planned_sums
 from protocols.state import load_state, state_hash
 from protocols.transcript import Transcript, check_follows, verify_transcript
 
@@ -185,12 +185,18 @@ def _erased(ledger: Ledger, run: str) -> str:
     finished = ledger.finished_sums(run)
     if not finished:
         return ""
-    done = {(run, one.round, kind) for one in finished for kind in ((one.sum, TRAINING) if one.sum == "update" else (one.sum,))}
+    done = {(run, one.round, one.sum) for one in finished} | {(run, number, TRAINING) for number in _trained(ledger, run, finished)}
     left = [f"the vector of round {number}, {kind}" for name, number, kind in ledger.vectors.all() if (name, number, kind) in done]
     left += _secrets(ledger, run, finished[-1])
     if left:
         raise LedgerError(f"run {run}: {', '.join(left)} should have been erased when the sum was over; report this as a fault")
     return f"Vectors and secrets of the finished sums of run {run} are erased."
+
+
+def _trained(ledger: Ledger, run: str, finished: Sequence[FinishedSum]) -> list[int]:
+    """Rounds whose last sum of what was trained is over."""
+    plan = _plan(ledger, run)
+    return [one.round for one in finished if one.sum.startswith("update") and not keeps_training(plan, one.sum)]
 
 
 def _secrets(ledger: Ledger, run: str, last: FinishedSum) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ class LocalUpdate:
     examples: int  # over steps, repetitions included
     tokens: int  # target tokens over steps, for weights = "tokens"
     expert_tokens: Mapping[int, NDArray[np.int64]] = field(default_factory=dict)  # layer -> [E] tokens routed in training
+    factors: Tensors = field(default_factory=dict)  # LoRA factors after training, where a second sum is made of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,14 @@ class MetricSums:
 
     numerator: float
     denominator: int
+
+
+@dataclass(frozen=True, slots=True)
+class DraftSums:
+    """Drafts of a multi-token prediction module on test records, and how many of them the network would have chosen itself."""
+
+    accepted: int
+    drafted: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +87,28 @@ class Work(Protocol):
     def private(self) -> PrivateWork:
         """The side that a plan with [privacy] trains with."""
 
+    @property
+    def max_rank(self) -> int | None:
+        """Leading slices of LoRA pairs that a plan with nested ranks may train here; None for all."""
+
     def expert_affinity(self) -> Mapping[int, NDArray[np.float64]]:
         """Layer -> [E]: how much each expert is used on the training records, by tokens or gate as the plan says."""
+
+    def gradient_sketch(
+        self, tensors: Tensors, experts: Experts, omegas: Mapping[str, NDArray[np.float64]]
+    ) -> Mapping[str, NDArray[np.floating[Any]]]:
+        """G Omega [out, s] by module: G is the mean gradient of its weight on (enough of) the training records; asked by Fed-SB alone."""
+
+    def gradient_core(
+        self, tensors: Tensors, experts: Experts, bases: Mapping[str, NDArray[np.float64]]
+    ) -> Mapping[str, NDArray[np.floating[Any]]]:
+        """Q^T G [s, in] by module, for bases Q [out, s]."""
 
     def train(self, round_number: int, tensors: Tensors, trained: Collection[str], experts: Experts) -> LocalUpdate:
         """`local_steps` steps from `tensors` on the `trained` ones, at `protocols.schedule.learning_rate`."""
 
     def evaluate(self, tensors: Tensors, experts: Experts) -> MetricSums:
         """The plan's metric over this institution's test records."""
+
+    def drafts(self, tensors: Tensors, experts: Experts) -> DraftSums:
+        """Greedy acceptance on at most `protocols.sums.evaluate.DRAFT_RECORDS` test records; asked only where such a module is adapted."""

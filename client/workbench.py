@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,24 +13,29 @@ from numpy.typing import NDArray
 from client.choices import LabelPrior
 from client.database import shown_source
 from client.dataset import Dataset, Example, build_datasets
+from client.drafts import accepted_drafts
 from client.evaluation import accuracy, bits_per_byte, closed_choices, exact_match
 from client.order import generator
 from client.private_bench import Given, PrivateBench
 from client.records import read_records
 from client.settings import HardwareSettings, InstitutionSettings
 from client.training import TrainingSet, batches, train_locally
-from client.work import LocalUpdate, MetricSums
+from client.work import DraftSums, LocalUpdate, MetricSums
 from model.adapters import attach_adapters, detach_adapters, load_adapter
 from model.checkpoint.fingerprint import checkpoint_sha256
 from model.checkpoint.loading import load_checkpoint
 from model.experts import gate_affinity, token_affinity
 from model.layout import Adaptation, AdapterConfig
+from model.sketching import left_sketch, right_sketch
 from model.text.tokenizer import Tokenizer, load_tokenizer
-from model.training import Execution
+from model.training import Batch, Execution, LossTerms
 from model.transformer import DeepseekV3
+from protocols.participation import turn_of
 from protocols.plan import Plan
+from protocols.ranks import held_rank
 from protocols.schedule import learning_rate
 from protocols.state import Experts, Tensors
+from protocols.sums.evaluate import DRAFT_RECORDS
 
 AFFINITY_TOKENS = 2**17  # ESFT's own sample: 32 of 4,096 tokens
 _PRECISION = {"stored": None, "fp32": torch.float32, "bf16": torch.bfloat16}
@@ -95,10 +100,15 @@ class Workbench:
         self._data = TrainingSet(train.examples, plan.seed, self._label_prior(train.examples))
         order = generator(plan.seed, "order of test records").permutation(len(test.examples))[: plan.evaluation.max_records]
         self._measured = [test.examples[index] for index in np.sort(order)]
+        self._drafted = [test.examples[index] for index in np.sort(order[:DRAFT_RECORDS])]
 
     @property
     def base_sha256(self) -> str:
         return self.base.sha256
+
+    @property
+    def max_rank(self) -> int | None:
+        return self._hardware.max_rank
 
     @property
     def test_records(self) -> int:
@@ -117,12 +127,33 @@ class Workbench:
     def expert_affinity(self) -> Mapping[int, NDArray[np.float64]]:
         """Layer -> [E]: routed tokens, or gate weight, of each expert of the base on (enough of) the training records."""
         measure = gate_affinity if self.plan.trainable.experts == "esft-gate" else token_affinity
-        net, terms = self.base.bare(), self.plan.training
-        tokens = sum(len(example.tokens) for example in self._data.examples)
-        share = min(1.0, AFFINITY_TOKENS / tokens)
-        steps = math.ceil(share * len(self._data.examples) / terms.batch_size)
-        affinity = measure(net, batches(net, self._data, terms.batch_size, 0, steps))
+        net = self.base.bare()
+        affinity = measure(net, self._sample(net))
         return {layer: affinity[layer].cpu().numpy() for layer in self.adaptation.expert_counts}
+
+    def gradient_sketch(self, tensors: Tensors, experts: Experts, omegas: Mapping[str, NDArray[np.float64]]) -> Tensors:
+        """G Omega [out, s] by module, float32, on (enough of) the training records."""
+        return self._gradient(left_sketch, tensors, experts, omegas)
+
+    def gradient_core(self, tensors: Tensors, experts: Experts, bases: Mapping[str, NDArray[np.float64]]) -> Tensors:
+        """Q^T G [s, in] by module, float32, on the same records."""
+        return self._gradient(right_sketch, tensors, experts, bases)
+
+    def _gradient(
+        self, sketch: Callable[..., dict[str, torch.Tensor]], tensors: Tensors, experts: Experts, factors: Mapping[str, NDArray[np.float64]]
+    ) -> Tensors:
+        net = self.base.adapted(self._adapter, experts, tensors)
+        device = net.model.embed_tokens.weight.device
+        on_device = {name: torch.from_numpy(values.astype(np.float32)).to(device) for name, values in factors.items()}
+        mtp_weight = 0.0 if self.plan.trainable.mtp is False else LossTerms().mtp_weight
+        sketches = sketch(net, self._sample(net), on_device, mtp_weight=mtp_weight, execution=self._execution())
+        return {name: values.cpu().numpy() for name, values in sketches.items()}
+
+    def _sample(self, net: DeepseekV3) -> Iterator[Batch]:
+        """The first batches of the order, until about AFFINITY_TOKENS tokens."""
+        tokens, size = sum(len(example.tokens) for example in self._data.examples), self.plan.training.batch_size
+        share = min(1.0, AFFINITY_TOKENS / tokens)
+        return batches(net, self._data, size, 0, math.ceil(share * len(self._data.examples) / size))
 
     def train(
         self, round_number: int, tensors: Tensors, trained: Collection[str], experts: Experts, steps: int | None = None
@@ -135,9 +166,10 @@ class Workbench:
             self._data,
             self.plan.training,
             trained,
-            first_step=(round_number - 1) * steps,
+            first_step=(turn_of(self.plan, round_number) - 1) * steps,
             steps=steps,
             learning_rate=learning_rate(self.plan, round_number),
+            held_rank=held_rank(self.plan, self.max_rank),
             mtp=self.plan.trainable.mtp is not False,
             execution=self._execution(),
         )
@@ -150,6 +182,10 @@ class Workbench:
         if self.plan.evaluation.metric == "exact_match":
             return exact_match(net, self._measured, self.base.tokenizer)
         return bits_per_byte(net, self._measured)
+
+    def drafts(self, tensors: Tensors, experts: Experts) -> DraftSums:
+        """Greedy acceptance over the first DRAFT_RECORDS of the same order."""
+        return accepted_drafts(self.base.adapted(self._adapter, experts, tensors), self._drafted)
 
     def _label_prior(self, examples: Sequence[Example]) -> LabelPrior | None:
         if self.plan.training.label_prior == "none" or self._choices is None:

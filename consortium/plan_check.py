@@ -7,6 +7,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from client.records import plan_fields
@@ -19,8 +20,12 @@ from model.checkpoint.inventory import count_held
 from model.config import read_config
 from model.layout import Adaptation, AdapterConfig
 from model.memory import HeldBase, training_memory
+from protocols.epoch import threshold
+from protocols.parts import Survivors, fewest_contributors
 from protocols.plan import Plan, load_plan
+from protocols.ranks import held_slices, kept_rank, largest_rank
 from protocols.schedule import has_pre_round, planned_sums
+from protocols.selection import LEAST_UNEVENNESS
 from protocols.terms import Terms
 
 FP32_BYTES = 4
@@ -35,7 +40,7 @@ def check_costs(path: Path, clock: Callable[[], float]) -> dict[str, Any]:
     torch.set_num_threads(1)  # as `simulate` does
     plan, home = load_plan(path), path.resolve().parent
     plan_fields(plan.records)
-    check_cohort(plan, plan.simulation.institutions if plan.simulation else plan.secure_aggregation.min_institutions)
+    check_cohort(plan, _institutions(plan))
     base = base_directory(plan, home)
     adaptation = Adaptation(read_config(base), AdapterConfig.from_fields(plan.adapter_fields), plan.seed)
     terms = Terms(plan, adaptation)
@@ -61,6 +66,9 @@ def check_costs(path: Path, clock: Callable[[], float]) -> dict[str, Any]:
         "download_bytes": traffic,  # the opened sum comes back as long as the masked vectors went out
         "seconds_per_round": None if time is None else time.seconds,
         "seconds_measured_on": None if time is None else f"one core of this machine, {time.records}",
+        "expert_unevenness": None if time is None else time.unevenness,
+        "expert_unevenness_needed": LEAST_UNEVENNESS,
+        "needs": list(_needs(plan)),
         "reveals": _reveals(plan),
         "privacy": noise_needed(plan, terms, home),
     }
@@ -73,6 +81,28 @@ def _round_bytes(terms: Terms) -> Iterator[int]:
         yield sum(terms.lanes(state, planned).format.nbytes for planned in sums)
 
 
+def _needs(plan: Plan) -> Iterator[str]:
+    """What nested ranks and batches ask of the number of institutions."""
+    institutions, batches = _institutions(plan), plan.participation.batches
+    smallest, colluding = institutions // batches, plan.secure_aggregation.colluding
+    if batches > 1:
+        sizes = f"{smallest}" if institutions % batches == 0 else f"{smallest} or {smallest + 1}"
+        yield f"{institutions} institutions train in {batches} batches of {sizes}, each once in {batches} rounds"
+    if plan.trainable.ranks == "nested":
+        members = Survivors(tuple(map(str, range(smallest))), threshold(smallest, colluding), colluding)
+        fewest = fewest_contributors(colluding, members.threshold, smallest)
+        yield f"of {smallest} institutions in a round, {fewest} must hold a slice of rank columns for it to be trained"
+        held = plan.simulation.max_ranks if plan.simulation and batches == 1 else ()
+        if held:
+            slices = largest_rank(plan)
+            kept = kept_rank(np.sum([held_slices(slices, rank) for rank in held], axis=0), members)
+            yield f"with simulation.max_ranks that is the case for {kept} of {slices} slices, while nobody drops out"
+
+
+def _institutions(plan: Plan) -> int:
+    return plan.simulation.institutions if plan.simulation else plan.secure_aggregation.min_institutions * plan.participation.batches
+
+
 def _reveals(plan: Plan) -> list[str]:
     sums, what = plan.secure_aggregation, "updates" if plan.privacy else "updates, losses"
     sentences = [
@@ -83,6 +113,10 @@ def _reveals(plan: Plan) -> list[str]:
     ]
     if plan.trainable.experts.startswith("esft"):
         sentences.insert(3, "to everyone: the sum of how much each expert is used on training records")
-    if has_pre_round(plan):
+    if plan.trainable.router_bias == "summed-counts":
+        sentences.insert(3, "to everyone: in each round, how many training tokens went to each expert, of all institutions together")
+    if plan.trainable.ranks == "nested" and has_pre_round(plan):
+        sentences.insert(3, "to everyone: in each round, how many institutions hold each slice of rank columns")
+    if plan.trainable.experts != "none" and has_pre_round(plan):
         sentences.insert(3, "to everyone: in each round, how many institutions trained each adapted expert")
     return sentences

@@ -22,6 +22,7 @@ from model.layout import Adaptation, AdapterConfig
 from model.text.tokenizer import load_tokenizer
 from protocols.epoch import check_threshold, threshold
 from protocols.errors import ThresholdError
+from protocols.participation import too_small
 from protocols.plan import Plan
 
 
@@ -69,6 +70,8 @@ def check_cohort(plan: Plan, institutions: int) -> None:
     Raises:
         SimulationError: they are too few for its rounds, or for the colluding ones that it allows for.
     """
+    if (fault := too_small(plan, institutions)) is not None:
+        raise SimulationError(fault)
     sums, needed = plan.secure_aggregation, max(plan.secure_aggregation.min_institutions, plan.participation.quorum)
     if institutions < needed:
         raise SimulationError(f"simulation.institutions is {institutions} and a round needs {needed}; raise it, or ask for fewer")

@@ -12,6 +12,7 @@ from consortium.errors import SimulationError
 from coordinator.registry.records import Round
 from protocols.files import write_file
 from protocols.plan import Plan
+from protocols.sums.evaluate import ACCEPTANCE
 
 # What summary and picture read of a report.
 READ_AGAIN = frozenset(
@@ -93,7 +94,10 @@ def make_report(plan: Plan, outcome: Outcome, baselines: Baselines, path: Path) 
             "selected": {str(layer): list(chosen) for layer, chosen in sorted(outcome.experts.items())},
             "excluded": _excluded(outcome),
         },
-        "mtp": {"acceptance_before": None, "acceptance_after": None},
+        "mtp": {
+            "acceptance_before": outcome.rounds[0].figures.get(ACCEPTANCE),
+            "acceptance_after": outcome.rounds[-1].figures.get(ACCEPTANCE),
+        },
         "privacy": outcome.privacy,
         "secure_aggregation": {"threshold": outcome.threshold, "colluding": plan.secure_aggregation.colluding},
         "model": outcome.model,
@@ -147,4 +151,5 @@ def _round(one: Round) -> dict[str, Any]:
         "seconds": round(one.seconds, 3),
         "bytes_up": one.bytes_up,
         "bytes_down": one.bytes_down,
+        **({"figures": dict(one.figures)} if one.figures else {}),
     }

@@ -12,10 +12,12 @@ from client.dataset import Dataset, Example
 from client.order import generator
 from client.settings import HardwareSettings
 from client.workbench import Base, Workbench, load_base
-from consortium.baselines import starting_state
+from consortium.baselines import own_affinities, state_with
 from consortium.preparation import prepare
 from protocols.aggregation import rule_of
 from protocols.plan import Evaluation, Plan
+from protocols.selection import unevenness
+from protocols.state import State
 
 LARGEST_BASE = 500_000_000  # bytes; a larger one is not read within seconds
 MOST_STEPS = 5
@@ -26,10 +28,11 @@ LEARNT_SHARE = 8  # of a random record every eighth token, at its end, is learnt
 
 @dataclass(frozen=True, slots=True)
 class RoundTime:
-    """Seconds of one institution's training in a round, and what records they were measured on."""
+    """Seconds of one institution's training in a round, what records they were measured on, and how unevenly these use experts."""
 
     seconds: float
     records: str
+    unevenness: float | None  # None where the plan chooses no experts, or the records are random
 
 
 def measure_round(plan: Plan, base: Path, home: Path, clock: Callable[[], float]) -> RoundTime | None:
@@ -42,7 +45,8 @@ def measure_round(plan: Plan, base: Path, home: Path, clock: Callable[[], float]
         return None
     loaded = load_base(base, HardwareSettings())
     source = home / plan.simulation.source if plan.simulation else None
-    if source is not None and source.is_file():
+    own = source is not None and source.is_file()
+    if own:
         plan, data = _own(plan, home)
         records = "the plan's own records"
     else:
@@ -51,8 +55,11 @@ def measure_round(plan: Plan, base: Path, home: Path, clock: Callable[[], float]
     whole = plan.training.batch_size
     part = min(whole, max(1, MOST_TOKENS // max(len(example.tokens) for example in data.examples)))
     measured = plan.model_copy(update={"training": plan.training.model_copy(update={"batch_size": part})})
-    step = _seconds_per_step(Workbench(measured, loaded, data, Dataset((), 0, 0)), clock)
-    return RoundTime(step * whole / part * plan.training.local_steps, records)
+    bench = Workbench(measured, loaded, data, Dataset((), 0, 0))
+    affinities = own_affinities(bench)
+    step = _seconds_per_step(bench, state_with(bench, affinities), clock)
+    uneven = unevenness(affinities) if own and affinities is not None else None
+    return RoundTime(step * whole / part * plan.training.local_steps, records, uneven)
 
 
 def _own(plan: Plan, home: Path) -> tuple[Plan, Dataset]:
@@ -72,8 +79,7 @@ def _random(plan: Plan, loaded: Base) -> tuple[Plan, Dataset]:
     return open_ended, Dataset(examples, 0, 0)
 
 
-def _seconds_per_step(bench: Workbench, clock: Callable[[], float]) -> float:
-    state = starting_state(bench)
+def _seconds_per_step(bench: Workbench, state: State, clock: Callable[[], float]) -> float:
     trained = [tensor.name for tensor in rule_of(bench.plan).trained(1, bench.adaptation.layout(state.experts))]
 
     def seconds(steps: int) -> float:

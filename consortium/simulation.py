@@ -91,7 +91,9 @@ def _changed(plan: Plan, seed: int | None, rounds: int | None) -> Plan:
 
 def _federate(place: Workplace, datasets: Mapping[str, Datasets], on_event: Watcher) -> Outcome:
     base = load_base(place.base, HardwareSettings())
-    simulated = _Simulated(place, base, {name: Workbench(place.plan, base, one.train, one.test) for name, one in datasets.items()})
+    hardware = {name: place.settings(name).hardware for name in datasets}
+    benches = {name: Workbench(place.plan, base, one.train, one.test, hardware[name]) for name, one in datasets.items()}
+    simulated = _Simulated(place, base, benches)
     registry = Registry.open(str(place.out / "registry.db"), _now)
     try:
         run = registry.find_run(place.plan.sha256, place.plan.seed)

@@ -6,7 +6,9 @@ import json
 import os
 import shutil
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 from client.institution import Membership, write_membership
 from client.settings import InstitutionSettings, load_settings, write_settings
@@ -114,15 +116,16 @@ def _make(place: Workplace, prepared: Preparation) -> None:
     """Everything that this simulation needs, and stock Flower's (`flwr run`) too; the marker comes first and the plan last."""
     write_file(place.out / MARKER, json.dumps({"schema": 1, "records_sha256": prepared.records_sha256}).encode())
     group = place.plan.simulation.group if place.plan.simulation else ""
-    policy = _policy(place.plan)
-    for name, copy in prepared.copies.items():
+    policy, ranks = _policy(place.plan), place.plan.simulation.max_ranks if place.plan.simulation else ()
+    for (name, copy), rank in zip_longest(prepared.copies.items(), ranks):
         folder = place.institutions / name
         folder.mkdir(parents=True)
         write_file(folder / "records.jsonl", copy)
-        content = {
+        content: dict[str, Any] = {
             "records": {"source": "records.jsonl", "split": "split", "group": group},
             "bases": {place.plan.base.name: str(place.base)},
         }
+        content |= {"hardware": {"max_rank": rank}} if rank is not None else {}
         write_settings(folder / "institution.toml", InstitutionSettings.model_validate(content))
         write_policy(folder / "policy.toml", policy)
         Identity.generate(name, os.urandom).save(folder / "identity.key")

@@ -29,6 +29,7 @@ class Epoch:
     manifest: EpochManifest
     certificate: EpochCertificate
     members: tuple[str, ...]
+    of: tuple[str, ...]  # everybody, or a batch: who may be in its sums
     next_slot: int = 0
 
     def take_slot(self) -> int:
@@ -53,8 +54,8 @@ class Cohort:
     store: RunStore
     on_event: Callable[[Event], None]
 
-    def begin_epoch(self, state: State, only: tuple[str, ...], pre_round: PreRound | None = None) -> Epoch:
-        """A certified epoch of all institutions that answer, or of exactly `only` when a set was already proposed for the sum.
+    def begin_epoch(self, state: State, of: tuple[str, ...], only: tuple[str, ...], pre_round: PreRound | None = None) -> Epoch:
+        """A certified epoch of those `of` the sum that answer, or of exactly `only` when a set was already proposed for the sum.
 
         For the update after a pre-round, its members alone are in: a member that cannot send would raise the threshold.
 
@@ -63,38 +64,37 @@ class Cohort:
         Raises:
             JobError: too few institutions are left.
         """
-        members = self.present(state, only, None if pre_round is None else pre_round.members)
+        members = self.present(state, only, of if pre_round is None else pre_round.members)
         while True:
             self._check_size(members, only)
             self._check_openers(members, pre_round)
-            epoch, members = self._set_up(members, self._threshold(members, pre_round))
+            epoch, members = self._set_up(members, of, self._threshold(members, pre_round))
             if epoch is not None:
                 self.on_event(EpochCertified(epoch.manifest.epoch, epoch.members, epoch.manifest.threshold, epoch.manifest.colluding))
                 return epoch
 
-    def resume_epoch(self, state: State, epoch_hash: bytes) -> Epoch | None:
+    def resume_epoch(self, state: State, of: tuple[str, ...], epoch_hash: bytes) -> Epoch | None:
         """The run's last epoch, with those members that no set has left out; None if it is another one, or was never certified."""
         stored = load_epoch(self.store.epoch_path(self.store.journal.epoch), self.link.roster)
         if stored is None or stored[0].hash != epoch_hash:
             return None
-        self.present(state)
+        self.present(state, allowed=of)
         records = [record for record in self.store.records if record.manifest.epoch_hash == epoch_hash]
         proposed = [set(record.proposal.members) for record in records if record.proposal is not None]
         members = tuple(name for name in stored[0].members if all(name in members for members in proposed))
-        return Epoch(*stored, members, next_slot=1 + max((record.manifest.slot for record in records), default=-1))
+        return Epoch(*stored, members, of, next_slot=1 + max((record.manifest.slot for record in records), default=-1))
 
     def present(self, state: State, only: tuple[str, ...] = (), allowed: Collection[str] | None = None) -> tuple[str, ...]:
         """Who answers and is at the run's state, of `only` and of those that are `allowed`."""
         greetings = self.link.greet(pack({"plan": self.terms.plan.canonical()}))
-        left = {name: reply.parts for name, reply in greetings.items() if allowed is None or name in allowed}
-        wanted = {name: parts for name, parts in left.items() if not only or name in only}
+        wanted = {name for name in greetings if (allowed is None or name in allowed) and (not only or name in only)}
         # A set that was proposed is opened with exactly its members or not at all.
         proved = {} if only else self.store.blame(self.link.roster, self.link.identity.public_key).proved()
-        for name in wanted.keys() & proved.keys():
+        for name in wanted & proved.keys():
             self.link.exclude(name, "query.hello", f"it takes no further part in this run: {proved[name]}")
-            del wanted[name]
-        places = {name: (parts.get("state", b""), parts.get("transcript", b"")) for name, parts in wanted.items()}
-        return tuple(sorted(bring_up_to_date(self.link, self.store, state, places, (state_hash(state), bytes(32)))))
+            wanted.remove(name)
+        places = {name: (reply.parts.get("state", b""), reply.parts.get("transcript", b"")) for name, reply in greetings.items()}
+        return tuple(sorted(bring_up_to_date(self.link, self.store, state, places, wanted, (state_hash(state), bytes(32)))))
 
     @property
     def fewest(self) -> int:
@@ -126,7 +126,7 @@ class Cohort:
         colluding = self.terms.plan.secure_aggregation.colluding
         return max(threshold(len(members), colluding), 0 if pre_round is None else update_threshold(pre_round, colluding))
 
-    def _set_up(self, members: tuple[str, ...], needed: int) -> tuple[Epoch | None, tuple[str, ...]]:
+    def _set_up(self, members: tuple[str, ...], of: tuple[str, ...], needed: int) -> tuple[Epoch | None, tuple[str, ...]]:
         """An epoch of these members, of whom `needed` open a sum, or those with whom to begin again."""
         manifest = self._next_manifest(members, needed)
         setup = Setup(manifest, self.link)
@@ -143,7 +143,7 @@ class Cohort:
             return None, self._undisputed(members, disputed)
         certificate = certify_epoch(manifest, keys, shares, confirmations)
         keep_epoch(self.store.epoch_path(manifest.epoch), manifest, keys, shares, confirmations)
-        return Epoch(manifest, certificate, members), members
+        return Epoch(manifest, certificate, members, of), members
 
     def _next_manifest(self, members: tuple[str, ...], needed: int) -> EpochManifest:
         number, sums = self.store.journal.epoch + 1, self.terms.plan.secure_aggregation

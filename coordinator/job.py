@@ -25,6 +25,7 @@ from coordinator.transcripts import keep_parties
 from protocols.errors import ConsortiumError
 from protocols.files import make_folder
 from protocols.identity import Identity
+from protocols.participation import members_of, too_small
 from protocols.parties import Parties
 from protocols.plan import Plan
 from protocols.roster import Roster
@@ -98,6 +99,8 @@ def run_plan(
     Raises:
         ConsortiumError: the run failed or was stopped; the registry says so with the same sentence.
     """
+    if (fault := too_small(plan, len(operator.roster.entries))) is not None:
+        raise JobError(f"the roster does not carry this plan: {fault}")
     if not plan.base.sha256:
         raise JobError("base.sha256 of the plan is empty; fill in the checkpoint's hash, so that every institution trains the same base")
     run = _find_or_create(plan, registry, operator)
@@ -201,7 +204,7 @@ def _journal(job: _Job, finished: FinishedSum, seconds: float) -> None:
             given_up=True,
             survivors=(),
             transcripts=journal.transcripts | {kind: transcript},
-            figures=journal.figures | known,
+            figures={**journal.figures, **known, **figures.more},
             parts=_merged(job, finished),
             seconds=journal.seconds + seconds,
         )
@@ -215,10 +218,14 @@ def current_state(terms: Terms, store: RunStore) -> State:
 
 
 def _merged(job: _Job, finished: FinishedSum) -> dict[str, Part]:
-    """The round's parts with the traffic since the last call; every institution of the roster that is not in the set is missing."""
+    """The round's parts with the traffic since the last call; every institution of the sum that is not in the set is missing.
+
+    Who was not yet asked for a sum of the round, as its batch does not train now, has no part: greetings are not counted.
+    """
     parts, traffic = job.store.journal.parts, job.engine.link.take_traffic()
-    merged: dict[str, Part] = {}
-    for name in sorted(entry.name for entry in job.operator.roster.entries):
+    names = members_of(job.plan, (entry.name for entry in job.operator.roster.entries), finished.planned.round, finished.planned.kind)
+    merged = dict(parts)
+    for name in names:
         before, now = parts.get(name, Part()), traffic.get(name, Part())
         missing = before.missing_from
         if name not in finished.survivors:
@@ -247,10 +254,9 @@ def _record_round(job: _Job, planned: tuple[PlannedSum, ...]) -> None:
 def _round_row(number: int, journal: Journal, state: State) -> Round:
     parts = tuple(Contribution(name, p.bytes_up, p.bytes_down, p.missing_from) for name, p in sorted(journal.parts.items()))
     kept = state.pre_round.kept if state.pre_round is not None else None
-    figures, experts = journal.figures, state.experts if number == 0 else kept
-    return Round(
-        number, journal.state_sha256, journal.transcripts, parts, journal.seconds, figures.get("loss"), figures.get("metric"), experts
-    )
+    experts, more = state.experts if number == 0 else kept, dict(journal.figures)
+    loss, metric = more.pop("loss", None), more.pop("metric", None)
+    return Round(number, journal.state_sha256, journal.transcripts, parts, journal.seconds, loss, metric, experts, figures=more)
 
 
 def _spent(plan: Plan, journal: Journal) -> tuple[Spent, ...]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from coordinator.registry.records import Round, Run
 from protocols.plan import Plan
 from protocols.privacy.statement import statement
+from protocols.sums.evaluate import ACCEPTANCE
 
 USE = """\
 ## Use
@@ -61,7 +62,7 @@ class CardFacts:
 
 def model_card(facts: CardFacts) -> str:
     """The card as Markdown, beginning with the metadata block that Hugging Face reads."""
-    parts = [_head(facts), _lineage(facts), _rounds(facts), _experts(facts), _protection(facts), USE]
+    parts = [_head(facts), _lineage(facts), _rounds(facts), _experts(facts), *_drafts(facts), _protection(facts), USE]
     return "\n".join(parts)
 
 
@@ -128,6 +129,19 @@ def _experts(facts: CardFacts) -> str:
         + "\n".join(lines)
         + "\n"
     )
+
+
+def _drafts(facts: CardFacts) -> list[str]:
+    """A section, or none where no module was adapted or nothing was drafted."""
+    before, after = (finished.figures.get(ACCEPTANCE) for finished in (facts.rounds[0], facts.rounds[-1]))
+    if before is None or after is None:
+        return []
+    figures = (
+        f"| acceptance on test records | |\n|---|---|\n| base, before training | {_figure(before)} |\n| this model | {_figure(after)} |\n"
+    )
+    return [
+        f"## Multi-token prediction\nOf the tokens that the module drafts, the share that the network would choose itself.\n\n{figures}"
+    ]
 
 
 def _protection(facts: CardFacts) -> str:

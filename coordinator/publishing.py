@@ -69,23 +69,26 @@ def _outcome(record: SumRecord) -> tuple[Transcript, OpenedSeeds]:
     return transcript, opened
 
 
-def bring_up_to_date(link: Link, store: RunStore, state: State, places: Mapping[str, Place], start: Place) -> set[str]:
-    """Those of `places` that are at the run's last state in the end; `start` is the place of a run without a finished sum.
+def bring_up_to_date(
+    link: Link, store: RunStore, state: State, places: Mapping[str, Place], wanted: Collection[str], start: Place
+) -> set[str]:
+    """Those `wanted` that are at the run's last state in the end; `start` is the place of a run without a finished sum.
 
-    Who is one sum behind gets that sum's transcript. Who is further behind gets the state, with what the others signed.
+    Who is one sum behind gets that sum's transcript. Who is further behind gets the state, with what the others signed: whoever
+    of `places` is there already may be asked to.
     """
     published = store.published
     if published is None:
-        return {name for name, place in places.items() if place == start}
+        return {name for name in wanted if places[name] == start}
     transcript, _ = _outcome(published)
     manifest = transcript.manifest
     there = {name for name, place in places.items() if place == (transcript.after, transcript.hash)}
-    behind = {name for name, place in places.items() if place == (manifest.state_hash, manifest.previous_transcript)}
-    far = places.keys() - there - behind
+    behind = {name for name in wanted if places[name] == (manifest.state_hash, manifest.previous_transcript)}
+    far = set(wanted) - there - behind
     # Who is there may have confirmed to a process that died before it could keep the answer.
     unconfirmed = there - published.confirmations.keys() if far else set()
     told = publish(link, published, behind | unconfirmed) if behind | unconfirmed else set()
-    return there | told | (_hand_over(link, store, state, far) if far else set())
+    return ((there | told) & set(wanted)) | (_hand_over(link, store, state, far) if far else set())
 
 
 def _hand_over(link: Link, store: RunStore, state: State, names: Collection[str]) -> set[str]:

@@ -17,11 +17,12 @@ from coordinator.registry.registry import Registry
 from coordinator.stages import Attempt, AttemptFailed, Stages
 from coordinator.store import RunStore
 from coordinator.sum_record import SumRecord
-from protocols.aggregation.rebalance import Proposal
 from protocols.chain import MOST_DIGESTS
 from protocols.encoding import LaneLayout, decode
 from protocols.errors import ConsortiumError, ProtocolError
+from protocols.participation import members_of
 from protocols.parts import pre_round_of
+from protocols.proposals import Proposal
 from protocols.schedule import PlannedSum
 from protocols.secagg import (
     Accumulator,
@@ -98,7 +99,7 @@ class RoundEngine:
         agreed = publish(self.link, finished.record, self._epoch.manifest.members)
         self._report(subject, "query.transcript", agreed)
         dropped = set(self._epoch.manifest.members) - set(self._epoch.members) or set(self._epoch.members) - agreed
-        absent = len(self._epoch.members) < len(self.link.roster.entries)
+        absent = len(self._epoch.members) < len(self._epoch.of)
         if dropped or (absent and finished.planned.last_of_round):
             self._epoch = None  # who is back takes part from the next epoch on
 
@@ -116,15 +117,19 @@ class RoundEngine:
         return self._applied(one, planned, state, certificate, opened, accumulator)
 
     def _begun(self, planned: PlannedSum, state: State) -> Attempt:
-        """A new attempt, in a new epoch if the former one is used up or its members are not the set that was proposed."""
-        journal = self._store.journal
-        if self._epoch is None or self._epoch.used_up or (journal.survivors and journal.survivors != self._epoch.members):
-            self._epoch = self._cohort.begin_epoch(state, journal.survivors, pre_round_of(planned, state))
+        """A new attempt, in a new epoch if the former one is used up, or of other institutions than the sum or the proposed set."""
+        journal, of, epoch = self._store.journal, self._members(planned), self._epoch
+        if epoch is None or epoch.used_up or epoch.of != of or (journal.survivors and journal.survivors != epoch.members):
+            epoch = self._epoch = self._cohort.begin_epoch(state, of, journal.survivors, pre_round_of(planned, state))
         lanes, attempt = self._terms.lanes(state, planned), self._store.next_attempt(planned)
-        manifest = self._manifest(planned, state, self._epoch, lanes, attempt)
+        manifest = self._manifest(planned, state, epoch, lanes, attempt)
         record = SumRecord.begin(self._store.record_path(planned, attempt), manifest, self._chain(manifest))
         self._store.update(attempt=attempt, given_up=False)
-        return self._sum(planned, self._epoch, record, manifest, lanes)
+        return self._sum(planned, state, epoch, record)
+
+    def _members(self, planned: PlannedSum) -> tuple[str, ...]:
+        """Everybody on the roster, or the round's batch."""
+        return members_of(self._terms.plan, (entry.name for entry in self.link.roster.entries), planned.round, planned.kind)
 
     def _resumed(self, planned: PlannedSum, state: State) -> Attempt | None:
         """The attempt that is under way, in this process or since one before, if its epoch is known."""
@@ -134,15 +139,17 @@ class RoundEngine:
         record = SumRecord(self._store.record_path(planned, journal.attempt))
         manifest = record.manifest
         # Whoever was away has come to other ends of connections; the epoch itself goes on.
-        self._epoch = self._cohort.resume_epoch(state, manifest.epoch_hash)
+        self._epoch = self._cohort.resume_epoch(state, self._members(planned), manifest.epoch_hash)
         longest = max(self.link.seen_events.values(), default=0)
         if self._epoch is None or (record.proposal is None and longest > manifest.chain_length):
             return None  # a node refuses a chain that is shorter than one that it saw meanwhile, in another run
         self._show_head(manifest)
-        return self._sum(planned, self._epoch, record, manifest, self._terms.lanes(state, planned))
+        return self._sum(planned, state, self._epoch, record)
 
-    def _sum(self, planned: PlannedSum, epoch: Epoch, record: SumRecord, manifest: SumManifest, lanes: LaneLayout) -> Attempt:
-        return Attempt(Subject(planned.round, planned.kind, manifest.attempt, manifest.hash), epoch, manifest, lanes, record)
+    def _sum(self, planned: PlannedSum, state: State, epoch: Epoch, record: SumRecord) -> Attempt:
+        manifest, before = record.manifest, pre_round_of(planned, state)
+        subject, lanes = Subject(planned.round, planned.kind, manifest.attempt, manifest.hash), self._terms.lanes(state, planned)
+        return Attempt(subject, epoch, manifest, lanes, record, 0 if before is None else before.threshold)
 
     def _give_up(self, planned: PlannedSum, failure: ConsortiumError) -> None:
         """What was never proposed is begun anew; a proposed set that only lacks answers is asked again."""

@@ -46,6 +46,7 @@ class Attempt:
     manifest: SumManifest
     lanes: LaneLayout
     record: SumRecord
+    fewest: int = 0  # institutions that the sum before asks for
 
     @property
     def parts(self) -> dict[str, bytes]:
@@ -141,7 +142,7 @@ class Stages:
         return answers
 
     def _enough(self, one: Attempt, count: int, stage: str, needed: int | None = None) -> None:
-        needed = needed or max(one.epoch.manifest.threshold, self._terms.plan.participation.quorum)
+        needed = needed or max(one.epoch.manifest.threshold, self._terms.plan.participation.quorum, one.fewest)
         if count < needed:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in sorted(self._link.missing.items()))
             raise AttemptFailed(f"{count} institutions answered {stage} and {needed} are needed ({reasons})")

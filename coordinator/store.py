@@ -42,7 +42,7 @@ class Journal:
     given_up: bool = True  # whether the last of them is; only before any, or when it can never be finished
     survivors: tuple[str, ...] = ()  # the set that was proposed for the next sum; once signed it is the only one
     transcripts: dict[str, str] = field(default_factory=dict)  # of the round under way
-    figures: dict[str, float] = field(default_factory=dict)
+    figures: dict[str, float] = field(default_factory=dict)  # loss, metric and the sums' own, by name
     parts: dict[str, Part] = field(default_factory=dict)
     seconds: float = 0.0
     threshold: int = 0  # of the last epoch

@@ -14,12 +14,12 @@ from safetensors.numpy import load, save
 
 from coordinator.errors import JobError
 from coordinator.spool import Spool
-from protocols.aggregation.rebalance import Proposal
 from protocols.codec import Message
 from protocols.epoch import EpochManifest, ShownRow
 from protocols.errors import ConsortiumError
 from protocols.files import write_file
 from protocols.pack import pack, unpack
+from protocols.proposals import Proposal
 from protocols.roster import Roster
 from protocols.secagg import (
     OpenedSeeds,

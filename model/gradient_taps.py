@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.utils.hooks import RemovableHandle
 
-from model.expert_adapters import PARTS, FullExperts, LoRAExperts
+from model.expert_adapters import PARTS, FullDifference, FullExperts, LoRAExperts
 from model.grouped import Groups, WeightOf
 from model.layers import RMSNorm
 from model.layout import AdapterError
@@ -208,12 +208,12 @@ class _TappedExperts(nn.Module):
         for expert, start, end in groups:
             parts = gradient[start:end].chunk(len(PARTS[projection]), -1)
             for name, part in zip(PARTS[projection], parts, strict=True):
-                module = cast(nn.ModuleDict, self.adapter.experts[str(expert)])[name]
-                gradients = _pair_gradients if isinstance(module, LoRAPair) else _difference_gradients
-                gradients(self._taps, cast(Any, module), owners[expert], part, x[start:end])
+                trained = self.adapter.part(expert, name)
+                gradients: Callable[..., None] = _pair_gradients if isinstance(trained, LoRAPair) else _difference_gradients
+                gradients(self._taps, trained, owners[expert], part, x[start:end])
 
 
-def _difference_gradients(taps: Taps, difference: nn.Module, owners: Owners, gradient: Tensor, x: Tensor) -> None:
+def _difference_gradients(taps: Taps, difference: FullDifference, owners: Owners, gradient: Tensor, x: Tensor) -> None:
     """[out, in] for every unit: as large as u copies of what is trained."""
-    if name := taps.name(cast(Tensor, difference.weight)):
+    if name := taps.name(difference.weight):
         taps.sums.add_products(name, owners, owners.grouped(gradient), owners.grouped(x))

@@ -284,6 +284,11 @@ class Adaptation:
         """Routed experts of each layer that the plan may adapt."""
         return dict.fromkeys(expert_layers(self.config, mtp=self.adapter.mtp is not False), self.config.n_routed_experts)
 
+    @property
+    def mtp_modules(self) -> int:
+        """Multi-token prediction modules that the plan adapts."""
+        return self.config.num_nextn_predict_layers if self.adapter.mtp is not False else 0
+
     def layout(self, experts: Experts) -> tuple[AdapterTensor, ...]:
         """See `adapter_layout`."""
         return adapter_layout(self.config, self.adapter, experts)

@@ -79,7 +79,19 @@ class PartsError(ProtocolError):
     """An update's set that is not within the one over which its parts were counted."""
 
 
-class RebalanceError(ProtocolError):
+class FlatRoutingError(ConsortiumError):
+    """Experts that are all used alike, so that none can be chosen; asking again would count the same."""
+
+
+class ProposalError(ProtocolError):
+    """What the coordinator proposes beside a total, where it does not hold or nothing is due."""
+
+
+class ParticipationError(ProtocolError):
+    """A sum is of others than the plan's batches say."""
+
+
+class RebalanceError(ProposalError):
     """A proposal for LoRA factors that changes more than their coordinates."""
 
 

@@ -6,7 +6,7 @@ the sum at most |S_pre| - t members drop out and at most c collude, so that `few
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from protocols.encoding import Block
 from protocols.epoch import threshold as threshold_among
 from protocols.errors import PartsError
-from protocols.schedule import PlannedSum
+from protocols.schedule import BOUND_SUMS, PlannedSum
 from protocols.state import Experts, PreRound, State
 
 PartCounts = Mapping[int, Mapping[int, int]]  # layer -> expert -> institutions that trained it
@@ -40,12 +40,6 @@ def kept_parts(counts: PartCounts, survivors: Survivors) -> Experts:
     members = len(survivors.members)
     fewest = fewest_contributors(survivors.colluding, survivors.threshold, members)
     return {layer: tuple(e for e, count in sorted(of.items()) if fewest <= count <= members) for layer, of in sorted(counts.items())}
-
-
-def rank_cut(declared_ranks: Sequence[int], colluding: int, threshold: int, members: int) -> int:
-    """How many leading rank slices are summed: the (c + 2 + n - t)-th largest declared rank; 0 if fewer ranks are declared."""
-    place = fewest_contributors(colluding, threshold, members)
-    return sorted(declared_ranks, reverse=True)[place - 1] if place <= len(declared_ranks) else 0
 
 
 def is_kept(pre_round: PreRound | None, part: tuple[int, int] | None) -> bool:
@@ -85,7 +79,7 @@ def check_update_set(pre_round: PreRound | None, survivors: Survivors) -> None:
 
 def pre_round_of(planned: PlannedSum, state: State) -> PreRound | None:
     """The pre-round whose members alone may send for a sum; None where every member of an epoch may."""
-    return state.pre_round if planned.kind == "update" else None
+    return state.pre_round if planned.kind in BOUND_SUMS else None
 
 
 def part_lane(layer: int) -> str:
@@ -93,9 +87,10 @@ def part_lane(layer: int) -> str:
     return f"touched.{layer}"
 
 
-def part_blocks(experts: Experts) -> tuple[Block, ...]:
-    """Lanes of the pre-round: one exact integer, 0 or 1, for each adapted expert."""
-    return tuple(Block(part_lane(layer), (len(experts[layer]),), 1.0, True) for layer in sorted(experts))
+def part_blocks(experts: Experts, slices: int | None = None) -> tuple[Block, ...]:
+    """Lanes of the pre-round: one exact integer, 0 or 1, for each adapted expert, or for each of its `slices`."""
+    rest = () if slices is None else (slices,)
+    return tuple(Block(part_lane(layer), (len(experts[layer]), *rest), 1.0, True) for layer in sorted(experts))
 
 
 def part_counts(experts: Experts, total: Mapping[str, NDArray[np.float64]]) -> PartCounts:

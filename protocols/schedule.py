@@ -7,9 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from protocols.plan import Plan
+from protocols.plan import Plan, Training
+
+# AdamW moves an element by at most about one learning rate a step; four leave room for weight decay and momentum.
+STEPS_BOUND = 4.0
 
 SumKind = Literal["evaluate", "experts", "gradient", "gradient-2", "parts", "update", "update-2"]
+
+
+BOUND_SUMS = ("update", "update-2", "gradient-2")  # of whose set the sum before decides
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +43,16 @@ def has_pre_round(plan: Plan) -> bool:
 def finds_bases(plan: Plan) -> bool:
     """Whether the bases of Fed-SB come from the institutions' first gradient; in a private run they come from the seed."""
     return plan.aggregation.rule == "fedsb" and plan.privacy is None
+
+
+def is_continued(plan: Plan, kind: str) -> bool:
+    """Whether a second sum follows that is made of the same work by the same institutions."""
+    return kind == "gradient" or (kind == "update" and plan.aggregation.rule == "sketched")
+
+
+def keeps_training(plan: Plan, kind: str) -> bool:
+    """Whether a later sum of the round is made of what was trained for this one."""
+    return kind == "parts" or (kind == "update" and is_continued(plan, kind))
 
 
 def _sums(plan: Plan) -> Iterator[PlannedSum]:
@@ -67,3 +83,8 @@ def learning_rate(plan: Plan, round_number: int) -> float:
     done = (round_number - 1) / plan.rounds
     factor = {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 * (1.0 + math.cos(math.pi * done))}[plan.training.schedule]
     return float(f"{plan.training.learning_rate * factor:.9e}")
+
+
+def largest_step(training: Training, learning_rate: float) -> float:
+    """How far one institution's round may move an element: the bound of a delta's lanes."""
+    return STEPS_BOUND * learning_rate * training.local_steps

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from protocols.errors import FlatRoutingError
 from protocols.state import Experts
 
 Affinities = Mapping[int, NDArray[np.float64]]  # layer -> [E], token share or gate share of each expert
+LEAST_UNEVENNESS = 0.05  # docs/model.md has what was measured
 
 
 def normalized_affinities(affinities: Affinities) -> dict[int, NDArray[np.float64]]:
@@ -20,6 +22,26 @@ def normalized_affinities(affinities: Affinities) -> dict[int, NDArray[np.float6
 def select_experts(affinities: Affinities, top_p: float) -> dict[int, tuple[int, ...]]:
     """In each layer the smallest set of experts whose share of the affinity reaches `top_p`; ties go to the lower number."""
     return {layer: _smallest_cover(np.asarray(values, np.float64), top_p) for layer, values in sorted(affinities.items())}
+
+
+def unevenness(affinities: Affinities) -> float:
+    """The share of all use that would have to move for equal use of every expert, mean over layers: 0 (flat) to 1 - 1/E.
+
+    That is the total variation distance between a layer's shares and equal ones. It does not depend on how many experts are chosen.
+    """
+    return float(np.mean([_displaced(np.maximum(values, 0.0)) for values in affinities.values()]))
+
+
+def check_not_flat(affinities: Affinities) -> None:
+    """Raises:
+    FlatRoutingError: all experts are used nearly alike, as where a router was balanced on such text, and a selection means nothing.
+    """
+    found = unevenness(affinities)
+    if found < LEAST_UNEVENNESS:
+        raise FlatRoutingError(
+            f"routing on these records is too flat to choose experts by: {found:.1%} of it would have to move for equal use "
+            f'of all experts, and a choice needs {LEAST_UNEVENNESS:.0%}; set trainable.experts to "all" or "none"'
+        )
 
 
 def all_experts(expert_counts: Mapping[int, int]) -> dict[int, tuple[int, ...]]:
@@ -34,6 +56,11 @@ def _smallest_cover(values: NDArray[np.float64], top_p: float) -> tuple[int, ...
     # A relative slack of one in 10^9 keeps the last bit of a sum from adding an expert.
     needed = int(np.searchsorted(covered, top_p * covered[-1] * (1 - 1e-9))) + 1
     return tuple(sorted(int(expert) for expert in order[:needed]))
+
+
+def _displaced(values: NDArray[np.float64]) -> float:
+    total = float(values.sum())
+    return 0.5 * float(np.abs(values / total - 1 / len(values)).sum()) if total else 0.0
 
 
 def experts_without_choice(mode: str, expert_counts: Mapping[int, int]) -> Experts:

@@ -107,6 +107,15 @@ def state_arrays(state: State) -> dict[str, NDArray[np.float32]]:
     return {f"{group}/{name}": np.ascontiguousarray(values) for group in GROUPS for name, values in state.group(group).items()}
 
 
+def with_arrays(state: State, arrays: Mapping[str, NDArray[np.float32]]) -> State:
+    """The state with these arrays in it, named as by `state_arrays`; all others stay."""
+    changes: dict[str, dict[str, NDArray[np.float32]]] = {}
+    for name, values in arrays.items():
+        group, _, rest = name.partition("/")
+        changes.setdefault(group, dict(state.group(group)))[rest] = values
+    return replace(state, **changes)  # type: ignore[arg-type]
+
+
 def state_header(state: State) -> bytes:
     """What `state_arrays` leaves out, as JSON."""
     return _header(state)

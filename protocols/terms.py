@@ -13,12 +13,15 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.aggregation import Rule, ServerOptimizer, ServerStep, Tensor, rebalance, rule_of
+from protocols import proposals
+from protocols.aggregation import Rule, ServerOptimizer, ServerStep, Tensor, router_bias, rule_of
+from protocols.continued import bind_set
 from protocols.encoding import Block, LaneLayout, Total
-from protocols.errors import RebalanceError
-from protocols.parts import Survivors, check_update_set, is_kept, kept_parts, part_blocks, part_counts
+from protocols.parts import Survivors, check_update_set, is_kept, kept_parts, part_blocks, part_counts, pre_round_of
 from protocols.plan import Plan
 from protocols.privacy.lanes import check_lanes
+from protocols.proposals import Proposal
+from protocols.ranks import LANE, expert_slices, kept_experts, kept_rank, rank_blocks, with_slices_of
 from protocols.schedule import PlannedSum, learning_rate
 from protocols.selection import experts_without_choice
 from protocols.state import Experts, PreRound, State
@@ -31,6 +34,8 @@ class Adaptation(Protocol):
 
     @property
     def expert_counts(self) -> Mapping[int, int]: ...
+    @property
+    def mtp_modules(self) -> int: ...
     def layout(self, experts: Experts) -> Sequence[Tensor]: ...
     def initial(self, experts: Experts) -> dict[str, NDArray[np.float32]]: ...
 
@@ -73,32 +78,36 @@ class Terms:
             survivors: whom the total is of, from the sum's certificate and epoch.
 
         Raises:
+            FlatRoutingError: the experts' use chooses none.
             PartsError: an update over others than its pre-round allows, or of an epoch whose threshold is too small for it.
         """
         if planned.kind == "parts":
-            kept = kept_parts(part_counts(state.experts, total), survivors)
-            return replace(state, pre_round=PreRound(kept, tuple(sorted(survivors.members)), survivors.threshold)), Figures()
-        if planned.kind == "update":
-            check_update_set(state.pre_round, survivors)
-            return self._apply_update(state, planned, total)
+            return replace(state, pre_round=self._pre_round(state.experts, total, survivors)), Figures()
+        if planned.kind in ("update", "update-2", "gradient", "gradient-2"):
+            check_update_set(pre_round_of(planned, state), survivors)
+            after, figures = self._apply_update(state, planned, total) if planned.kind == "update" else (state, Figures())
+            after, more = self.rule.applied(self.plan, after, planned, total, self.adaptation.layout(state.experts))
+            return bind_set(self.plan, after, planned, survivors), replace(figures, more={**figures.more, **more})
         if planned.kind == "experts":
             return self._initial(experts.chosen(total, self.adaptation.expert_counts, self.plan.trainable)), Figures()
         return state, evaluate.figures(total)
 
-    def propose(self, state: State, planned: PlannedSum) -> rebalance.Proposal:
-        """Re-balanced LoRA factors for the state that a sum led to; empty where none are due. Not the same bits on every machine."""
-        return rebalance.propose(state, self.adaptation.layout(state.experts)) if rebalance.is_due(self.plan, planned) else {}
+    def propose(self, state: State, planned: PlannedSum) -> Proposal:
+        """See `protocols.proposals.propose`."""
+        return proposals.propose(self.plan, planned, state, self.adaptation.layout(state.experts))
 
-    def adopt(self, state: State, planned: PlannedSum, proposed: rebalance.Proposal) -> State:
-        """The state with a proposal in it; an empty one changes nothing.
+    def adopt(self, state: State, planned: PlannedSum, proposed: Proposal) -> State:
+        """See `protocols.proposals.adopt`."""
+        return proposals.adopt(self.plan, planned, state, self.adaptation.layout(state.experts), proposed)
 
-        Raises:
-            RebalanceError: none is due after this sum, or it does not hold.
-        """
-        if proposed and not rebalance.is_due(self.plan, planned):
-            raise RebalanceError(f"the plan re-balances nothing after the {planned.kind} sum of round {planned.round}")
-        rebalance.check(state, proposed, self.adaptation.layout(state.experts))
-        return rebalance.adopted(state, proposed) if proposed else state
+    def measures_drafts(self, planned: PlannedSum) -> bool:
+        """Whether an `evaluate` sum also says how well multi-token prediction drafts, if it is adapted: the first one and the last."""
+        return self.adaptation.mtp_modules > 0 and planned.round in (0, self.plan.rounds)
+
+    @property
+    def balanced_layers(self) -> Mapping[int, int]:
+        """Layers whose routers' selection biases the plan moves, with their number of experts."""
+        return self.adaptation.expert_counts if self.plan.trainable.router_bias == "summed-counts" else {}
 
     def token_cap(self) -> int:
         """Tokens that give an institution, or an expert within it, the full weight of 1."""
@@ -110,14 +119,26 @@ class Terms:
 
     def _blocks(self, state: State, planned: PlannedSum) -> tuple[Block, ...]:
         if planned.kind == "parts":
-            return part_blocks(state.experts)
+            return (*part_blocks(state.experts, expert_slices(self.plan)), *rank_blocks(self.plan))
         if planned.kind == "experts":
             return experts.blocks(self.adaptation.expert_counts)
         if planned.kind == "evaluate":
-            return evaluate.blocks(self.plan)
+            return evaluate.blocks(self.plan, self.measures_drafts(planned))
         if self.plan.privacy is not None:
             return private_update.blocks(self.plan, planned.round, self.trained(state, planned), state.experts)
-        return update.blocks(self.plan.training, learning_rate(self.plan, planned.round), self.trained(state, planned), state.experts)
+        own = self.rule.lanes(self.plan, state, planned, self.adaptation.layout(state.experts))
+        if planned.kind != "update":
+            return own
+        trained, rate = self.trained(state, planned), learning_rate(self.plan, planned.round)
+        return (*update.blocks(self.plan.training, rate, trained, state.experts), *router_bias.blocks(self.balanced_layers), *own)
+
+    def _pre_round(self, experts: Experts, total: Total, survivors: Survivors) -> PreRound:
+        rank = kept_rank(total[LANE], survivors) if LANE in total else None
+        if rank is not None and expert_slices(self.plan) is not None:
+            kept = kept_experts(experts, total, rank, survivors)
+        else:
+            kept = kept_parts(part_counts(experts, total), survivors)
+        return PreRound(kept, tuple(sorted(survivors.members)), survivors.threshold, rank)
 
     def _apply_update(self, state: State, planned: PlannedSum, total: Total) -> tuple[State, Figures]:
         moved = [tensor for tensor in self.trained(state, planned) if is_kept(state.pre_round, tensor.expert)]
@@ -126,4 +147,6 @@ class Terms:
         if self.plan.privacy is not None:
             deltas = private_update.deltas(self.plan, planned.round, self.trained(state, planned), total)
         after = self.rule.apply(state, deltas, update.weights(total, state.experts), moved, server)
-        return after, Figures(loss=update.mean_loss(total))
+        routed = router_bias.counts(total, self.balanced_layers, self.token_cap())
+        after = router_bias.moved(after, routed, self.plan.trainable.router_bias_speed)
+        return with_slices_of(state, after, moved), Figures(loss=update.mean_loss(total))

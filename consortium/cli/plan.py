@@ -38,6 +38,12 @@ def check(
     typer.echo(f"training in a round, without measuring test records: {said}")
     for name, needed in ((costs["privacy"] or {}).get("institutions") or {}).items():
         typer.echo(f"noise: {_noise(name, needed)}")
+    uneven, needed = costs["expert_unevenness"], costs["expert_unevenness_needed"]
+    if uneven is not None:
+        fault = "" if uneven >= needed else '; the run would probably end there: set trainable.experts to "all" or "none"'
+        typer.echo(f"routing: {uneven:.1%} would have to move for equal use of all experts, and a choice needs {needed:.0%}{fault}")
+    for sentence in costs["needs"]:
+        typer.echo(f"takes part: {sentence}")
     typer.echo("an institution reveals:")
     for sentence in costs["reveals"]:
         typer.echo(f"  - {sentence}")

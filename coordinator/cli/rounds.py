@@ -53,4 +53,5 @@ def _document(one: Round) -> dict[str, Any]:
         "transcripts": dict(one.transcripts),
         "experts": None if one.experts is None else {str(layer): list(chosen) for layer, chosen in one.experts.items()},
         "finished_at": timestamp(one.finished_at),
+        **({"figures": dict(one.figures)} if one.figures else {}),
     }

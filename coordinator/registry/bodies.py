@@ -25,6 +25,7 @@ def round_body(finished: Round) -> dict[str, Any]:
         "experts": None if experts is None else {str(layer): list(experts[layer]) for layer in sorted(experts)},
         "loss": finished.loss,
         "metric": finished.metric,
+        "figures": dict(finished.figures) or None,  # as in events of versions that had none
         "seconds": finished.seconds,
         "contributions": [[p.institution, p.bytes_up, p.bytes_down, p.missing_from] for p in finished.contributions],
         **spent,

@@ -41,6 +41,7 @@ def round_of(row: RoundRow) -> Round:
         loss=row.loss,
         metric=row.metric,
         experts=None if experts is None else {int(layer): tuple(chosen) for layer, chosen in experts.items()},
+        figures={name: float(value) for name, value in (row.figures or {}).items()},
         finished_at=row.finished_at,
         spent=tuple(_spent_of(one) for one in row.spent),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from coordinator.registry.states import RunState, WantedState
@@ -80,6 +80,7 @@ class Round:
     metric: float | None = None  # None in a round without evaluation
     experts: Mapping[int, tuple[int, ...]] | None = None  # layer -> experts chosen; after round 0, those that it could move
     finished_at: datetime | None = None  # None until recorded
+    figures: Mapping[str, float] = field(default_factory=dict)  # what its sums say beyond loss and metric, by name
     spent: tuple[Spent, ...] = ()  # in a private run, from the first update on; also of those who were missing, whose updates may have left
 
     @property

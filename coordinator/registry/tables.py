@@ -118,6 +118,7 @@ class RoundRow(Base):
     experts: Mapped[dict[str, Any] | None]
     loss: Mapped[float | None]
     metric: Mapped[float | None]
+    figures: Mapped[dict[str, Any] | None]
     seconds: Mapped[float]
     finished_at: Mapped[datetime]
     contributions: Mapped[list[ContributionRow]] = relationship(order_by="ContributionRow.id", lazy="selectin")

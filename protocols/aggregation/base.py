@@ -11,6 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.aggregation.server_optimizer import Moments, ServerOptimizer
+from protocols.encoding import Block
+from protocols.plan import Plan
+from protocols.schedule import PlannedSum
 from protocols.state import State
 
 Values = Mapping[str, NDArray[np.float64]]
@@ -58,6 +61,16 @@ class Rule(ABC):
     def private(self, layout: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """The tensors that every institution trains for itself: they leave none, and the state holds their starting values."""
         return ()
+
+    def lanes(self, plan: Plan, state: State, planned: PlannedSum, layout: Sequence[Tensor]) -> tuple[Block, ...]:
+        """Lanes of the rule's own: beside those of the update, or in a sum that other rules do not have."""
+        return ()
+
+    def applied(
+        self, plan: Plan, state: State, planned: PlannedSum, total: Values, layout: Sequence[Tensor]
+    ) -> tuple[State, Mapping[str, float]]:
+        """The state with the rule's own lanes in it, after `apply` where the sum is an update; and figures of them."""
+        return state, {}
 
     def contribution(
         self, delta: Mapping[str, NDArray[np.float32]], weights: Weights, trained: Sequence[Tensor]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from protocols.aggregation import router_bias
 from protocols.aggregation.base import Rule, Tensor
 
 
 class FedAvg(Rule):
-    """Every tensor in every round."""
+    """Every tensor that gradients train, in every round."""
 
     def trained(self, round_number: int, layout: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        return tuple(layout)
+        return tuple(tensor for tensor in layout if tensor.kind != router_bias.KIND)

@@ -5,57 +5,61 @@ depends on A's scale, and the leading slices are the best approximation of lower
 bits and its signs, so the coordinator's bytes are adopted by everyone who finds that they hold.
 
 All arithmetic is float64 on float32 tensors. A' is rounded first and everything else follows from it: with N = A A'^T, so that
-A = N A', B' = B N and the velocities (displacements of A and B) become N^-1 v_A and v_B N. Rounding to float32 then moves a
-product by at most about 2^-23 of its Frobenius norm, because the rows of A' are orthonormal; 1e-6 holds whatever the factors' condition.
+A = N A', B' = B N and the velocities (displacements of A and B) become N^-1 v_A and v_B N. Second moments of adam and yogi, whose
+elements are taken as uncorrelated, turn with the squares of these elements: (N^-1 o N^-1) v_A and v_B (N o N). Rounding to
+float32 then moves a product by at most about 2^-23 of its Frobenius norm, because the rows of A' are orthonormal; 1e-6 holds
+whatever the factors' condition.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from protocols.aggregation.base import Tensor
+from protocols.aggregation.products import difference_norm, orthonormality, product_norm
 from protocols.errors import RebalanceError
 from protocols.plan import Plan
 from protocols.schedule import PlannedSum
-from protocols.state import State
+from protocols.state import State, Tensors
 
 TOLERANCE = 1e-6
 WORST_CONDITION = 1e6  # of N; beyond it the velocity of A could not be turned and turned back
 
-Proposal = Mapping[str, NDArray[np.float32]]  # `tensors/NAME` and `momentum/NAME`, as in `protocols.state.state_arrays`
+_GROUPS = ("tensors", "momentum", "second_moments")
+
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
-    """A module's factors A [r, in] and B [out, r] with their velocities, where they have any; float64."""
+    """A module's factors A [r, in] and B [out, r] with their moments, where they have any; float64."""
 
     a: Array
     b: Array
-    velocity_a: Array | None
-    velocity_b: Array | None
+    moments: tuple[Array | None, ...]  # of A and B: velocities, then second moments
 
 
 def is_due(plan: Plan, planned: PlannedSum) -> bool:
     """Whether a proposal may follow this sum.
 
     After every `rebalance_every`-th A-round of `alternating`, which are the even ones, and after every one where ranks differ:
-    whoever holds the leading slices alone then holds the best ones. After every update of `fedsvd`.
+    whoever holds the leading slices alone then holds the best ones. With batches, once the last of them has trained A.
+    After every update of `fedsvd`.
     """
     if planned.kind != "update" or plan.aggregation.rule not in ("alternating", "fedsvd"):
         return False
     if plan.aggregation.rule == "fedsvd":
         return True
     every = plan.aggregation.rebalance_every or int(plan.trainable.ranks == "nested")
-    return every > 0 and planned.round % (2 * every) == 0
+    return every > 0 and planned.round % (2 * every * plan.participation.batches) == 0
 
 
 def propose(state: State, layout: Sequence[Tensor]) -> dict[str, NDArray[np.float32]]:
-    """New factors and velocities of every pair for which `check` holds; pairs without room for orthonormal rows are left out."""
+    """New factors and moments of every pair for which `check` holds; pairs without room for orthonormal rows are left out."""
     proposed: dict[str, NDArray[np.float32]] = {}
     for names in _pairs(layout):
         before = _pair_of(_arrays(state), names)
@@ -65,12 +69,12 @@ def propose(state: State, layout: Sequence[Tensor]) -> dict[str, NDArray[np.floa
     return proposed
 
 
-def check(before: State, proposed: Proposal, layout: Sequence[Tensor]) -> None:
+def check(before: State, proposed: Tensors, layout: Sequence[Tensor]) -> None:
     """Whether a proposal changes the coordinates of some pairs and nothing else; a pair that it leaves out stays as it is.
 
     Raises:
         RebalanceError: a tensor that is no pair's or is missing from one, or a figure above 1e-6: of A' A'^T - I by element, of
-            A, the product BA and each velocity by Frobenius norm, relative to what must be kept.
+            A, the product BA and each moment by Frobenius norm, relative to what must be kept.
     """
     arrays, left = _arrays(before), dict(proposed)
     for names in _pairs(layout):
@@ -86,15 +90,6 @@ def check(before: State, proposed: Proposal, layout: Sequence[Tensor]) -> None:
         raise RebalanceError(f"the proposal holds {min(left)}, which belongs to no pair of LoRA factors")
 
 
-def adopted(before: State, proposed: Proposal) -> State:
-    """The state with the proposal's bytes in it."""
-    groups = {
-        group: {key.removeprefix(f"{group}/"): values for key, values in proposed.items() if key.startswith(f"{group}/")}
-        for group in ("tensors", "momentum")
-    }
-    return replace(before, tensors={**before.tensors, **groups["tensors"]}, momentum={**before.momentum, **groups["momentum"]})
-
-
 def _rebalanced(before: _Pair) -> _Pair | None:
     rank, width = before.a.shape
     if rank > width:
@@ -105,22 +100,27 @@ def _rebalanced(before: _Pair) -> _Pair | None:
     turn = before.a @ a.T
     if np.linalg.cond(turn) > WORST_CONDITION:
         return None
-    velocity_a, velocity_b = _turned(before, turn)
-    turned = (None if velocity is None else _rounded(velocity) for velocity in (velocity_a, velocity_b))
-    return _Pair(a, _rounded(before.b @ turn), *turned)
+    moments = tuple(None if moment is None else _rounded(moment) for moment in _turned(before, turn))
+    return _Pair(a, _rounded(before.b @ turn), moments)
 
 
-def _turned(before: _Pair, turn: Array) -> tuple[Array | None, Array | None]:
-    """Velocities in the new coordinates."""
-    velocity_a = None if before.velocity_a is None else np.asarray(np.linalg.solve(turn, before.velocity_a), np.float64)
-    return velocity_a, None if before.velocity_b is None else before.velocity_b @ turn
+def _turned(before: _Pair, turn: Array) -> tuple[Array | None, ...]:
+    """Moments in the new coordinates."""
+    back = np.linalg.inv(turn)
+    maps: tuple[Callable[[Array], Array], ...] = (
+        lambda velocity_a: back @ velocity_a,
+        lambda velocity_b: velocity_b @ turn,
+        lambda second_a: np.square(back) @ second_a,
+        lambda second_b: second_b @ np.square(turn),
+    )
+    return tuple(None if moment is None else turned(moment) for turned, moment in zip(maps, before.moments, strict=True))
 
 
 def _faults(before: _Pair, after: _Pair, names: tuple[str, str]) -> Iterator[tuple[str, str, float]]:
-    """Tensor, property and figure of everything that does not hold, the factors before the velocities that turn with them."""
+    """Tensor, property and figure of everything that does not hold, the factors before the moments that turn with them."""
     name_a, name_b = names
     turn = before.a @ after.a.T
-    yield from _above(name_a, "the orthonormality of its rows", float(np.abs(after.a @ after.a.T - np.eye(len(after.a))).max()))
+    yield from _above(name_a, "the orthonormality of its rows", orthonormality(after.a))
     yield from _above(name_a, "the space of its rows", _relative(turn @ after.a, before.a))
     yield from _above(name_b, "the product BA", _product_change(before, after))
     try:
@@ -128,9 +128,15 @@ def _faults(before: _Pair, after: _Pair, names: tuple[str, str]) -> Iterator[tup
     except np.linalg.LinAlgError:
         yield name_a, "the rank of its rows", np.inf
         return
-    for name, wanted, given in zip(names, expected, (after.velocity_a, after.velocity_b), strict=True):
+    for (name, what), wanted, given in zip(_moments(names), expected, after.moments, strict=True):
         if wanted is not None and given is not None:
-            yield from _above(name, "its velocity, which turns with its factors,", _relative(given, wanted))
+            yield from _above(name, f"its {what}, which turns with its factors,", _relative(given, wanted))
+
+
+def _moments(names: tuple[str, str]) -> Iterator[tuple[str, str]]:
+    """Tensor and kind of each moment, in their order within a pair."""
+    for what in ("velocity", "second moment"):
+        yield from ((name, what) for name in names)
 
 
 def _above(name: str, what: str, figure: float) -> Iterator[tuple[str, str, float]]:
@@ -144,13 +150,8 @@ def _relative(values: Array, wanted: Array) -> float:
 
 
 def _product_change(before: _Pair, after: _Pair) -> float:
-    """||B'A' - BA|| / ||BA||, Frobenius, from triangular factors of at most 2r x 2r: the product itself may be huge."""
-    left, right = np.concatenate((after.b, -before.b), axis=1), np.concatenate((after.a, before.a))
-    return _ratio(_product_norm(left, right), _product_norm(before.b, before.a))
-
-
-def _product_norm(b: Array, a: Array) -> float:
-    return float(np.linalg.norm(np.linalg.qr(b)[1] @ np.linalg.qr(a.T)[1].T))
+    """||B'A' - BA|| / ||BA||, Frobenius."""
+    return _ratio(difference_norm((after.b, after.a), (before.b, before.a)), product_norm(before.b, before.a))
 
 
 def _ratio(difference: float, norm: float) -> float:
@@ -174,22 +175,21 @@ def _pairs(layout: Sequence[Tensor]) -> Iterator[tuple[str, str]]:
 
 
 def _keys(names: tuple[str, str]) -> tuple[str, ...]:
-    return tuple(f"{group}/{name}" for group in ("tensors", "momentum") for name in names)
+    return tuple(f"{group}/{name}" for group in _GROUPS for name in names)
 
 
 def _arrays(state: State) -> dict[str, NDArray[np.float32]]:
-    groups = (("tensors", state.tensors), ("momentum", state.momentum))
-    return {f"{group}/{name}": values for group, tensors in groups for name, values in tensors.items()}
+    return {f"{group}/{name}": values for group in _GROUPS for name, values in state.group(group).items()}
 
 
-def _pair_of(arrays: Proposal, names: tuple[str, str]) -> _Pair:
-    a, b, *velocities = _keys(names)
-    known = (arrays[key].astype(np.float64) if key in arrays else None for key in velocities)
-    return _Pair(arrays[a].astype(np.float64), arrays[b].astype(np.float64), *known)
+def _pair_of(arrays: Tensors, names: tuple[str, str]) -> _Pair:
+    a, b, *moments = _keys(names)
+    known = tuple(arrays[key].astype(np.float64) if key in arrays else None for key in moments)
+    return _Pair(arrays[a].astype(np.float64), arrays[b].astype(np.float64), known)
 
 
 def _named(pair: _Pair, names: tuple[str, str]) -> dict[str, NDArray[np.float32]]:
-    values = zip(_keys(names), (pair.a, pair.b, pair.velocity_a, pair.velocity_b), strict=True)
+    values = zip(_keys(names), (pair.a, pair.b, *pair.moments), strict=True)
     return {key: array.astype(np.float32) for key, array in values if array is not None}
 
 

@@ -39,8 +39,21 @@ def _of_rules(plan: Plan) -> Iterator[tuple[bool, str]]:
         'training.scaffold needs aggregation.weights = "uniform": control variates are means over institutions',
     )
     yield (
+        ranks == "nested" or plan.simulation is None or not plan.simulation.max_ranks,
+        'simulation.max_ranks needs trainable.ranks = "nested": otherwise all train the same ranks',
+    )
+    yield (
+        ranks == "equal" or not plan.training.scaffold,
+        'trainable.ranks = "nested" does not go with training.scaffold: control variates of slices that few hold would be theirs alone',
+    )
+    yield (
         not plan.training.scaffold or rule not in ("sketched", "fedsa"),
         f'training.scaffold does not go with aggregation.rule = "{rule}"; take alternating, fedavg, ffa, fedsvd or fedsb',
+    )
+    plain = plan.aggregation.server_optimizer == "none" and plan.aggregation.server_learning_rate == 1.0
+    yield (
+        rule != "sketched" or plain,
+        'aggregation.rule = "sketched" takes the mean product as it is: set server_optimizer = "none" and server_learning_rate = 1.0',
     )
     yield (
         not plan.personalisation.private_experts or experts.startswith("esft"),
@@ -55,6 +68,10 @@ def _of_private_runs(plan: Plan) -> Iterator[tuple[bool, str]]:
         'an ESFT selection counts the tokens of records without noise; with [privacy] set trainable.experts = "all" or "none"',
     )
     yield (
+        plan.trainable.ranks == "equal",
+        'trainable.ranks = "nested" counts who holds which slice, without noise; with [privacy] set it to "equal"',
+    )
+    yield (
         plan.aggregation.weights == "uniform",
         'aggregation.weights = "tokens" tells how many records there are; with [privacy] set it to "uniform"',
     )
@@ -67,10 +84,6 @@ def _of_private_runs(plan: Plan) -> Iterator[tuple[bool, str]]:
         'embeddings are trained by LoRA under [privacy]: set trainable.embedding_mode = "lora"',
     )
 
-    yield (
-        plan.trainable.ranks == "equal",
-        'trainable.ranks = "nested" sums who holds which rank; with [privacy], which has no such sum, set it to "equal"',
-    )
     yield (
         plan.aggregation.rule in ("alternating", "fedavg", "ffa", "fedsvd", "fedsb"),
         f'aggregation.rule = "{plan.aggregation.rule}" does not go with [privacy]; take alternating, fedavg, ffa, fedsvd or fedsb',

@@ -17,7 +17,7 @@ class Participation(Table):
 
     quorum: Annotated[int, Field(ge=2)] = Field(3, description="fewest institutions in a round")
     deadline: str = Field("2h", description="longest wait for one stage: a number with s, m, h or d")
-    batches: PositiveInt = Field(1, description="fixed groups of institutions that train in turn; 1: all in every round")
+    batches: PositiveInt = Field(1, description="fixed groups that train in turn, dealt by name from the roster; 1: all in every round")
     retries: NonNegativeInt = Field(2, description="further attempts at a sum that failed")
 
     @field_validator("deadline")

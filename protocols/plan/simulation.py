@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, model_validator
 
-from protocols.plan.table import NonNegativeInt, PositiveFloat, Table
+from protocols.plan.table import NonNegativeInt, PositiveFloat, PositiveInt, Table
 
 
 class ByField(Table):
@@ -53,4 +53,13 @@ class Simulation(Table):
     partition: Partition = Field(Uniform(uniform=True), description="field, dirichlet with alpha, or uniform")
     group: str = Field("", description="field that names the group of a record, say the patient; needed where privacy.unit is group")
     institutions: Annotated[int, Field(ge=3)] = Field(5, description="how many institutions")
+    max_ranks: Annotated[tuple[PositiveInt, ...], Field(strict=False)] = Field(
+        (), description="hardware.max_rank of each institution, the largest institution first; empty: no limit"
+    )
     max_records: NonNegativeInt = Field(0, description="training records per institution; 0 takes all")
+
+    @model_validator(mode="after")
+    def _one_rank_each(self) -> Self:
+        if self.max_ranks and len(self.max_ranks) != self.institutions:
+            raise ValueError(f"max_ranks has {len(self.max_ranks)} entries and there are {self.institutions} institutions")
+        return self

@@ -23,6 +23,8 @@ _DECLARED: Mapping[str, Sensitivity] = {
     "expert_weights": Sensitivity.PUBLIC,
     "numerator": Sensitivity.TEST_RECORDS,
     "denominator": Sensitivity.TEST_RECORDS,
+    "accepted": Sensitivity.TEST_RECORDS,
+    "drafted": Sensitivity.TEST_RECORDS,
 }
 
 

@@ -1,4 +1,4 @@
-"""The plan's metric on all institutions' test records, as a pair of sums."""
+"""The plan's metric on all institutions' test records, as a pair of sums; and how well multi-token prediction drafts, as another."""
 
 from __future__ import annotations
 
@@ -8,10 +8,23 @@ from protocols.sums.figures import Figures
 
 BITS_PER_TOKEN = 64.0
 BYTES_PER_TOKEN = 16
+DRAFT_RECORDS = 200  # test records per institution on which drafts are counted: a bound on what that costs
+ACCEPTANCE = "acceptance"  # the figure's name
 
 
-def blocks(plan: Plan) -> tuple[Block, ...]:
-    """Right records of records, or bits of bytes."""
+def blocks(plan: Plan, with_drafts: bool) -> tuple[Block, ...]:
+    """Right records of records, or bits of bytes; then accepted drafts of drafts."""
+    return _metric_blocks(plan) + (_draft_blocks(plan) if with_drafts else ())
+
+
+def figures(total: Total) -> Figures:
+    """The metric of a decoded total, None where nobody has a test record; the acceptance, left out where nothing was drafted."""
+    numerator, denominator = float(total["numerator"][0]), round(float(total["denominator"][0]))
+    metric = numerator / denominator if denominator else None
+    return Figures(numerator=numerator, denominator=denominator, metric=metric, more=_acceptance(total))
+
+
+def _metric_blocks(plan: Plan) -> tuple[Block, ...]:
     records, tokens = plan.evaluation.max_records, plan.records.max_tokens
     if plan.evaluation.metric != "bits_per_byte":
         return (Block("numerator", (1,), float(records), True), Block("denominator", (1,), float(records), True))
@@ -21,7 +34,11 @@ def blocks(plan: Plan) -> tuple[Block, ...]:
     )
 
 
-def figures(total: Total) -> Figures:
-    """The metric of a decoded total; None where nobody has a test record."""
-    numerator, denominator = float(total["numerator"][0]), round(float(total["denominator"][0]))
-    return Figures(numerator=numerator, denominator=denominator, metric=numerator / denominator if denominator else None)
+def _draft_blocks(plan: Plan) -> tuple[Block, ...]:
+    most = float(min(DRAFT_RECORDS, plan.evaluation.max_records) * plan.records.max_tokens)
+    return (Block("accepted", (1,), most, True), Block("drafted", (1,), most, True))
+
+
+def _acceptance(total: Total) -> dict[str, float]:
+    drafted = float(total["drafted"][0]) if "drafted" in total else 0.0
+    return {ACCEPTANCE: float(total["accepted"][0]) / drafted} if drafted else {}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from protocols.encoding import Block, Total
 from protocols.plan import Trainable
-from protocols.selection import select_experts
+from protocols.selection import check_not_flat, select_experts
 from protocols.state import Experts
 
 
@@ -21,5 +21,11 @@ def blocks(expert_counts: Mapping[int, int]) -> tuple[Block, ...]:
 
 
 def chosen(total: Total, expert_counts: Mapping[int, int], trainable: Trainable) -> Experts:
-    """The selection that a decoded total makes, the same at every party."""
-    return select_experts({layer: total[lane(layer)] for layer in expert_counts}, trainable.expert_top_p)
+    """The selection that a decoded total makes, the same at every party.
+
+    Raises:
+        FlatRoutingError: it makes none, at every party.
+    """
+    affinities = {layer: total[lane(layer)] for layer in expert_counts}
+    check_not_flat(affinities)
+    return select_experts(affinities, trainable.expert_top_p)

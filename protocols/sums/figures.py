@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,3 +14,4 @@ class Figures:
     numerator: float | None = None
     denominator: int | None = None
     metric: float | None = None
+    more: Mapping[str, float] = field(default_factory=dict)  # by name; finite

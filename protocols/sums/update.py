@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from protocols.aggregation.base import Tensor, Weights
 from protocols.encoding import Block, Total
 from protocols.plan import Training
+from protocols.schedule import largest_step
 from protocols.state import Experts
 
-# AdamW moves an element by at most about one learning rate a step; four leave room for weight decay and momentum.
-STEPS_BOUND = 4.0
 LOSS_BOUND = 64.0  # nats per example, far above ln(vocabulary)
 
 
@@ -26,7 +25,7 @@ def weight_lane(layer: int) -> str:
 
 def blocks(training: Training, learning_rate: float, trained: Sequence[Tensor], experts: Experts) -> tuple[Block, ...]:
     """Bounds follow from the plan alone, so that every party computes the same scales."""
-    bound, examples = STEPS_BOUND * learning_rate * training.local_steps, training.local_steps * training.batch_size
+    bound, examples = largest_step(training, learning_rate), training.local_steps * training.batch_size
     return (
         *(Block(delta_lane(t.name), t.shape, bound, False, narrow=True) for t in trained),
         Block("weight", (1,), 1.0, False),

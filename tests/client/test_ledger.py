@@ -79,7 +79,7 @@ def test_vector_is_of_one_state_and_is_erased_with_its_sum(ledger: Ledger) -> No
     assert kept is not None and kept.tobytes() == VECTOR
     with pytest.raises(Refusal, match="another state"):
         ledger.vectors.kept("run", 1, "update", b"other")
-    ledger.finish_sum(FinishedSum("run", 1, "update", b"t", b"s", 3, ""))
+    ledger.finish_sum(FinishedSum("run", 1, "update", b"t", b"s", 3, ""), keep_training=False)
     assert ledger.vectors.kept("run", 1, "update", b"state") is None
     assert not list((ledger.home / "vectors").rglob("*.u32"))
     assert [(done.round, done.institutions) for done in ledger.finished_sums("run")] == [(1, 3)]

@@ -74,6 +74,7 @@ def test_every_key_of_hardware_is_known(tmp_path: Path) -> None:
         ({"expert_rank": 9, "experts": "none"}, None),
         ({"expert_rank": 9, "expert_mode": "full"}, None),
         ({"lora_rank": 9, "targets": ["embeddings"]}, None),
+        ({"lora_rank": 9, "targets": ["embeddings"], "embedding_mode": "lora"}, "trainable.lora_rank is 9"),
         ({"lora_rank": 8}, None),
     ],
 )
@@ -82,6 +83,7 @@ def test_a_plan_of_a_larger_rank_is_refused(trainable: dict[str, Any], key: str 
     HardwareSettings().check_plan(plan)
     with pytest.raises(SettingsError, match=key) if key else nullcontext():
         HardwareSettings(max_rank=8).check_plan(plan)
+    HardwareSettings(max_rank=8).check_plan(parse_plan(plan.model_dump(by_alias=True) | {"trainable": trainable | {"ranks": "nested"}}, ""))
 
 
 def test_a_database_s_file_is_relative_to_the_settings_and_a_server_s_url_stays(tmp_path: Path) -> None:

@@ -61,6 +61,28 @@ def test_a_plan_beyond_the_hardware_s_rank_is_refused(base: Base, tmp_path: Path
         open_bench(make_plan(), base, tmp_path, hardware={"max_rank": 3})
 
 
+def test_of_nested_ranks_the_leading_slices_alone_are_trained(base: Base, tmp_path: Path) -> None:
+    trainable = {"lora_rank": 4, "experts": "all", "expert_rank": 2, "ranks": "nested"}
+    bench = open_bench(make_plan(trainable=trainable), base, tmp_path, hardware={"max_rank": 1})
+    experts = {1: (0, 3)}
+    state = bench.adaptation.initial(experts)
+    delta = bench.train(1, state, list(state), experts).delta
+    columns = [values for name, values in delta.items() if "lora_B" in name]
+    rows = [values for name, values in delta.items() if "lora_A" in name]
+    assert {values.shape[1] for values in columns} == {2, 4} and any(values[:, 0].any() for values in columns)
+    assert not any(values[:, 1:].any() for values in columns) and not any(values[1:].any() for values in rows)
+    whole = open_bench(make_plan(trainable=trainable), base, tmp_path).train(1, state, list(state), experts).delta
+    assert any(values[:, 1:].any() for name, values in whole.items() if "lora_B" in name), "what was held before is not held any more"
+
+
+def test_batches_go_on_with_the_records_where_they_stopped(base: Base, tmp_path: Path) -> None:
+    training = {"local_steps": 2, "batch_size": 8, "schedule": "constant"}
+    plans = [make_plan(participation={"batches": batches}, training=training) for batches in (1, 2)]
+    one, two = (open_bench(plan, base, tmp_path) for plan in plans)
+    state = one.adaptation.initial({1: (0,)})
+    assert one.train(2, state, list(state), {1: (0,)}).loss_sum == two.train(3, state, list(state), {1: (0,)}).loss_sum
+
+
 def test_training_moves_exactly_the_trained_tensors_and_lowers_the_loss(base: Base, tmp_path: Path) -> None:
     bench = open_bench(make_plan(), base, tmp_path)
     work: Work = bench
@@ -105,6 +127,20 @@ def test_affinity_is_that_of_the_base_whatever_is_attached(base: Base, tmp_path:
     after = bench.expert_affinity()
     assert {layer: len(values) for layer, values in before.items()} == bench.adaptation.expert_counts
     assert all(np.array_equal(before[layer], after[layer]) for layer in before)
+
+
+def test_gradient_sketches_are_of_one_gradient_at_the_base(base: Base, tmp_path: Path) -> None:
+    """Q^T (G Omega) is (Q^T G) Omega."""
+    trainable = {"experts": "none", "lora_rank": 2, "targets": ["attention"]}
+    bench = open_bench(make_plan(trainable=trainable, aggregation={"rule": "fedsb"}), base, tmp_path)
+    state, draw = bench.adaptation.initial({}), np.random.default_rng(0)
+    shapes = {tensor.name: tensor.shape for tensor in bench.adaptation.layout({})}
+    name = "model.layers.1.self_attn.o_proj"
+    omega = draw.normal(size=(shapes[f"{name}.lora_A.weight"][1], 5))
+    q = np.linalg.qr(draw.normal(size=(shapes[f"{name}.lora_B.weight"][0], 5)))[0]
+    sketch, core = bench.gradient_sketch(state, {}, {name: omega})[name], bench.gradient_core(state, {}, {name: q})[name]
+    np.testing.assert_allclose(q.T @ sketch, core @ omega, rtol=1e-3, atol=1e-4 * float(np.abs(core).max()))
+    assert np.abs(sketch).max() > 0
 
 
 def test_accuracy_counts_targets_outside_the_list_as_wrong(base: Base, tmp_path: Path) -> None:

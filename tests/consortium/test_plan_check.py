@@ -8,11 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from client.errors import RecordError
+from consortium.cli import app
 from consortium.demo.records import write_demo_records
 from consortium.errors import SimulationError
 from consortium.plan_check import check_costs
+from protocols.selection import LEAST_UNEVENNESS
 
 PLAN = """
 name = "small"
@@ -52,6 +55,9 @@ def test_time_is_measured_on_the_plan_s_own_records(tmp_path: Path) -> None:
     # 0.5 s for one step to warm up leaves two to measure, which take 0.5 s together.
     assert costs["seconds_per_round"] == pytest.approx(0.25 * 30)
     assert costs["seconds_measured_on"] == "one core of this machine, the plan's own records"
+    assert costs["expert_unevenness"] > LEAST_UNEVENNESS
+    said = CliRunner().invoke(app, ["plan", "check", str(tmp_path / "plan.toml")]).output
+    assert f"routing: {costs['expert_unevenness']:.1%} would have to move for equal use of all experts, and a choice needs 5%\n" in said
 
 
 def test_of_a_batch_of_many_tokens_a_part_is_measured_on_random_records(tmp_path: Path) -> None:
@@ -59,6 +65,7 @@ def test_of_a_batch_of_many_tokens_a_part_is_measured_on_random_records(tmp_path
     costs = check_costs(write(tmp_path, content), steady(60.0))
     assert costs["seconds_per_round"] == pytest.approx(60.0 * 30 * 10)  # four records of forty a step
     assert "random records of max_tokens" in costs["seconds_measured_on"]
+    assert costs["expert_unevenness"] is None
 
 
 def test_a_large_base_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,3 +107,18 @@ def test_templates_that_cannot_be_filled_are_refused(tmp_path: Path, old: str, n
 def test_more_colluding_than_the_cohort_carries_are_refused(tmp_path: Path, content: str, sentence: str) -> None:
     with pytest.raises(SimulationError, match=f"secure_aggregation.{sentence}; lower it"):
         check_costs(write(tmp_path, content), steady(1.0))
+
+
+def test_nested_ranks_and_batches_say_what_they_need(tmp_path: Path) -> None:
+    write_demo_records(tmp_path / "records.jsonl", 0)
+    nested = PLAN.replace("lora_rank = 2", 'lora_rank = 2\nranks = "nested"') + "max_ranks = [2, 2, 2, 1, 1]\n"
+    costs = check_costs(write(tmp_path, nested), steady(0.5))
+    assert costs["needs"] == [
+        "of 5 institutions in a round, 4 must hold a slice of rank columns for it to be trained",
+        "with simulation.max_ranks that is the case for 1 of 2 slices, while nobody drops out",
+    ]
+    assert "to everyone: in each round, how many institutions hold each slice of rank columns" in costs["reveals"]
+    batches = PLAN + "institutions = 7\n[participation]\nbatches = 2\n"
+    assert check_costs(write(tmp_path, batches), steady(0.5))["needs"] == [
+        "7 institutions train in 2 batches of 3 or 4, each once in 2 rounds"
+    ]

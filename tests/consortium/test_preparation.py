@@ -42,6 +42,7 @@ BAD_RECORDS: dict[str, tuple[list[dict[str, Any]] | None, dict[str, Any], str]] 
     "all dropped": (None, {"records": f'{TEMPLATES}\nmax_tokens = 2\ntoo_long = "drop"'}, "institution north: every training record"),
     "a choice twice": (None, {"evaluation": 'choices = [" red", " red"]'}, "holds the same choice twice"),
     "colluding": (None, {"more": "[secure_aggregation]\ncolluding = 2"}, "colluding is 2 and 3 institutions carry at most 1"),
+    "batches": (None, {"more": "[participation]\nbatches = 2"}, "of 3 institutions the smallest of 2 batches has 1 and a round needs 3"),
     "quorum": (None, {"more": "[participation]\nquorum = 4"}, "institutions is 3 and a round needs 4"),
 }
 

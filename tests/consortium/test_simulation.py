@@ -81,3 +81,14 @@ def test_bad_records_leave_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="line 1"):
         simulate(plan, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_institutions_of_different_ranks_train_in_batches(tmp_path: Path) -> None:
+    rows = [row | {"site": f"{row['site']}-{half}"} for half in (1, 2) for row in small_records()]
+    plan = write_small(tmp_path, rows, rounds=2, more='[participation]\nbatches = 2\n[aggregation]\nrule = "ffa"\n')
+    text = plan.read_text().replace("lora_rank = 2", 'lora_rank = 2\nranks = "nested"')
+    plan.write_text(text.replace("institutions = 3", "institutions = 6\nmax_ranks = [2, 2, 2, 2, 2, 1]"))
+    report = simulate(plan, tmp_path / "out")
+    assert [one["institutions"] for one in report["rounds"]] == [3, 6], "round 1 measures nothing"
+    assert set(report["local_only"]["institutions"]) == set(report["federated_own"]) and report["pooled"] is not None

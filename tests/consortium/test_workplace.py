@@ -9,6 +9,7 @@ import pytest
 from consortium.errors import SimulationError
 from consortium.preparation import Preparation, prepare
 from consortium.workplace import MARKER, Workplace, open_workplace
+from protocols.errors import PlanError
 from protocols.plan import load_plan
 from tests.consortium.small_plan import small_records, write_small
 
@@ -116,3 +117,25 @@ def test_a_marker_that_was_being_written_does_not_stand_in_the_way(tmp_path: Pat
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / f".{MARKER}.k1ll3d").write_text("")
     _made(prepared, tmp_path / "out")
+
+
+def test_each_institution_gets_its_own_rank(tmp_path: Path) -> None:
+    plan = write_small(tmp_path)
+    text = (
+        plan.read_text()
+        .replace("lora_rank = 2", 'lora_rank = 2\nranks = "nested"')
+        .replace("institutions = 3", "institutions = 3\nmax_ranks = [2, 1, 1]")
+    )
+    plan.write_text(text)
+    place = _made(prepare(load_plan(plan), tmp_path), tmp_path / "out")
+    assert [place.settings(name).hardware.max_rank for name in place.names] == [2, 1, 1]
+
+
+def test_ranks_of_simulated_institutions_are_one_each_and_nested(tmp_path: Path) -> None:
+    plan = write_small(tmp_path)
+    plan.write_text(plan.read_text().replace("institutions = 3", "institutions = 3\nmax_ranks = [2, 1]"))
+    with pytest.raises(PlanError, match="max_ranks has 2 entries and there are 3 institutions"):
+        load_plan(plan)
+    plan.write_text(plan.read_text().replace("[2, 1]", "[2, 1, 1]"))
+    with pytest.raises(PlanError, match='simulation.max_ranks needs trainable.ranks = "nested"'):
+        load_plan(plan)

@@ -94,7 +94,8 @@ def make_round(number: int, metric: float | None = 0.5, state_sha256: str = "c" 
     parts = tuple(Contribution(name, 1000 + i, 2000 + i, None if i < 3 else "update sum") for i, name in enumerate(NAMES))
     transcripts = {kind: transcript(number, kind) for kind in ("update", "evaluate")}
     experts = {1: (0, 5), 2: (3,)} if number == 0 else None
-    return Round(number, state_sha256, transcripts, parts, 1.5 * number, 2.0 / (number + 1), metric, experts)
+    figures = {"acceptance": 0.5} if number == 2 else {}
+    return Round(number, state_sha256, transcripts, parts, 1.5 * number, 2.0 / (number + 1), metric, experts, figures=figures)
 
 
 def make_state(number: int) -> State:

@@ -54,6 +54,7 @@ def test_untouched_registry_is_proved(registry: Registry, models: Path, trained:
     [
         ("UPDATE rounds SET metric = 0.99 WHERE number = 2", "`rounds` of run triage-01020304, number 2: `metric` not as"),
         ("UPDATE rounds SET transcripts = '[]' WHERE number = 1", "number 1: `transcripts` not as"),
+        ("UPDATE rounds SET figures = NULL WHERE number = 2", "number 2: `figures` not as"),
         ("DELETE FROM contributions WHERE id = 1", "number 0: `contributions` not as"),
         ("UPDATE contributions SET missing_from = NULL", "number 0: `contributions` not as"),
         ("DELETE FROM rounds WHERE number = 1", "number 1: an event of the chain says that it was written, and there is no such row"),
@@ -94,6 +95,7 @@ UNREADABLE = [
     ("UPDATE rounds SET transcripts = '{' WHERE number = 1", "row 2 of `rounds` is not readable"),
     ("UPDATE rounds SET transcripts = '7' WHERE number = 1", "row 2 of `rounds` is not readable"),
     ("UPDATE rounds SET experts = '[1]' WHERE number = 1", "row 2 of `rounds` is not readable"),
+    ("UPDATE rounds SET figures = '{\"acceptance\": null}' WHERE number = 1", "row 2 of `rounds` is not readable"),
     ("UPDATE rounds SET number = 'one' WHERE number = 1", "row 2 of `rounds`: number is no value of its kind"),
     ("UPDATE contributions SET bytes_up = 'much' WHERE id = 3", "row 3 of `contributions`: bytes_up is no value of its kind"),
     ("DELETE FROM participants WHERE id = 1", "row 1 of `contributions` names participant 1, which has no row"),

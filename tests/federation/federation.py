@@ -19,7 +19,7 @@ from client.answering import answer
 from client.client_app import make_client_app
 from client.ledger import Ledger
 from client.node import Node
-from client.work import LocalUpdate, MetricSums, PrivateRound
+from client.work import DraftSums, LocalUpdate, MetricSums, PrivateRound
 from coordinator.events import Event
 from coordinator.exchange import Exchange, InProcessGrid
 from coordinator.job import Operator, RunResult, run_plan
@@ -70,6 +70,7 @@ class FormulaWork:
     base_sha256: str = BASE
     trainings: list[int] = field(default_factory=list)
     secrets: list[bytes] = field(default_factory=list)  # of private trainings
+    max_rank: int | None = None
 
     @property
     def private(self) -> FormulaPrivate:
@@ -77,6 +78,17 @@ class FormulaWork:
 
     def expert_affinity(self) -> Mapping[int, NDArray[np.float64]]:
         return {layer: self._draw("affinity", layer, shape=(count,)) + 0.5 for layer, count in self.adaptation.expert_counts.items()}
+
+    def gradient_sketch(self, tensors: Tensors, experts: Experts, omegas: Mapping[str, NDArray[np.float64]]) -> Tensors:
+        return {name: (self.gradient(name) @ omega).astype(np.float32) for name, omega in omegas.items()}
+
+    def gradient_core(self, tensors: Tensors, experts: Experts, bases: Mapping[str, NDArray[np.float64]]) -> Tensors:
+        return {name: (q.T @ self.gradient(name)).astype(np.float32) for name, q in bases.items()}
+
+    def gradient(self, module: str) -> NDArray[np.float64]:
+        """[out, in]"""
+        shapes = {tensor.name: tensor.shape for tensor in self.adaptation.layout({})}
+        return self._draw("gradient", module, shape=(shapes[f"{module}.lora_B.weight"][0], shapes[f"{module}.lora_A.weight"][1]))
 
     def train(self, round_number: int, tensors: Tensors, trained: Collection[str], experts: Experts) -> LocalUpdate:
         self.trainings.append(round_number)
@@ -90,6 +102,9 @@ class FormulaWork:
 
     def evaluate(self, tensors: Tensors, experts: Experts) -> MetricSums:
         return MetricSums(float(3 + len(experts) + ord(self.name[0]) % 3), 10)
+
+    def drafts(self, tensors: Tensors, experts: Experts) -> DraftSums:
+        return DraftSums(accepted=3 + ord(self.name[0]) % 5, drafted=16)
 
     def _draw(self, *key: object, shape: tuple[int, ...]) -> NDArray[np.float64]:
         digest = hashlib.sha256(repr((self.name, *key)).encode()).digest()
@@ -139,10 +154,11 @@ class Federation:
     on_answer: Callable[[str, str, Parcel, Parcel], None] | None = None  # (institution, message type, request, answer)
     seed: int | None = None  # of everybody's randomness and of the coordinator's clock, so that a repeated run has the same bytes
     suites: tuple[Suite, ...] = ("SA-1",)  # that institutions accept
+    config: ModelConfig = CONFIG
     messages: list[tuple[str, Message]] = field(default_factory=list)  # requests as they reached institutions
 
     def __post_init__(self) -> None:
-        self.adaptation = Adaptation(CONFIG, AdapterConfig.from_fields(self.plan.adapter_fields), self.plan.seed)
+        self.adaptation = Adaptation(self.config, AdapterConfig.from_fields(self.plan.adapter_fields), self.plan.seed)
         self.operator_identity = _identity("operator")
         identities = {name: _identity(name) for name in self.names}
         self.roster = Roster(tuple(RosterEntry(name, identities[name].public_key) for name in sorted(self.names)))

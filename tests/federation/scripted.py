@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from client.audits import indices
 from coordinator.link import Subject
 from coordinator.publishing import subject_of
-from protocols.aggregation.rebalance import Proposal
 from protocols.encoding import decode
 from protocols.epoch import (
     SUITE,
@@ -33,6 +32,7 @@ from protocols.epoch.checks import certified
 from protocols.identity import Envelope, Identity, open_envelope, seal_envelope
 from protocols.merkle import MerkleTree, leaf_hash, merkle_root
 from protocols.pack import pack, unpack
+from protocols.proposals import Proposal
 from protocols.schedule import PlannedSum, planned_sums
 from protocols.secagg import (
     Accumulator,

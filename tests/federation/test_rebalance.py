@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from coordinator.events import RoundFinished, SumFinished
-from protocols.aggregation.rebalance import Proposal
+from protocols.proposals import Proposal
 from protocols.state import State, state_hash
 from tests.federation.federation import NAMES, Crash, Federation, make_plan
 from tests.federation.scripted import Outcome, Script
@@ -97,4 +97,4 @@ def test_proposal_is_refused_where_the_plan_has_none(script: Script) -> None:
     outcome = script.sum(script.set_up(NAMES), 2, "evaluate", 0)
     proposal = script.terms.propose(outcome.after, script.planned(2, "update"))
     after = script.terms.adopt(outcome.after, script.planned(2, "update"), proposal)
-    assert "re-balances nothing after the evaluate sum" in script.publish("ada", with_proposal(script, outcome, proposal, after)).refusal
+    assert "nothing proposed after the evaluate sum" in script.publish("ada", with_proposal(script, outcome, proposal, after)).refusal

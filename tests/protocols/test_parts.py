@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from protocols.epoch.terms import threshold
 from protocols.errors import PartsError
-from protocols.parts import Survivors, check_update_set, is_kept, kept_parts, part_blocks, rank_cut
+from protocols.parts import Survivors, check_update_set, is_kept, kept_parts, part_blocks
 from protocols.state import PreRound
 
 NAMES = tuple("abcdefghij")
@@ -96,21 +96,3 @@ def test_lanes_are_one_integer_for_each_expert() -> None:
         ("touched.1", (1,), 1.0, True),
         ("touched.3", (2,), 1.0, True),
     ]
-
-
-@pytest.mark.parametrize(
-    ("ranks", "colluding", "t", "n", "cut"),
-    [((64, 8, 8, 8), 1, 4, 4, 8), ((64, 32, 16, 8, 4), 1, 4, 5, 8), ((16, 16, 16), 1, 3, 3, 16), ((64, 8), 1, 3, 4, 0), ((), 1, 3, 3, 0)],
-)
-def test_rank_slices_are_cut_so_that_no_top_rank_stands_alone(ranks: tuple[int, ...], colluding: int, t: int, n: int, cut: int) -> None:
-    assert rank_cut(ranks, colluding, t, n) == cut
-
-
-@given(st.lists(st.integers(1, 64), min_size=3, max_size=9), st.integers(0, 2), st.data())
-def test_every_slice_below_the_cut_has_enough_contributors_after_all_dropouts(
-    ranks: list[int], colluding: int, data: st.DataObject
-) -> None:
-    t = data.draw(st.integers(1, len(ranks)))
-    cut = rank_cut(ranks, colluding, t, len(ranks))
-    remaining = sorted(ranks)[:t]  # those of the largest ranks are gone
-    assert cut == 0 or sum(rank >= cut for rank in remaining) >= colluding + 2

@@ -15,7 +15,7 @@ BOTH: list[tuple[dict[str, Any], str]] = [
     ({"trainable": SMALL | {"experts": "esft-gate"}}, "ESFT selection counts"),
     ({"trainable": SMALL | {"router_bias": "summed-counts"}}, "counts the tokens of records"),
     ({"trainable": SMALL | {"targets": ["embeddings"]}}, "embeddings are trained by LoRA"),
-    ({"trainable": SMALL | {"ranks": "nested"}}, "who holds which rank"),
+    ({"trainable": SMALL | {"ranks": "nested"}}, "who holds which slice"),
     ({"aggregation": {"weights": "tokens"}}, "how many records there are"),
     ({"aggregation": {"rule": "sketched"}}, "does not go with"),
     ({"aggregation": {"rule": "fedsa"}}, "does not go with"),

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from model.layout import AdapterTensor
-from protocols.aggregation.rebalance import adopted, check, is_due, propose
+from protocols.aggregation.rebalance import check, is_due, propose
 from protocols.errors import PlanError, RebalanceError
 from protocols.plan import parse_plan
 from protocols.schedule import planned_sums
-from protocols.state import State
+from protocols.state import State, with_arrays
 from tests.protocols.test_rounds_rules import make_plan
 
 A, B = "h.lora_A.weight", "h.lora_B.weight"
@@ -52,7 +52,7 @@ def test_proposal_keeps_the_product_and_passes_the_check(rank: int, more: int, t
         assert more == 0 and np.linalg.cond(before.tensors[A]) > 1e5, "only a square A can be all but singular"
         return
     check(before, proposed, shapes)
-    after = adopted(before, proposed)
+    after = with_arrays(before, proposed)
     norm = np.linalg.norm(product(before))
     assert np.linalg.norm(product(after) - product(before)) <= 1e-6 * norm
     assert np.abs(after.tensors[A].astype(np.float64) @ after.tensors[A].T - np.eye(rank)).max() <= 1e-6
@@ -62,7 +62,7 @@ def test_proposal_keeps_the_product_and_passes_the_check(rank: int, more: int, t
 
 def test_leading_slices_are_the_best_approximation_of_lower_rank() -> None:
     before = state_of(6, 20, 30)
-    after = adopted(before, propose(before, layout(6, 20, 30)))
+    after = with_arrays(before, propose(before, layout(6, 20, 30)))
     kept = after.tensors[B][:, :2].astype(np.float64) @ after.tensors[A][:2]
     singular = np.linalg.svd(product(before), compute_uv=False)
     assert np.linalg.norm(product(before) - kept) == pytest.approx(np.linalg.norm(singular[2:]), rel=1e-5)
@@ -71,12 +71,41 @@ def test_leading_slices_are_the_best_approximation_of_lower_rank() -> None:
 def test_momentum_moves_the_product_as_it_did() -> None:
     """A step along both velocities leads to the same product before and after."""
     before = state_of(4, 20, 30)
-    after = adopted(before, propose(before, layout(4, 20, 30)))
+    after = with_arrays(before, propose(before, layout(4, 20, 30)))
 
     def stepped(state: State) -> NDArray[np.float64]:
         return product(replace(state, tensors={name: state.tensors[name] + 0.5 * state.momentum[name] for name in (A, B)}))
 
     np.testing.assert_allclose(stepped(after), stepped(before), atol=2e-5)
+
+
+def with_second_moments(state: State) -> State:
+    draw = np.random.Generator(np.random.Philox(key=8))
+    drawn = {name: draw.normal(size=state.tensors[name].shape) for name in (A, B)}
+    return replace(state, second_moments={name: np.square(values).astype(np.float32) for name, values in drawn.items()})
+
+
+def test_second_moments_turn_as_those_of_uncorrelated_elements() -> None:
+    """What they say of a displacement in the new coordinates is what draws with the old ones show."""
+    before = with_second_moments(state_of(3, 12, 9))
+    after = with_arrays(before, propose(before, layout(3, 12, 9)))
+    turn = before.tensors[A].astype(np.float64) @ after.tensors[A].T
+    draw = np.random.Generator(np.random.Philox(key=2))
+    of_b = draw.normal(size=(20_000, 9, 3)) * np.sqrt(before.second_moments[B])
+    np.testing.assert_allclose(np.square(of_b @ turn).mean(0), after.second_moments[B], rtol=0.1)
+    of_a = draw.normal(size=(20_000, 3, 12)) * np.sqrt(before.second_moments[A])
+    np.testing.assert_allclose(np.square(np.linalg.inv(turn) @ of_a).mean(0), after.second_moments[A], rtol=0.1)
+
+
+def test_second_moments_that_were_not_turned_are_refused() -> None:
+    before, shapes = with_second_moments(state_of(4, 10, 12)), layout(4, 10, 12)
+    proposed = propose(before, shapes)
+    check(before, proposed, shapes)
+    for name in (A, B):
+        with pytest.raises(RebalanceError, match=f"for {name} changes its second moment"):
+            check(before, {**proposed, f"second_moments/{name}": before.second_moments[name]}, shapes)
+    with pytest.raises(RebalanceError, match=f"lacks second_moments/{B}"):
+        check(before, {key: values for key, values in proposed.items() if key != f"second_moments/{B}"}, shapes)
 
 
 def test_pair_that_starts_at_zero_is_balanced_too() -> None:

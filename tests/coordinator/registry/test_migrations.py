@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,10 +15,12 @@ from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, inspect
 from sqlalchemy.exc import OperationalError
 
-from coordinator.errors import RegistryError
+from coordinator.errors import ChainBroken, RegistryError
 from coordinator.registry import Registry
 from coordinator.registry.database import MIGRATIONS, migrate
+from coordinator.registry.records import Contribution, Round
 from coordinator.registry.tables import Base
+from coordinator.row_audit import audit_rounds
 
 TABLES = {"participants", "runs", "rounds", "contributions", "model_versions", "privacy_spend", "events", "leases"}
 
@@ -50,7 +53,7 @@ def test_opening_twice_migrates_once(tmp_path: Path, clock: Callable[[], datetim
     for _ in range(2):
         Registry.open(str(tmp_path / "registry.db"), clock).close()
     connection = sqlite3.connect(tmp_path / "registry.db")
-    assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0002",)]
+    assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0003",)]
     connection.close()
 
 
@@ -101,7 +104,7 @@ def test_looking_at_a_registry_writes_nothing_beside_it_and_refuses_another_sche
     connection.execute("UPDATE alembic_version SET version_num = '0000'")
     connection.commit()
     connection.close()
-    with pytest.raises(RegistryError, match="has schema 0000 and this version reads 0002"):
+    with pytest.raises(RegistryError, match="has schema 0000 and this version reads 0003"):
         Registry.open(str(path), clock, read_only=True)
 
 
@@ -152,3 +155,27 @@ def test_registry_on_disk_is_durable(tmp_path: Path, clock: Callable[[], datetim
         pragma = {name: connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "synchronous", "foreign_keys")}
     registry.close()
     assert pragma == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
+
+
+def test_rounds_of_an_earlier_version_have_no_figures_and_agree_with_their_events(
+    tmp_path: Path, clock: Callable[[], datetime], registry: Registry, running: str
+) -> None:
+    parts = (Contribution("amber", 10, 20),)
+    registry.record_round(running, Round(0, "c" * 64, {"update": "1" * 64}, parts, 1.25, 0.5, 0.75, figures={"acceptance": 0.5}))
+    registry.close()
+    engine = create_engine(f"sqlite:///{tmp_path / 'registry.db'}")
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0002")
+        assert "figures" not in {column["name"] for column in inspect(connection).get_columns("rounds")}
+    engine.dispose()
+    again = Registry.open(str(tmp_path / "registry.db"), clock)
+    (found,), (event,) = again.rounds(running), [one for one in again.events() if one.kind == "round-finished"]
+    again.close()
+    assert found.figures == {}
+    earlier = replace(event, body=event.body.replace('"figures":{"acceptance":0.5},', ""))
+    assert audit_rounds(running, [earlier], [found])
+    with pytest.raises(ChainBroken, match="number 0: `figures` not as"):
+        audit_rounds(running, [event], [found])

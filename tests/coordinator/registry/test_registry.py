@@ -106,7 +106,7 @@ def test_wanted_state_is_kept_until_the_run_ended(registry: Registry, running: s
 
 
 def test_round_is_read_as_it_was_written(registry: Registry, running: str, make_round: MakeRound) -> None:
-    given_round = make_round(0, experts={3: (1, 2), 1: (7,)})
+    given_round = make_round(0, experts={3: (1, 2), 1: (7,)}, figures={"acceptance": 0.1 + 0.2, "norm": 2.0})
     recorded = registry.record_round(running, given_round)
     assert replace(recorded, finished_at=None) == given_round
     assert registry.rounds(running) == (recorded,)
@@ -124,10 +124,16 @@ def test_rounds_come_once_and_in_order(registry: Registry, running: str, make_ro
 
 
 @pytest.mark.parametrize(
-    ("change", "complaint"), [("stranger", "stranger of round 0 is not in the registry"), ("nan", "not JSON compliant")]
+    ("change", "complaint"),
+    [("stranger", "stranger of round 0 is not in the registry"), ("nan", "not JSON compliant"), ("figure", "not JSON compliant")],
 )
 def test_bad_round_leaves_no_trace(registry: Registry, running: str, make_round: MakeRound, change: str, complaint: str) -> None:
-    bad = make_round(0, contributions=(Contribution("stranger", 1, 1),)) if change == "stranger" else make_round(0, loss=float("nan"))
+    changes: dict[str, dict[str, object]] = {
+        "stranger": {"contributions": (Contribution("stranger", 1, 1),)},
+        "nan": {"loss": float("nan")},
+        "figure": {"figures": {"acceptance": float("nan")}},
+    }
+    bad = make_round(0, **changes[change])
     head = registry.head()
     with pytest.raises((RegistryError, ValueError), match=complaint):
         registry.record_round(running, bad)

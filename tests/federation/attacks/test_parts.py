@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.parts import fewest_contributors, rank_cut
-from protocols.secagg import Accumulator, CheckedUpload, SurvivorCertificate, UnmaskAnswer, open_seeds, remove_masks, run_secagg, unmask
+from protocols.secagg import Accumulator, CheckedUpload, SurvivorCertificate, UnmaskAnswer, open_seeds, remove_masks, unmask
 from tests.federation.attacks.adversary import Lanes
 from tests.federation.attacks.conftest import Stage
 from tests.federation.attacks.scene import VICTIM, Scene, proposed
 from tests.federation.attacks.weakened import weakened
-from tests.federation.federation import make_plan
+from tests.federation.federation import NAMES, make_plan
 from tests.federation.scripted import Epoch, taken
 from tests.federation.test_parts import ALL, FIVE, SIX, routed
 
@@ -100,19 +99,34 @@ def test_update_in_two_epochs_without_a_common_signer(stage: Stage) -> None:
         difference_of_two_epochs(scene)
 
 
-def summed_columns(ranks: Mapping[str, int], cut: int) -> Lanes:
-    """The total of factors of these ranks, a number for each column, those beyond the cut left out before upload."""
-    columns = {
-        name: np.where(np.arange(8) < min(rank, cut), rank * 100 + np.arange(8), 0).astype(np.uint32) for name, rank in ranks.items()
-    }
-    return run_secagg(columns, colluding=1).total
+def lanes_of_slice(scene: Scene, place: int) -> NDArray[np.bool_]:
+    """Which lanes of the first update hold a slice of a factor B."""
+    blocks = scene.terms.lanes(scene.state, scene.planned(1, "update")).blocks
+    column = {block.name: np.arange(block.size) % block.shape[-1] == place for block in blocks if "lora_B" in block.name}
+    return np.concatenate([column.get(block.name, np.zeros(block.size, np.bool_)) for block in blocks])
 
 
-def test_top_rank_alone() -> None:
-    """To read the columns of the one institution with the largest rank: nobody else's are in these lanes of the total."""
-    ranks = {"ada": 8, "bea": 4, "cyd": 4, "dov": 2}
-    own = 800 + np.arange(8)
-    assert np.array_equal(summed_columns(ranks, max(ranks.values()))[4:], own[4:])  # the twin cuts at the largest rank
-    cut = rank_cut(list(ranks.values()), colluding=1, threshold=3, members=4)
-    total = summed_columns(ranks, cut)
-    assert cut == 2 and not total[cut:].any() and sum(rank >= cut for rank in ranks.values()) >= fewest_contributors(1, 3, 4)
+def top_slices(scene: Scene) -> tuple[Lanes, Lanes]:
+    """The slices that the victim alone holds, in the total of an update and in the victim's vector."""
+    for name, rank in {VICTIM: 4, "bea": 2, "cyd": 2, "dov": 1}.items():
+        scene.federation.works[name].max_rank = rank
+    scene.follow(scene.sum(scene.set_up(NAMES), 0, "evaluate", 0), NAMES)
+    epoch = scene.set_up(NAMES)
+    scene.follow(scene.sum(epoch, 1, "parts", 0), NAMES)
+    outcome = scene.sum(epoch, 1, "update", 1)
+    wanted = lanes_of_slice(scene, 2) | lanes_of_slice(scene, 3)
+    return outcome.lanes[wanted], scene.adversary.inputs[VICTIM, outcome.transcript.manifest.hash][wanted]
+
+
+def test_top_rank_alone(stage: Stage) -> None:
+    """To read the slices of the one institution with the largest rank: nobody else's are in these lanes of the total."""
+    nested = {"lora_rank": 4, "targets": ["lm_head"], "experts": "none", "ranks": "nested"}
+    plan = make_plan(rounds=1, trainable=nested)
+    with weakened("protocols.ranks.fewest_contributors", by=lambda *_: 1):  # as if a slice of one were nobody's own
+        total, own = top_slices(stage(plan=plan))
+        assert np.array_equal(total, own) and own.any()
+    scene = stage(plan=plan)
+    total, own = top_slices(scene)
+    assert not total.any() and not own.any(), "zero before it was masked"
+    assert scene.state.pre_round is not None and scene.state.pre_round.rank == 1, "four of four hold it, and four are needed"
+    scene.finish_sum()

@@ -1,0 +1,1 @@
+"""The learning benchmark: every rule on public data sets, beside institutions alone and pooled records."""

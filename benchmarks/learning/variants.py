@@ -1,0 +1,105 @@
+"""What is compared: each variant is a few values of the plan that differ from the set's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from protocols.plan import Plan, parse_plan
+
+Changes: TypeAlias = Mapping[str, Any]
+BASELINES = "baselines"  # institutions alone and pooled records: trained by the product's own code, no variant
+
+
+def _nothing(_: Plan) -> Changes:
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """Values of the plan's tables that differ; with `bytes_of` the rank is raised until as much is sent as by that variant."""
+
+    name: str
+    changes: Changes = field(default_factory=dict)
+    relative: Callable[[Plan], Changes] = _nothing  # changes that follow from the set's plan
+    bytes_of: str | None = None
+    seeds: int = 3
+
+
+def _one_step_a_round(plan: Plan) -> Changes:
+    """The distributed mechanism sums one gradient a round: the same records of a round, in one batch."""
+    return {"training": {"local_steps": 1, "batch_size": plan.training.batch_size * plan.training.local_steps}}
+
+
+def _experts(experts: str, mode: str) -> Changes:
+    return {"trainable": {"experts": experts, "expert_mode": mode, "expert_rank": 16}}
+
+
+def _private(epsilon: float, mechanism: str = "local") -> Changes:
+    # The correction of label skew counts an institution's records, and nothing bounds what one of them changes in it.
+    return {"privacy": {"epsilon": epsilon, "mechanism": mechanism}, "training": {"label_prior": "none"}}
+
+
+def _server(optimizer: str, rate: float, momentum: float) -> Changes:
+    return {"aggregation": {"server_optimizer": optimizer, "server_learning_rate": rate, "server_momentum": momentum}}
+
+
+_WIDE: Changes = {"secure_aggregation": {"lanes": 32}}  # an element is as long as in fp32
+VARIANTS = (
+    Variant("default"),
+    Variant("fedavg", {"aggregation": {"rule": "fedavg"}, **_WIDE}),
+    Variant("ffa", {"aggregation": {"rule": "ffa"}}),
+    Variant("fedsvd", {"aggregation": {"rule": "fedsvd"}}),
+    Variant("fedsb", {"aggregation": {"rule": "fedsb"}, "trainable": {"lora_rank": 64, "lora_alpha": 64.0}}),
+    Variant("sketched", {"aggregation": {"rule": "sketched"}}),
+    Variant("fedsa", {"aggregation": {"rule": "fedsa"}}),
+    Variant("tune-up", {"personalisation": {"tune_steps": 60, "tune_learning_rate": 2e-3}}),
+    Variant("experts: esft, lora", _experts("esft-token", "lora")),
+    Variant("lora at the bytes of esft, lora", bytes_of="experts: esft, lora"),
+    Variant("experts: esft, full", _experts("esft-token", "full")),
+    Variant("lora at the bytes of esft, full", bytes_of="experts: esft, full"),
+    Variant("experts: all, lora", _experts("all", "lora")),
+    Variant("lora at the bytes of all, lora", bytes_of="experts: all, lora"),
+    Variant("private, epsilon 8", _private(8.0)),
+    Variant("private, epsilon 32", _private(32.0), seeds=1),
+    Variant("private, epsilon 128", _private(128.0), seeds=1),
+    Variant("private, distributed, epsilon 8", {**_private(8.0, "distributed"), **_WIDE}, _one_step_a_round),
+    Variant("one step a round", {"training": {"label_prior": "none"}}, _one_step_a_round, seeds=1),
+    Variant("no correction of label skew", {"training": {"label_prior": "none"}}, seeds=1),
+    Variant("scaffold", {"training": {"scaffold": True}}),
+    Variant("fedprox", {"training": {"proximal": 0.01}}),
+    Variant("server momentum", _server("nesterov", 1.0, 0.5), seeds=1),
+    Variant("server adam", _server("adam", 1e-2, 0.9), seeds=1),
+    Variant("server yogi", _server("yogi", 1e-2, 0.9), seeds=1),
+    Variant("32-bit lanes", _WIDE),
+    Variant("nested ranks", {"trainable": {"ranks": "nested"}}, seeds=1),
+    Variant("embeddings in full", {"trainable": {"embedding_mode": "full"}}, seeds=1),
+    Variant("own experts", {**_experts("esft-token", "lora"), "personalisation": {"private_experts": 1}}, seeds=1),
+)  # fmt: skip
+
+
+def variant(name: str) -> Variant:
+    return next(one for one in VARIANTS if one.name == name)
+
+
+def changed(plan: Plan, *changes: Changes) -> Plan:
+    """The plan with values of its tables replaced, checked again.
+
+    Raises:
+        PlanError: the values contradict each other.
+    """
+    content = plan.model_dump(by_alias=True)
+    for one in changes:
+        content = _merged(content, one)
+    return parse_plan(content, f"the benchmark's plan {plan.name}")
+
+
+def plan_of(plan: Plan, chosen: Variant, seed: int) -> Plan:
+    """A set's plan as a variant and seed change it; the rank of a variant with `bytes_of` is set later."""
+    return changed(plan, chosen.changes, chosen.relative(plan), {"seed": seed})
+
+
+def _merged(content: Mapping[str, Any], changes: Changes) -> dict[str, Any]:
+    nested = {name: _merged(content.get(name) or {}, value) for name, value in changes.items() if isinstance(value, Mapping)}
+    return {**content, **changes, **nested}
