@@ -23,6 +23,7 @@ def _rules(plan: Plan) -> Iterator[tuple[bool, str]]:
     yield from _of_rules(plan)
     if plan.privacy is not None:
         yield from _of_private_runs(plan)
+        yield from _of_private_training(plan)
     if plan.privacy is not None and plan.privacy.mechanism == "distributed":
         yield from _of_distributed_noise(plan)
 
@@ -84,6 +85,9 @@ def _of_private_runs(plan: Plan) -> Iterator[tuple[bool, str]]:
         'embeddings are trained by LoRA under [privacy]: set trainable.embedding_mode = "lora"',
     )
 
+
+def _of_private_training(plan: Plan) -> Iterator[tuple[bool, str]]:
+    """What would work on records without noise, or end where one of them shows."""
     yield (
         plan.aggregation.rule in ("alternating", "fedavg", "ffa", "fedsvd", "fedsb"),
         f'aggregation.rule = "{plan.aggregation.rule}" does not go with [privacy]; take alternating, fedavg, ffa, fedsvd or fedsb',
