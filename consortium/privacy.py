@@ -58,7 +58,8 @@ def privacy_line(privacy: Mapping[str, Any] | None) -> str:
     if privacy is None:
         return NOTHING_ADDED
     most = max(one["epsilon_spent"] for one in privacy["institutions"].values())
-    return f"Training was {privacy['sentence']}. Largest epsilon in an institution's ledger: {most:.3g}."
+    spent = f"Largest epsilon in an institution's ledger: {most:.3g}."
+    return f"Federated training was {privacy['sentence']}. {spent} What it is compared with was trained without noise."
 
 
 def reveals(plan: Plan) -> list[str]:

@@ -32,7 +32,7 @@ class Policy(BaseModel):
     max_rounds: Annotated[int, Field(gt=0)] = Field(1000, description="most rounds of one plan")
     max_epsilon: Annotated[float, Field(gt=0)] = Field(10.0, description="most epsilon that private runs together may spend of one unit")
     max_delta: Annotated[float, Field(ge=1e-12, lt=1)] = Field(
-        1e-5, description="largest delta of a plan; max_epsilon is meant at this delta"
+        1e-5, description="largest delta of a plan, below 1 / units; max_epsilon is meant at it"
     )
     max_update_norm: Annotated[float, Field(gt=0)] = Field(1000.0, description="largest Frobenius norm of a round's step on one tensor")
 

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from client import private_training
+from client.errors import LedgerError
+from client.verify_charges import verify_charges
 from coordinator.submitted_plan import promise_of
 from protocols.policy import Policy
 from protocols.privacy.accounting import Spend, epsilon
@@ -74,4 +76,14 @@ def test_noised_counts_are_drawn_once(tmp_path: Path) -> None:
         assert [one.round for one in node.ledger.privacy.charges()] == [0, 1, 2]
     again = private_training.noised_counts(np.array([300.0, 200.0]), 5.0, bytes(32))
     assert again.tolist() == private_training.noised_counts(np.array([300.0, 200.0]), 5.0, bytes(32)).tolist()
+    federation.close()
+
+
+def test_a_ledger_whose_charges_were_taken_out_is_wrong(federation: Federation) -> None:
+    run = federation.run().run
+    ledger = federation.nodes["ada"].ledger
+    assert verify_charges(ledger, run) == f"2 updates of run {run}, which adds noise, are charged as accepted."
+    ledger._write("DELETE FROM privacy WHERE round = 2")
+    with pytest.raises(LedgerError, match="round 2 of run .* was sent and is not charged"):
+        verify_charges(ledger, run)
     federation.close()
