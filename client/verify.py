@@ -28,7 +28,7 @@ NOT_PROVED = (
     "Whether others were shown the same events: `consortium coordinator verify --roster` compares a registry with what they signed.",
     "Whether every chunk of the totals is the sum of what was sent: this institution looked at those that it drew.",
     "Whether the whole folder was put back to an earlier time together with its incarnation file.",
-    "Whether rows were taken out of the tables replies, evidence, proofs, challenges, epochs, heads, vectors, privacy: only promises are counted.",
+    "Whether rows were taken out of replies, evidence, proofs, challenges, epochs, heads, vectors, privacy: only promises are counted.",
     "What is this institution's own word only: the table meta, every time, stages and secrets in epochs, and the chunks in challenges.",
     "The same of promises in claims without a request, of inputs' hashes there, and of what was sent for sums that did not finish.",
 )
