@@ -85,6 +85,24 @@ class PriorCorrection:
     length: int
 
 
+def choice_counts(trie: ChoiceTrie, targets: Sequence[Sequence[int]], weights: Sequence[float] | None = None) -> NDArray[np.float64]:
+    """How often each choice is a target, [choices], each time with its weight; targets outside the list are left out."""
+    counts = np.zeros(int(trie.choice.max()) + 1)
+    for target, weight in zip(targets, weights or [1.0] * len(targets), strict=True):
+        choice = trie.choice[trie.path(target)[-1]]
+        if choice >= 0:
+            counts[choice] += weight
+    return counts
+
+
+def _below(trie: ChoiceTrie, counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The counts of all choices below each node, [n]; children stand behind their parents."""
+    sums = np.where(trie.choice >= 0, counts[trie.choice], 0.0)
+    for node in reversed(np.flatnonzero(trie.child_count)):
+        sums[node] = sums[trie.children(np.array([node]))].sum()
+    return sums
+
+
 class LabelPrior:
     """Logit adjustment against label skew (Menon et al. 2021; FedLC, Zhang et al. 2022), factored over the trie.
 
@@ -93,14 +111,10 @@ class LabelPrior:
     outside the trie stay as they are, so that the full softmax keeps its meaning.
     """
 
-    def __init__(self, trie: ChoiceTrie, targets: Sequence[Sequence[int]]) -> None:
+    def __init__(self, trie: ChoiceTrie, targets: Sequence[Sequence[int]], counts: NDArray[np.float64] | None = None) -> None:
+        """`counts` [choices] stand for those of the targets, with noise where the run is private."""
         self._trie = trie
-        records = np.zeros(len(trie.tokens))
-        for target in targets:
-            nodes = trie.path(target)
-            if trie.choice[nodes[-1]] >= 0:
-                records[nodes] += 1
-        self._smoothed = records + 0.5
+        self._smoothed = _below(trie, choice_counts(trie, targets) if counts is None else counts) + 0.5
         self._corrections = {target: self._along(target) for target in set(map(tuple, targets))}
 
     def correction(self, target: Sequence[int]) -> PriorCorrection:

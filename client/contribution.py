@@ -19,6 +19,7 @@ from protocols.schedule import PlannedSum
 from protocols.selection import normalized_affinities
 from protocols.state import Experts, State
 from protocols.sums import experts
+from protocols.sums.private_update import constant_weights
 from protocols.sums.update import delta_lane, weight_lane
 from protocols.terms import Terms
 
@@ -109,6 +110,8 @@ def local_weights(update: LocalUpdate, terms: Terms, state: State) -> Weights:
 
     An expert that the round's pre-round left out weighs nothing, so that delta and weight lanes of it are zero.
     """
+    if terms.plan.privacy is not None:
+        return constant_weights(state.experts)
     cap = terms.token_cap()
     shared = min(update.tokens, cap) / cap if terms.plan.aggregation.weights == "tokens" else 1.0
     experts = {

@@ -39,6 +39,7 @@ class Dataset:
     examples: tuple[Example, ...]
     truncated: int
     dropped: int
+    groups: tuple[str, ...] = ()  # each example's; empty where the settings name no column
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +71,18 @@ def build_dataset(records: Sequence[Record], templates: RecordTemplates, tokeniz
     """
     render = _chat_renderer(templates.messages, tokenizer) if templates.messages else _template_renderer(templates, tokenizer.end)
     encoded = _encode_all([render(record.values, record.place) for record in records], tokenizer)
-    examples, truncated, dropped = [], 0, 0
+    examples, groups, truncated, dropped = [], list[str](), 0, 0
     for record, example in zip(records, encoded, strict=True):
         too_long = len(example.tokens) > templates.max_tokens
         if too_long and templates.too_long == "drop":
             dropped += 1
             continue
         examples.append(_shortened(record, templates, tokenizer, len(example.tokens)) if too_long else example)
+        groups.append(record.group)
         truncated += too_long
         if examples[-1].learnt[0]:
             raise RecordError(f"{record.place}: the record's prompt is empty; give the plan's template some text of its own")
-    return Dataset(tuple(examples), truncated, dropped)
+    return Dataset(tuple(examples), truncated, dropped, tuple(groups) if any(groups) else ())
 
 
 def _encode_all(rendered: Sequence[Sequence[Piece]], tokenizer: Tokenizer) -> list[Example]:

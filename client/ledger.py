@@ -13,7 +13,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from client import heads, vectors
+from client import heads, privacy_ledger, vectors
 from client.errors import LedgerError
 from client.ledger_file import begin_incarnation, check_promises, checked_incarnation, look_at_database, note_promises, open_database
 from client.ledger_tables import BEFORE_TRANSCRIPTS, TABLES
@@ -89,6 +89,7 @@ class Ledger:
         check_promises(database, home)
         self.heads = heads.Heads(database, self._write)
         self.vectors = vectors.Vectors(home, database, self.transaction)
+        self.privacy = privacy_ledger.PrivacyLedger(database, self.transaction, self._now)
 
     @classmethod
     def open(cls, home: Path, clock: Callable[[], datetime]) -> Ledger:
@@ -97,7 +98,7 @@ class Ledger:
         Raises:
             LedgerError: the database is damaged, or is not the one that the files `incarnation` and `promises` beside it belong to.
         """
-        database = open_database(home, TABLES + heads.TABLES + vectors.TABLES)
+        database = open_database(home, TABLES + heads.TABLES + vectors.TABLES + privacy_ledger.TABLES)
         try:
             begin_incarnation(database, home)
             ledger = cls(home, database, checked_incarnation(database, home), clock)

@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from client.errors import LedgerError
-from client.ledger_tables import VERSION, make_tables, version_of
+from client.ledger_tables import COUNTED, VERSION, make_tables, version_of
 from protocols.files import write_file
 
 PRAGMAS = ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON", "busy_timeout = 10000")
@@ -114,10 +114,10 @@ def check_promises(database: sqlite3.Connection, home: Path) -> None:
 
 
 def _begin_promises(database: sqlite3.Connection, home: Path) -> None:
-    """Counts the promises of a ledger that has none yet, or is of the first version, which did not count; any other must have the file."""
+    """Counts the promises of a ledger that has none yet, or is of the first versions, which did not count; any other must have the file."""
     database.execute("BEGIN IMMEDIATE")  # no other process makes one between count and file
     tables = {row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    is_uncounted = "claims" not in tables or version_of(database) != VERSION or not _promises(database)
+    is_uncounted = "claims" not in tables or version_of(database) < COUNTED or not _promises(database)
     try:
         if is_uncounted and not (home / "promises").exists():
             write_file(home / "promises", b"%d\n" % (_promises(database) if "claims" in tables else 0), mode=0o600)

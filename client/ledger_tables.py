@@ -23,8 +23,9 @@ CREATE TABLE IF NOT EXISTS sums (run TEXT, round INTEGER, sum TEXT, transcript B
 CREATE TABLE IF NOT EXISTS transcripts (hash BLOB PRIMARY KEY, transcript BLOB NOT NULL) STRICT;
 """
 
-VERSION = 2
-# From version 1 on: arrays are no longer stored with an answer, and what bound a promise is kept with it.
+VERSION = 3  # from 2 on, tables of what private runs spend
+COUNTED = 2  # from this version on, promises are counted beside the database, and every sum has its transcript
+# From the first version on: arrays are no longer stored with an answer, and what bound a promise is kept with it.
 _UPGRADES = (
     "ALTER TABLE replies DROP COLUMN arrays",
     "ALTER TABLE claims ADD COLUMN request BLOB NOT NULL DEFAULT x''",
@@ -44,6 +45,6 @@ def make_tables(database: sqlite3.Connection, tables: str) -> None:
     """Makes what is missing; all of it in one transaction, so that a process that dies in here leaves the former version."""
     if version_of(database) == VERSION:
         return
-    earlier = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'replies'").fetchone()
-    upgrades, mark = (";\n".join(_UPGRADES) + ";\n", _MARK) if earlier else ("", "")
+    exists = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'replies'").fetchone()
+    upgrades, mark = (";\n".join(_UPGRADES) + ";\n", _MARK) if exists and version_of(database) < COUNTED else ("", "")
     database.executescript(f"BEGIN IMMEDIATE;\n{upgrades}{tables}\n{mark}\nPRAGMA user_version = {VERSION};\nCOMMIT;")

@@ -10,6 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from client.ledger import Ledger
+from client.private_runs import accept_private
 from client.work import Work
 from protocols.errors import PolicyError, Refusal
 from protocols.identity import Identity
@@ -101,6 +102,7 @@ def accept_plan(node: Node, run: str, canonical: bytes) -> Plan:
     check_plan(node.policy, plan)
     if not plan.base.sha256:
         raise PolicyError("the plan names no base hash; the operator fills in base.sha256 and submits it again")
+    accept_private(node, run, plan)
     node.ledger.accept_run(run, canonical)
     return plan
 

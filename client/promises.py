@@ -30,8 +30,11 @@ def promise_slot(node: Node, request: Request, manifest: SumManifest) -> None:
 
 
 def promise_root(node: Node, manifest: SumManifest, root: bytes) -> None:
-    """Raises Contradiction if another vector was masked for this manifest."""
-    node.ledger.claim(f"root/{manifest.hash.hex()}", root, "this manifest was already answered with another vector")
+    """Raises Contradiction if another vector was masked for this manifest. What a private update costs is spent from here on."""
+    with node.ledger.transaction():
+        node.ledger.claim(f"root/{manifest.hash.hex()}", root, "this manifest was already answered with another vector")
+        if manifest.sum != "evaluate":
+            node.ledger.privacy.spend(manifest.run, manifest.round)
 
 
 def own_root(node: Node, manifest: SumManifest) -> bytes | None:

@@ -21,6 +21,7 @@ class Record:
 
     values: Mapping[str, str]
     place: str
+    group: str = ""  # of which it is one of several, where the settings name a column
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,8 @@ def divide_records(rows: Sequence[Row], settings: RecordSettings, plan: Plan) ->
     chosen: dict[str, list[Record]] = {"train": [], "test": []}
     for row, split in zip(rows, splits, strict=True):
         if split in chosen:
-            chosen[split].append(Record({field: _text(row, column) for field, column in columns.items()}, row.place))
+            group = _text(row, settings.group) if settings.group else ""
+            chosen[split].append(Record({field: _text(row, column) for field, column in columns.items()}, row.place, group))
     for split, name in (("train", "training"), ("test", "test")):
         if not chosen[split]:
             how = f'no row has {split} in column "{settings.split}"' if settings.split else "too few rows for test_fraction"

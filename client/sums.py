@@ -19,6 +19,7 @@ from protocols.encoding import LaneLayout, encode
 from protocols.epoch import EpochCertificate, EpochManifest, EpochState, verify_epoch
 from protocols.errors import Refusal
 from protocols.merkle import leaf_hash
+from protocols.privacy.distributed import check_shares
 from protocols.schedule import PlannedSum
 from protocols.secagg import (
     SumManifest,
@@ -31,6 +32,7 @@ from protocols.secagg import (
     sign_survivors,
     unmask,
 )
+from protocols.sums.private_update import is_distributed
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,8 @@ def send_masked_input(node: Node, request: Request) -> Result:
     The first part goes out with the root. Nothing masked is stored: every part follows from vector and manifest, which are.
     """
     asked = _asked(node, request)
+    if is_distributed(asked.session.plan):
+        check_shares(asked.session.plan, asked.epoch.manifest.threshold, asked.epoch.manifest.colluding)
     promise_slot(node, request, asked.manifest)
     leaves, first = [], bytearray()
     for number, chunk in enumerate(mask_chunks(asked.epoch, asked.manifest, _vector(node, request, asked))):

@@ -16,6 +16,7 @@ from client.continued import trained_factors
 from client.errors import LedgerError
 from client.node import Node, Session
 from client.personal_training import train_and_keep
+from client.private_training import train_private
 from client.vectors import TRAINING
 from client.work import LocalUpdate
 from protocols.errors import Refusal
@@ -31,6 +32,8 @@ def train_once(node: Node, run: str, session: Session, planned: PlannedSum) -> L
         Refusal: a sum without having been in the one that it continues, or a round that was trained from another state.
         UpdateError: what was trained does not fit the plan.
     """
+    if session.plan.privacy is not None:
+        return train_private(node, run, session, planned)
     if not (has_pre_round(session.plan) or is_continued(session.plan, "update")):
         return _train(node, run, session, planned)
     is_second = planned.kind == "update-2"  # whose state is no longer the one that was trained from

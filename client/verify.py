@@ -11,6 +11,7 @@ from client.institution import Membership
 from client.ledger import FinishedSum, Ledger
 from client.promises import claimed_root, is_claimed_set
 from client.vectors import TRAINING
+from client.verify_charges import verify_charges
 from client.verify_rows import verify_rows
 from protocols.audit import Audit
 from protocols.chain import check_extension
@@ -27,7 +28,7 @@ NOT_PROVED = (
     "Whether others were shown the same events: `consortium coordinator verify --roster` compares a registry with what they signed.",
     "Whether every chunk of the totals is the sum of what was sent: this institution looked at those that it drew.",
     "Whether the whole folder was put back to an earlier time together with its incarnation file.",
-    "Whether rows were taken out of the tables replies, evidence, proofs, challenges, epochs, heads, vectors: only promises are counted.",
+    "Whether rows were taken out of replies, evidence, proofs, challenges, epochs, heads, vectors, privacy: only promises are counted.",
     "What is this institution's own word only: the table meta, every time, stages and secrets in epochs, and the chunks in challenges.",
     "The same of promises in claims without a request, of inputs' hashes there, and of what was sent for sums that did not finish.",
 )
@@ -47,6 +48,7 @@ def verify_ledger(ledger: Ledger, membership: Membership) -> Audit:
         _attempt(audit, _transcripts, ledger, membership, run, audit, kept)
         _attempt(audit, _state, ledger, run)
         _attempt(audit, _erased, ledger, run)
+        _attempt(audit, verify_charges, ledger, run)
     _attempt(audit, _heads, ledger, membership.name, kept, audit)
     verify_rows(ledger, membership, audit)
     return audit

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -41,6 +41,37 @@ class DraftSums:
     drafted: int
 
 
+@dataclass(frozen=True, slots=True)
+class PrivateRound:
+    """One institution's part in a private round. `secret` is 32 fresh bytes: the same values are never drawn for other records."""
+
+    round: int
+    tensors: Tensors
+    trained: tuple[str, ...]
+    experts: Experts
+    sampling_rate: float
+    noise_multiplier: float  # read by the local mechanism alone
+    secret: bytes = field(repr=False)
+    label_counts: NDArray[np.float64] | None = None  # noised, for training.label_prior
+
+
+class PrivateWork(Protocol):
+    """Training under [privacy]; its randomness is the round's secret alone."""
+
+    @property
+    def units(self) -> int:
+        """Records, or groups, as `privacy.unit` says; 0 where no column names groups."""
+
+    def label_counts(self) -> NDArray[np.float64]:
+        """Exact counts of the closed choices, [choices], to which each unit adds at most 1 in all. Never sent, never kept."""
+
+    def train(self, asked: PrivateRound) -> Tensors:
+        """DP-SGD, `local_steps` steps: deltas of what is trained, float32."""
+
+    def clipped_gradients(self, asked: PrivateRound) -> Iterator[NDArray[np.float64]]:
+        """For one step, each drawn unit's clipped gradient [d]: tensors in the order of their names, flattened."""
+
+
 class Work(Protocol):
     """Training and evaluation on one institution's records for one plan; deterministic in its arguments."""
 
@@ -51,6 +82,10 @@ class Work(Protocol):
     @property
     def adaptation(self) -> Adaptation:
         """`model.layout.Adaptation` of plan and base."""
+
+    @property
+    def private(self) -> PrivateWork:
+        """The side that a plan with [privacy] trains with."""
 
     @property
     def max_rank(self) -> int | None:

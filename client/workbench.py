@@ -16,6 +16,7 @@ from client.dataset import Dataset, Example, build_datasets
 from client.drafts import accepted_drafts
 from client.evaluation import accuracy, bits_per_byte, closed_choices, exact_match
 from client.order import generator
+from client.private_bench import Given, PrivateBench
 from client.records import read_records
 from client.settings import HardwareSettings, InstitutionSettings
 from client.training import TrainingSet, batches, train_locally
@@ -118,6 +119,11 @@ class Workbench:
     def adaptation(self) -> Adaptation:
         return Adaptation(self.base.net.config, self._adapter, self.plan.seed)
 
+    @property
+    def private(self) -> PrivateBench:
+        """The side that trains with noise."""
+        return PrivateBench(self.plan, lambda asked: self.base.adapted(self._adapter, asked.experts, asked.tensors), self._given())
+
     def expert_affinity(self) -> Mapping[int, NDArray[np.float64]]:
         """Layer -> [E]: routed tokens, or gate weight, of each expert of the base on (enough of) the training records."""
         measure = gate_affinity if self.plan.trainable.experts == "esft-gate" else token_affinity
@@ -196,6 +202,9 @@ class Workbench:
         if self.plan.training.label_prior == "none" or self._choices is None:
             return None
         return LabelPrior(self._choices.trie, [example.tokens[example.prompt_length :].tolist() for example in examples])
+
+    def _given(self) -> Given:
+        return Given(self.train_set, self._choices.trie if self._choices else None, self._execution())
 
     def _execution(self) -> Execution:
         device = self.base.net.model.embed_tokens.weight.device.type

@@ -13,6 +13,8 @@ import torch
 from client.records import plan_fields
 from consortium.bases import base_directory
 from consortium.preparation import check_cohort
+from consortium.privacy import reveals
+from consortium.privacy_check import noise_needed
 from consortium.round_time import measure_round
 from model.checkpoint.inventory import count_held
 from model.config import read_config
@@ -68,6 +70,7 @@ def check_costs(path: Path, clock: Callable[[], float]) -> dict[str, Any]:
         "expert_unevenness_needed": LEAST_UNEVENNESS,
         "needs": list(_needs(plan)),
         "reveals": _reveals(plan),
+        "privacy": noise_needed(plan, terms, home),
     }
 
 
@@ -101,12 +104,12 @@ def _institutions(plan: Plan) -> int:
 
 
 def _reveals(plan: Plan) -> list[str]:
-    sums = plan.secure_aggregation
+    sums, what = plan.secure_aggregation, "updates" if plan.privacy else "updates, losses"
     sentences = [
         "to everyone: that it takes part, when it answers, and the sizes of its messages",
-        f"to everyone: sums over at least {sums.min_institutions} institutions of updates, losses and test figures",
+        f"to everyone: sums over at least {sums.min_institutions} institutions of {what} and test figures",
         f"to nobody: its own part of a sum, while no more institutions collude with the coordinator than {sums.colluding}",
-        "no noise is added: the trained model itself may repeat what many records have in common, and rare ones too",
+        *reveals(plan),
     ]
     if plan.trainable.experts.startswith("esft"):
         sentences.insert(3, "to everyone: the sum of how much each expert is used on training records")

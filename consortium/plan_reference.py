@@ -9,17 +9,18 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from protocols.plan import Base, Plan, RecordTemplates, Simulation
+from protocols.plan import Base, Plan, Privacy, RecordTemplates, Simulation
 
 HEAD = """# The plan
 
-A TOML file. An unknown key is an error that names it. Only `name`, `base` and `[records]` are required; this table is generated
+A TOML file. An unknown key is an error that names it. Only `name`, `base` and `[records]` are required. Without
+`[privacy]` no noise is added, and the report says so. This table is generated
 (`python -P -m consortium.plan_reference`) and a test compares it.
 
 | key | default | meaning |
 |---|---|---|
 """
-REQUIRED_TABLES: dict[str, type[BaseModel]] = {"base": Base, "records": RecordTemplates, "simulation": Simulation}
+REQUIRED_TABLES: dict[str, type[BaseModel]] = {"base": Base, "records": RecordTemplates, "privacy": Privacy, "simulation": Simulation}
 
 
 def plan_reference() -> str:

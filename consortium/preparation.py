@@ -57,7 +57,7 @@ def prepare(plan: Plan, home: Path) -> Preparation:
     Adaptation(read_config(base), AdapterConfig.from_fields(plan.adapter_fields), plan.seed).layout({})
     source = str(home / plan.simulation.source)
     parts = partition(read_source(source, plan.seed), plan.simulation, plan.seed)
-    settings = RecordSettings(source=source, split=SPLIT)
+    settings = RecordSettings(source=source, split=SPLIT, group=plan.simulation.group)
     records = {name: divide_records(rows, settings, plan) for name, rows in parts.items()}
     plan = _completed(plan, base, records.values())
     copies = {name: "".join(f"{json.dumps(row.values)}\n" for row in rows).encode() for name, rows in parts.items()}

@@ -58,6 +58,7 @@ class Outcome:
     own: Mapping[str, float]  # institution -> federated model on its own test records
     model: str | None  # None where the plan's requirements for a release were not met
     personalised: Mapping[str, float] | None = None  # institution -> its own model on its own test records
+    privacy: Mapping[str, Any] | None = None  # of a private run (consortium.privacy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ def make_report(plan: Plan, outcome: Outcome, baselines: Baselines, path: Path) 
             "acceptance_before": outcome.rounds[0].figures.get(ACCEPTANCE),
             "acceptance_after": outcome.rounds[-1].figures.get(ACCEPTANCE),
         },
-        "privacy": None,
+        "privacy": outcome.privacy,
         "secure_aggregation": {"threshold": outcome.threshold, "colluding": plan.secure_aggregation.colluding},
         "model": outcome.model,
     }

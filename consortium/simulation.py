@@ -23,6 +23,7 @@ from client.workbench import Base, Workbench, load_base
 from consortium.baseline_process import BaselineProcess, BaselineProgress
 from consortium.personalisation import TuneProgress, is_personal, kept_by, own_models
 from consortium.preparation import prepare
+from consortium.privacy import privacy_of
 from consortium.report import Baselines, Outcome, RecordCounts, Report, make_report, read_report
 from consortium.workplace import Workplace, open_workplace
 from coordinator.errors import ReleaseRefused
@@ -153,7 +154,9 @@ def _outcome(simulated: _Simulated, registry: Registry, run: str, on_event: Watc
     personal = own_models(place, benches, state, kept, read_release(Path(model)) if model else None, on_event)
     personalised = {name: _measured(benches[name], its) for name, its in personal.items()} if is_personal(place.plan) else None
     records = {name: _counted(bench) for name, bench in benches.items()}
-    return Outcome(registry.rounds(run), state.experts, records, journal.threshold, own, model, personalised)
+    rounds = registry.rounds(run)
+    privacy = privacy_of(place, simulated.base.net.config, run, rounds)
+    return Outcome(rounds, state.experts, records, journal.threshold, own, model, personalised, privacy)
 
 
 def _released(place: Workplace, registry: Registry, trained: TrainedModel) -> str | None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.table import Table
 
+from consortium.privacy import privacy_line
 from consortium.report import Report
 
 
@@ -23,6 +24,7 @@ def print_summary(report: Report, console: Console) -> None:
     console.print(_records_line(report), highlight=False, soft_wrap=True)
     if report["personalised"]:
         console.print(_personal_line(report), highlight=False, soft_wrap=True)
+    console.print(privacy_line(report.document.get("privacy")), highlight=False, soft_wrap=True, markup=False)
     if report["model"]:
         console.print(f"Released model: {report['model']}", highlight=False, soft_wrap=True)
     else:

@@ -115,15 +115,14 @@ def _is_complete(place: Workplace) -> bool:
 def _make(place: Workplace, prepared: Preparation) -> None:
     """Everything that this simulation needs, and stock Flower's (`flwr run`) too; the marker comes first and the plan last."""
     write_file(place.out / MARKER, json.dumps({"schema": 1, "records_sha256": prepared.records_sha256}).encode())
-    sums = place.plan.secure_aggregation
-    policy = Policy(min_institutions=sums.min_institutions, colluding=sums.colluding, suites=(sums.suite,))
-    ranks = place.plan.simulation.max_ranks if place.plan.simulation else ()
+    group = place.plan.simulation.group if place.plan.simulation else ""
+    policy, ranks = _policy(place.plan), place.plan.simulation.max_ranks if place.plan.simulation else ()
     for (name, copy), rank in zip_longest(prepared.copies.items(), ranks):
         folder = place.institutions / name
         folder.mkdir(parents=True)
         write_file(folder / "records.jsonl", copy)
         content: dict[str, Any] = {
-            "records": {"source": "records.jsonl", "split": "split"},
+            "records": {"source": "records.jsonl", "split": "split", "group": group},
             "bases": {place.plan.base.name: str(place.base)},
         }
         content |= {"hardware": {"max_rank": rank}} if rank is not None else {}
@@ -133,6 +132,16 @@ def _make(place: Workplace, prepared: Preparation) -> None:
     for name in place.names:
         write_membership(place.institutions / name, Membership(name, place.roster, place.operator.public_key))
     write_home(place.out, place.plan, read_config(place.base), place.roster)
+
+
+def _policy(plan: Plan) -> Policy:
+    """Allows what the plan asks, and no more."""
+    sums, allowed = plan.secure_aggregation, Policy()
+    policy = Policy(min_institutions=sums.min_institutions, colluding=sums.colluding, suites=(sums.suite,))
+    if plan.privacy is None:
+        return policy
+    asked = {"max_epsilon": max(plan.privacy.epsilon, allowed.max_epsilon), "max_delta": max(plan.privacy.delta, allowed.max_delta)}
+    return policy.model_copy(update=asked)
 
 
 def _remove(out: Path) -> None:

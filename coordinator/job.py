@@ -16,7 +16,7 @@ from coordinator.events import Event, ExpertsChosen, RoundFinished, RunFailed, R
 from coordinator.exchange import Exchange
 from coordinator.lease import driving
 from coordinator.link import Link
-from coordinator.registry.records import Contribution, NewRun, Participant, Round, Run
+from coordinator.registry.records import Contribution, NewRun, Participant, Round, Run, Spent
 from coordinator.registry.registry import Registry
 from coordinator.registry.states import RunState, WantedState
 from coordinator.rounds import FinishedSum, RoundEngine
@@ -243,7 +243,8 @@ def _record_round(job: _Job, planned: tuple[PlannedSum, ...]) -> None:
     if last.round not in {finished.number for finished in job.registry.rounds(job.run)}:
         kinds = [one.kind for one in planned if one.round == last.round and one.kind in journal.transcripts]
         ordered = replace(journal, transcripts={kind: journal.transcripts[kind] for kind in kinds})  # JSON sorted them by name
-        row = job.registry.record_round(job.run, _round_row(last.round, ordered, current_state(job.terms, job.store)))
+        finished = _round_row(last.round, ordered, current_state(job.terms, job.store))
+        row = job.registry.record_round(job.run, replace(finished, spent=_spent(job.plan, ordered)))
         figures = (row.loss, row.metric, row.seconds, row.bytes_up, row.bytes_down)
         job.on_event(RoundFinished(row.number, row.institutions, row.missing, *figures))
     job.store.update(transcripts={}, figures={}, parts={}, seconds=0.0)
@@ -256,6 +257,16 @@ def _round_row(number: int, journal: Journal, state: State) -> Round:
     experts, more = state.experts if number == 0 else kept, dict(journal.figures)
     loss, metric = more.pop("loss", None), more.pop("metric", None)
     return Round(number, journal.state_sha256, journal.transcripts, parts, journal.seconds, loss, metric, experts, figures=more)
+
+
+def _spent(plan: Plan, journal: Journal) -> tuple[Spent, ...]:
+    """The whole run's epsilon from its first update on: how much of it a round costs follows from records that nobody here knows.
+
+    An institution that was missing may have sent its update all the same.
+    """
+    if plan.privacy is None or "update" not in journal.transcripts:
+        return ()
+    return tuple(Spent(name, plan.privacy.epsilon, plan.privacy.delta) for name in sorted(journal.parts))
 
 
 def _result(job: _Job) -> RunResult:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from coordinator.registry.records import Round, Run
 from protocols.plan import Plan
+from protocols.privacy.statement import statement
 from protocols.sums.evaluate import ACCEPTANCE
 
 USE = """\
@@ -21,10 +22,18 @@ module is trained in full or router biases are moved. Of this directory's own `a
 attention and output head alone, and with cores none.
 """
 
-NOT_PROTECTED = """\
-## What was not protected
+NO_NOISE = """\
 - **No differential privacy.** The plan had no `[privacy]` table: nothing bounds how much one record can influence this model, and text
   seen often in training may be repeated by it.
+"""
+NOISE = """\
+- **More than one unit.** What many records have in common the model may repeat; a person with records of several units, or at several
+  institutions, is protected by so much less.
+- **Test records.** Metrics are sums over test records without noise.
+"""
+NOT_PROTECTED = """\
+## What was not protected
+{noise}\
 - **Membership inference.** Each published sum is of {fewest} institutions or more. Who knows or controls some of them can subtract what
   they know, and can test whether a given record or institution took part in the rest.
 - **Collusion beyond the plan.** Single updates stay hidden from a coordinator that works together with up to {colluding} of the
@@ -148,7 +157,10 @@ Opening one took {facts.threshold} institutions, and the masks hold against a co
 working together with up to {facts.colluding} of them.
 
 """
-    return how + NOT_PROTECTED.format(fewest=fewest, colluding=facts.colluding)
+    promise = statement(facts.plan)
+    noise = NO_NOISE if promise is None else NOISE
+    told = "" if promise is None else f"Training was {promise}. Institutions account for it themselves, each in its own ledger.\n\n"
+    return how + told + NOT_PROTECTED.format(fewest=fewest, colluding=facts.colluding, noise=noise)
 
 
 def _figure(value: float | None) -> str:

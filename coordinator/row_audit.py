@@ -43,7 +43,8 @@ def audit_rounds(run: str, events: Sequence[Event], rounds: Sequence[Round]) -> 
     _compare("rounds", ("number",), [round_body(one) for one in rounds], _bodies(events, "round-finished"), f" of run {run}")
     hashes = counted(sum(len(one.transcripts) for one in rounds), "transcript hash", "transcript hashes")
     are = "is as it was" if len(rounds) == 1 else "are as they were"
-    return f"{counted(len(rounds), 'round')} of run {run}, with {hashes} and who contributed, {are} recorded." if rounds else ""
+    spends = " and what was spent," if any(one.spent for one in rounds) else ""
+    return f"{counted(len(rounds), 'round')} of run {run}, with {hashes} and who contributed,{spends} {are} recorded." if rounds else ""
 
 
 def audit_models(run: str, events: Sequence[Event], versions: Sequence[ModelVersion]) -> str:

@@ -12,6 +12,7 @@ from coordinator.registry.reading import CHANGED
 from coordinator.registry.records import Run
 from protocols.errors import PlanError
 from protocols.plan import parse_plan
+from protocols.privacy.statement import Statement, statement
 
 
 def check_plan(run: Run) -> dict[str, Any]:
@@ -44,6 +45,14 @@ def kept_for(run: Run) -> int:
         return 0
     rounds = sums.get("audit_rounds") if isinstance(sums, dict) else None
     return rounds if isinstance(rounds, int) else 0
+
+
+def promise_of(run: Run) -> Statement | None:
+    """What the run's plan promises of privacy; None without [privacy], and where the plan is not known or of another version."""
+    try:
+        return statement(parse_plan(check_plan(run), f"the plan of run {run.run}"))
+    except (ChainBroken, PlanError):
+        return None
 
 
 def _canonical(run: Run) -> bytes:

@@ -15,7 +15,7 @@ from coordinator.registry.records import Event, ModelVersion, Participant, Round
 from coordinator.registry.registry import Registry
 from coordinator.registry.states import RunState
 from coordinator.row_audit import audit_models, audit_participants, audit_rounds, audit_run
-from coordinator.submitted_plan import kept_for
+from coordinator.submitted_plan import kept_for, promise_of
 from coordinator.transcripts import KeptTranscripts, kept_parties, kept_transcripts
 from protocols.audit import Audit, counted
 from protocols.parties import Parties
@@ -102,6 +102,8 @@ def _verify_run(audit: Audit, source: _Source, run: str) -> int:
     rounds = audit.read(source.registry.rounds, run)
     if rounds is not None:
         audit.attempt(audit_rounds, run, events, rounds)
+    if row is not None:
+        _verify_promise(audit, row)
     _verify_models(audit, source, run, events, rounds)
     directory = source.runs / run
     verify_faults(audit, run, directory, source.parties)
@@ -112,6 +114,13 @@ def _verify_run(audit: Audit, source: _Source, run: str) -> int:
     signed = SignedRun(run, rounds, source.participants, source.parties, finished)
     kept = audit.read(named_transcripts, audit, signed, kept_transcripts(directory))
     return 0 if kept is None else _verify_sums(audit, source, signed, kept, row)
+
+
+def _verify_promise(audit: Audit, run: Run) -> None:
+    promise = promise_of(run)
+    if promise is not None:
+        audit.attempt(lambda: f"Run {run.run} was submitted as {promise}.")
+        audit.unproved.append(f"Whether institutions added the noise of run {run.run}: their own ledgers say what each spent.")
 
 
 def _verify_models(audit: Audit, source: _Source, run: str, events: Sequence[Event], rounds: Sequence[Round] | None) -> None:

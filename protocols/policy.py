@@ -30,6 +30,10 @@ class Policy(BaseModel):
     plans: tuple[str, ...] = Field((), description="names of plans that may be trained; empty allows every name")
     targets: tuple[str, ...] = Field((), description="parts of the network that may be trained; empty allows all")
     max_rounds: Annotated[int, Field(gt=0)] = Field(1000, description="most rounds of one plan")
+    max_epsilon: Annotated[float, Field(gt=0)] = Field(10.0, description="most epsilon that private runs together may spend of one unit")
+    max_delta: Annotated[float, Field(ge=1e-12, lt=1)] = Field(
+        1e-5, description="largest delta of a plan, below 1 / units; max_epsilon is meant at it"
+    )
     max_update_norm: Annotated[float, Field(gt=0)] = Field(1000.0, description="largest Frobenius norm of a round's step on one tensor")
 
 
@@ -71,6 +75,10 @@ def _terms(policy: Policy, plan: Plan) -> Iterator[tuple[bool, str]]:
     unwanted = sorted(set(plan.trainable.targets) - set(policy.targets)) if policy.targets else []
     yield not unwanted, f"trainable.targets names {', '.join(unwanted)}, which {ours} does not allow"
     yield plan.rounds <= policy.max_rounds, f"rounds is {plan.rounds} and {ours} allows at most {policy.max_rounds}"
+    if plan.privacy is not None:
+        asked = plan.privacy
+        yield asked.epsilon <= policy.max_epsilon, f"privacy.epsilon is {asked.epsilon:g} and {ours} allows {policy.max_epsilon:g} in all"
+        yield asked.delta <= policy.max_delta, f"privacy.delta is {asked.delta:g} and {ours} allows at most {policy.max_delta:g}"
 
 
 def load_policy(path: Path) -> Policy:

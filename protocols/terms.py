@@ -19,12 +19,13 @@ from protocols.continued import bind_set
 from protocols.encoding import Block, LaneLayout, Total
 from protocols.parts import Survivors, check_update_set, is_kept, kept_parts, part_blocks, part_counts, pre_round_of
 from protocols.plan import Plan
+from protocols.privacy.lanes import check_lanes
 from protocols.proposals import Proposal
 from protocols.ranks import LANE, expert_slices, kept_experts, kept_rank, rank_blocks, with_slices_of
 from protocols.schedule import PlannedSum, learning_rate
 from protocols.selection import experts_without_choice
 from protocols.state import Experts, PreRound, State, Tensors
-from protocols.sums import evaluate, experts, update
+from protocols.sums import evaluate, experts, private_update, update
 from protocols.sums.figures import Figures
 
 
@@ -60,8 +61,15 @@ class Terms:
         return self.rule.trained(planned.round, self.adaptation.layout(state.experts))
 
     def lanes(self, state: State, planned: PlannedSum) -> LaneLayout:
-        """Order, shape and scale of every lane of one sum."""
-        return LaneLayout(self._blocks(state, planned), self.plan.secure_aggregation.lanes)
+        """Order, shape and scale of every lane of one sum.
+
+        Raises:
+            PrivacyError: of a lane of a private run no sensitivity is declared.
+        """
+        blocks = self._blocks(state, planned)
+        if self.plan.privacy is not None:
+            check_lanes(blocks)
+        return LaneLayout(blocks, self.plan.secure_aggregation.lanes)
 
     def apply(self, state: State, planned: PlannedSum, total: Total, survivors: Survivors, institutions: int) -> tuple[State, Figures]:
         """The next state and the consortium's figures from a decoded total; bit-equal at every party.
@@ -117,6 +125,8 @@ class Terms:
             return experts.blocks(self.adaptation.expert_counts)
         if planned.kind == "evaluate":
             return evaluate.blocks(self.plan, self.measures_drafts(planned))
+        if self.plan.privacy is not None:
+            return private_update.blocks(self.plan, planned.round, self.trained(state, planned), state.experts)
         own = self.rule.lanes(self.plan, state, planned, self.adaptation.layout(state.experts))
         if planned.kind != "update":
             return own
@@ -135,6 +145,8 @@ class Terms:
         moved = [tensor for tensor in self.trained(state, planned) if is_kept(state.pre_round, tensor.expert)]
         server = ServerStep(ServerOptimizer.from_plan(self.plan.aggregation), self.plan.aggregation.expert_shrinkage)
         deltas, weights = update.deltas(total), update.weights(total, state.experts)
+        if self.plan.privacy is not None:
+            deltas = private_update.deltas(self.plan, planned.round, self.trained(state, planned), total)
         after = self.rule.apply(state, deltas, weights, moved, server)
         if self.plan.training.scaffold:
             after = replace(after, controls=self._controls(state, planned, deltas, weights, institutions))

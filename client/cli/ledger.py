@@ -38,14 +38,17 @@ def sums(context: typer.Context, institution: InstitutionOption = None, as_json:
     context.obj = Options(institution, as_json)
     if context.invoked_subcommand is not None:
         return
+    from client.spending import policy_of, spending
+
     with told(as_json), opened(institution or Path()) as (ledger, membership):
-        finished = ledger.finished_sums()
+        finished, spent = ledger.finished_sums(), spending(ledger, policy_of(institution or Path()))
     if as_json:
-        print_json({"schema": 1, "institution": membership.name, "sums": [_document(one) for one in finished]})
-    elif finished:
-        typer.echo("\n".join(_table([COLUMNS, *(_row(one) for one in finished)])))
-    else:
-        typer.echo(f"{membership.name} has finished no sum yet")
+        sums = [_document(one) for one in finished]
+        print_json({"schema": 1, "institution": membership.name, "sums": sums, "privacy": spent.document()})
+        return
+    typer.echo("\n".join(_table([COLUMNS, *(_row(one) for one in finished)])) if finished else f"{membership.name} has finished no sum yet")
+    for line in spent.lines():
+        typer.echo(line)
 
 
 @app.command()

@@ -36,6 +36,8 @@ def check(
     seconds, how = costs["seconds_per_round"], costs["seconds_measured_on"]
     said = "not measured, because the base is large" if seconds is None else f"about {seconds:.1f} s per institution ({how})"
     typer.echo(f"training in a round, without measuring test records: {said}")
+    for name, needed in ((costs["privacy"] or {}).get("institutions") or {}).items():
+        typer.echo(f"noise: {_noise(name, needed)}")
     uneven, needed = costs["expert_unevenness"], costs["expert_unevenness_needed"]
     if uneven is not None:
         fault = "" if uneven >= needed else '; the run would probably end there: set trainable.experts to "all" or "none"'
@@ -45,3 +47,12 @@ def check(
     typer.echo("an institution reveals:")
     for sentence in costs["reveals"]:
         typer.echo(f"  - {sentence}")
+
+
+def _noise(name: str, needed: dict[str, float] | None) -> str:
+    if needed is None:
+        return f"{name} has no groups; name their field as simulation.group"
+    return (
+        f"{name} with {needed['units']:,} units needs a noise multiplier of {needed['noise_multiplier']:.3g}, and a delta below "
+        f"{needed['delta_below']:.2g}"
+    )

@@ -16,6 +16,8 @@ def run_body(run: Run | NewRun) -> dict[str, Any]:
 def round_body(finished: Round) -> dict[str, Any]:
     """Everything that the row and its contributions hold, aside from the time, which the event carries itself."""
     experts = finished.experts
+    # Left out where nothing was spent, as in events that were written before anything could be.
+    spent = {"spent": [[one.institution, one.epsilon, one.delta] for one in finished.spent]} if finished.spent else {}
     return {
         "number": finished.number,
         "state_sha256": finished.state_sha256,
@@ -26,6 +28,7 @@ def round_body(finished: Round) -> dict[str, Any]:
         "figures": dict(finished.figures) or None,  # as in events of versions that had none
         "seconds": finished.seconds,
         "contributions": [[p.institution, p.bytes_up, p.bytes_down, p.missing_from] for p in finished.contributions],
+        **spent,
     }
 
 

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 from coordinator.errors import ChainBroken
 from coordinator.registry.reading import CHANGED, check_types
-from coordinator.registry.records import Contribution, Event, ModelVersion, Participant, Round, Run
-from coordinator.registry.tables import ContributionRow, EventRow, ModelVersionRow, ParticipantRow, RoundRow, RunRow
+from coordinator.registry.records import Contribution, Event, ModelVersion, Participant, Round, Run, Spent
+from coordinator.registry.tables import ContributionRow, EventRow, ModelVersionRow, ParticipantRow, PrivacySpendRow, RoundRow, RunRow
 
 
 def run_of(row: RunRow) -> Run:
@@ -43,6 +43,7 @@ def round_of(row: RoundRow) -> Round:
         experts=None if experts is None else {int(layer): tuple(chosen) for layer, chosen in experts.items()},
         figures={name: float(value) for name, value in (row.figures or {}).items()},
         finished_at=row.finished_at,
+        spent=tuple(_spent_of(one) for one in row.spent),
     )
 
 
@@ -89,3 +90,11 @@ def _contribution_of(row: ContributionRow) -> Contribution:
         raise ChainBroken(f"row {row.id} of `contributions` names participant {row.participant_id}, which has no row; {CHANGED}")
     check_types(row.participant)
     return Contribution(row.participant.name, row.bytes_up, row.bytes_down, row.missing_from)
+
+
+def _spent_of(row: PrivacySpendRow) -> Spent:
+    check_types(row)
+    if row.participant is None:
+        raise ChainBroken(f"row {row.id} of `privacy_spend` names participant {row.participant_id}, which has no row; {CHANGED}")
+    check_types(row.participant)
+    return Spent(row.participant.name, row.epsilon, row.delta)

@@ -56,6 +56,18 @@ class Contribution:
 
 
 @dataclass(frozen=True, slots=True)
+class Spent:
+    """At most what an institution had spent of one unit's privacy in a run by the end of a round.
+
+    Nobody outside knows an institution's number of records, so it is what the plan promises of the whole run, from its first round on.
+    """
+
+    institution: str
+    epsilon: float
+    delta: float
+
+
+@dataclass(frozen=True, slots=True)
 class Round:
     """A finished round. Round 0 measures the base and, for ESFT, chooses the experts."""
 
@@ -69,6 +81,7 @@ class Round:
     experts: Mapping[int, tuple[int, ...]] | None = None  # layer -> experts chosen; after round 0, those that it could move
     finished_at: datetime | None = None  # None until recorded
     figures: Mapping[str, float] = field(default_factory=dict)  # what its sums say beyond loss and metric, by name
+    spent: tuple[Spent, ...] = ()  # in a private run, from the first update on; also of those who were missing, whose updates may have left
 
     @property
     def missing(self) -> tuple[str, ...]:

@@ -19,7 +19,16 @@ from coordinator.registry.database import open_engine
 from coordinator.registry.reading import read_rows
 from coordinator.registry.records import Event, ModelVersion, NewRun, Participant, Round, Run
 from coordinator.registry.states import RunState, WantedState, check_transition
-from coordinator.registry.tables import ContributionRow, EventRow, LeaseRow, ModelVersionRow, ParticipantRow, RoundRow, RunRow
+from coordinator.registry.tables import (
+    ContributionRow,
+    EventRow,
+    LeaseRow,
+    ModelVersionRow,
+    ParticipantRow,
+    PrivacySpendRow,
+    RoundRow,
+    RunRow,
+)
 from protocols.chain import ChainHead
 
 Clock = Callable[[], datetime]  # aware
@@ -268,13 +277,14 @@ def _check_next_round(session: Session, run: RunRow, number: int) -> None:
 
 
 def _round_row(session: Session, run: RunRow, finished: Round, now: datetime) -> RoundRow:
-    names = [part.institution for part in finished.contributions]
+    names = [*(part.institution for part in finished.contributions), *(one.institution for one in finished.spent)]
     known = {row.name: row for row in session.scalars(select(ParticipantRow).where(ParticipantRow.name.in_(names)))}
     unknown = sorted(set(names) - known.keys())
     if unknown:
         raise RegistryError(f"institution {unknown[0]} of round {finished.number} is not in the registry; record participants first")
     fields = round_body(finished)
     del fields["contributions"]
+    fields["spent"] = [PrivacySpendRow(participant=known[s.institution], epsilon=s.epsilon, delta=s.delta) for s in finished.spent]
     parts = [
         ContributionRow(participant=known[p.institution], bytes_up=p.bytes_up, bytes_down=p.bytes_down, missing_from=p.missing_from)
         for p in finished.contributions

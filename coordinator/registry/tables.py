@@ -122,6 +122,7 @@ class RoundRow(Base):
     seconds: Mapped[float]
     finished_at: Mapped[datetime]
     contributions: Mapped[list[ContributionRow]] = relationship(order_by="ContributionRow.id", lazy="selectin")
+    spent: Mapped[list[PrivacySpendRow]] = relationship(order_by="PrivacySpendRow.id", lazy="selectin")
 
 
 class ContributionRow(Base):
@@ -159,7 +160,7 @@ class ModelVersionRow(Base):
 
 
 class PrivacySpendRow(Base):
-    """Privacy spent by one institution in one round; empty as long as no plan adds noise."""
+    """At most what one institution had spent by the end of a round; no rows where a plan adds no noise."""
 
     __tablename__ = "privacy_spend"
     __table_args__ = (UniqueConstraint("round_id", "participant_id"),)
@@ -169,6 +170,7 @@ class PrivacySpendRow(Base):
     participant_id: Mapped[int] = mapped_column(ForeignKey("participants.id"))
     epsilon: Mapped[float]
     delta: Mapped[float]
+    participant: Mapped[ParticipantRow] = relationship(lazy="joined")
 
 
 class EventRow(Base):

@@ -23,6 +23,7 @@ def _rules(plan: Plan) -> Iterator[tuple[bool, str]]:
     yield from _of_rules(plan)
     if plan.privacy is not None:
         yield from _of_private_runs(plan)
+        yield from _of_private_training(plan)
     if plan.privacy is not None and plan.privacy.mechanism == "distributed":
         yield from _of_distributed_noise(plan)
 
@@ -89,17 +90,37 @@ def _of_private_runs(plan: Plan) -> Iterator[tuple[bool, str]]:
     )
 
 
+def _of_private_training(plan: Plan) -> Iterator[tuple[bool, str]]:
+    """What would work on records without noise, or end where one of them shows."""
+    yield (
+        plan.aggregation.rule in ("alternating", "fedavg", "ffa", "fedsvd", "fedsb"),
+        f'aggregation.rule = "{plan.aggregation.rule}" does not go with [privacy]; take alternating, fedavg, ffa, fedsvd or fedsb',
+    )
+    yield not plan.training.scaffold, "training.scaffold does not go with [privacy]; set it to false"
+    yield (
+        not plan.personalisation.private_experts,
+        "private_experts are trained without noise and shape what is sent; with [privacy] set personalisation.private_experts = 0",
+    )
+    yield (
+        plan.records.too_long != "error",
+        'records.too_long = "error" tells of one long record by stopping the run; with [privacy] set it to "truncate" or "drop"',
+    )
+    yield (
+        plan.evaluation.metric != "accuracy" or bool(plan.evaluation.choices),
+        "evaluation.choices would be read off the training records; with [privacy] list them in the plan",
+    )
+    yield (
+        plan.privacy is None or (plan.privacy.noise_multiplier is None) == (plan.privacy.mechanism == "local"),
+        'privacy.noise_multiplier belongs to mechanism = "distributed", which needs it: set it there, and leave it out with "local"',
+    )
+
+
 def _of_distributed_noise(plan: Plan) -> Iterator[tuple[bool, str]]:
     """Noise under the sum protects sums of one clipped gradient each, and nothing that is computed further on."""
     distributed = 'privacy.mechanism = "distributed"'
     yield plan.training.local_steps == 1, f"{distributed} takes one step a round: set training.local_steps = 1, or take the local mechanism"
     yield (
-        plan.aggregation.rule in ("alternating", "fedavg", "ffa", "fedsvd", "fedsb"),
-        f'{distributed} does not go with aggregation.rule = "{plan.aggregation.rule}"; take alternating, fedavg, ffa, fedsvd or fedsb',
-    )
-    yield (
-        not plan.training.scaffold and not plan.training.proximal and not plan.training.weight_decay,
-        f"{distributed} sums gradients: scaffold, proximal and weight_decay of [training] must be off",
+        not plan.training.proximal and not plan.training.weight_decay,
+        f"{distributed} sums gradients: proximal and weight_decay of [training] must be off",
     )
     yield plan.secure_aggregation.lanes == 32, f"{distributed} carries integers with their noise: set secure_aggregation.lanes = 32"
-    yield not plan.personalisation.private_experts, f"{distributed} trains nothing at the institution: set private_experts = 0"

@@ -52,13 +52,6 @@ class Plan(Table):
     def _base_by_name(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
 
-    @field_validator("privacy", mode="before")
-    @classmethod
-    def _no_privacy_yet(cls, value: Any) -> Any:
-        if value is not None:
-            raise ValueError("this version adds no noise; take the [privacy] table out, or wait for a version that honours it")
-        return value
-
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         contradiction = first_contradiction(self)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from protocols.plan.table import Fraction, NonNegativeInt, PositiveFloat, PositiveInt, Table
+from protocols.plan.table import NonNegativeInt, PositiveFloat, PositiveInt, Table
 from protocols.suites import SUITE, Suite
 
 DURATION_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -46,10 +46,15 @@ class SecureAggregation(Table):
 class Privacy(Table):
     """Differential privacy of training records. Without this table no noise is added, and the report says so."""
 
-    epsilon: PositiveFloat = Field(8.0, description="what the whole run may spend of an institution's budget")
-    delta: Fraction = Field(1e-5, description="must be below one over an institution's records, or groups; its node checks")
+    epsilon: Annotated[float, Field(gt=0, le=100)] = Field(8.0, description="what the whole run may spend of an institution's budget")
+    delta: Annotated[float, Field(ge=1e-12, lt=1)] = Field(
+        1e-5, description="must be below one over an institution's records, or groups; its node checks"
+    )
     unit: Literal["record", "group"] = Field("record", description="what is protected: one record, or all records of a group together")
     mechanism: Literal["local", "distributed"] = Field(
         "local", description="local: DP-SGD at every step; distributed: one step a round, with noise shared under the sum"
     )
     clip: PositiveFloat = Field(1.0, description="largest norm of one unit's gradient")
+    noise_multiplier: PositiveFloat | None = Field(
+        None, description="distributed alone: the sum's noise over one unit's norm; local noise is each node's own to compute"
+    )

@@ -51,6 +51,7 @@ class Simulation(Table):
 
     source: str = Field(min_length=1, description="records; a path relative to the plan")
     partition: Partition = Field(Uniform(uniform=True), description="field, dirichlet with alpha, or uniform")
+    group: str = Field("", description="field that names the group of a record, say the patient; needed where privacy.unit is group")
     institutions: Annotated[int, Field(ge=3)] = Field(5, description="how many institutions")
     max_ranks: Annotated[tuple[PositiveInt, ...], Field(strict=False)] = Field(
         (), description="hardware.max_rank of each institution, the largest institution first; empty: no limit"

@@ -52,6 +52,6 @@ def weights(total: Total, experts: Experts) -> Weights:
 
 
 def mean_loss(total: Total) -> float | None:
-    """Mean over training examples; None without any."""
-    examples = float(total["examples"][0])
+    """Mean over training examples; None without any, and in a private run, which tells no loss."""
+    examples = float(total["examples"][0]) if "examples" in total else 0.0
     return float(total["loss"][0]) / examples if examples else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -19,7 +19,7 @@ from client.answering import answer
 from client.client_app import make_client_app
 from client.ledger import Ledger
 from client.node import Node
-from client.work import DraftSums, LocalUpdate, MetricSums
+from client.work import DraftSums, LocalUpdate, MetricSums, PrivateRound
 from coordinator.events import Event
 from coordinator.exchange import Exchange, InProcessGrid
 from coordinator.job import Operator, RunResult, run_plan
@@ -27,8 +27,11 @@ from coordinator.registry.registry import Registry
 from model.config import ModelConfig
 from model.layout import Adaptation, AdapterConfig
 from protocols.identity import Identity
+from protocols.keys import Purpose
 from protocols.plan import Plan, parse_plan
 from protocols.policy import Policy
+from protocols.privacy.noise import gaussian
+from protocols.privacy.stream import CryptographicStream
 from protocols.roster import Roster, RosterEntry
 from protocols.schedule import learning_rate
 from protocols.state import Experts, Tensors
@@ -66,7 +69,12 @@ class FormulaWork:
     adaptation: Adaptation
     base_sha256: str = BASE
     trainings: list[int] = field(default_factory=list)
+    secrets: list[bytes] = field(default_factory=list)  # of private trainings
     max_rank: int | None = None
+
+    @property
+    def private(self) -> FormulaPrivate:
+        return FormulaPrivate(self)
 
     def expert_affinity(self) -> Mapping[int, NDArray[np.float64]]:
         return {layer: self._draw("affinity", layer, shape=(count,)) + 0.5 for layer, count in self.adaptation.expert_counts.items()}
@@ -104,6 +112,32 @@ class FormulaWork:
     def _draw(self, *key: object, shape: tuple[int, ...]) -> NDArray[np.float64]:
         digest = hashlib.sha256(repr((self.name, *key)).encode()).digest()
         return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little"))).uniform(-0.5, 0.5, shape)
+
+
+@dataclass
+class FormulaPrivate:
+    """Noise alone, of the round's secret: what is trained is the noise multiplier's share of a small step."""
+
+    work: FormulaWork
+    units: int = 500
+
+    def label_counts(self) -> NDArray[np.float64]:
+        return np.array([300.0, 200.0])
+
+    def train(self, asked: PrivateRound) -> Tensors:
+        self.work.trainings.append(asked.round)
+        self.work.secrets.append(asked.secret)
+        stream = CryptographicStream(asked.secret, Purpose.NOISE)
+        shapes = {name: asked.tensors[name].shape for name in sorted(asked.trained)}
+        return {name: (1e-4 * gaussian(int(np.prod(shape)), stream)).reshape(shape).astype(np.float32) for name, shape in shapes.items()}
+
+    def clipped_gradients(self, asked: PrivateRound) -> Iterator[NDArray[np.float64]]:
+        self.work.trainings.append(asked.round)
+        self.work.secrets.append(asked.secret)
+        size = sum(asked.tensors[name].size for name in asked.trained)
+        for unit in range(3):
+            gradient = self.work._draw(asked.round, unit, shape=(size,))
+            yield gradient / np.linalg.norm(gradient)
 
 
 class Crash(BaseException):

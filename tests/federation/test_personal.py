@@ -39,10 +39,10 @@ class OwnWork(FormulaWork):
         self, round_number: int, tensors: Tensors, trained: Collection[str], experts: Experts, corrections: Tensors | None = None
     ) -> LocalUpdate:
         update = super().train(round_number, tensors, trained, experts, corrections)
-        chosen = self.private(trained)
+        chosen = self.marked(trained)
         return replace(update, delta={name: values + np.float32(self.mark * (name in chosen)) for name, values in update.delta.items()})
 
-    def private(self, trained: Collection[str]) -> set[str]:
+    def marked(self, trained: Collection[str]) -> set[str]:
         """What no sum may hold; of private experts both factors are trained in a round, of common ones one."""
         if self.plan.aggregation.rule == "fedsa":
             return {name for name in trained if name.endswith("lora_B.weight")}

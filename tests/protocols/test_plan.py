@@ -38,7 +38,6 @@ def test_an_unknown_key_is_named_with_its_table_and_a_suggestion() -> None:
     ("changes", "message"),
     [
         ({"rounds": 0}, "rounds"),
-        ({"privacy": {"epsilon": 8.0}}, "adds no noise"),
         ({"participation": {"deadline": "soon"}}, "participation.deadline"),
         ({"training": {"label_prior": "corrected"}, "evaluation": {"metric": "bits_per_byte"}}, "closed choices"),
         ({"records": {"prompt": "x", "target": "y", "messages": "z"}}, "either prompt and target, or messages"),

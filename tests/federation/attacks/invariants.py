@@ -1,6 +1,6 @@
 """What must hold whatever the coordinator and those who collude with it try (PROTOCOL, section 6), read off what they saw.
 
-I-7 (epsilon at least what an accountant says) waits for an accountant; I-8 is `test_view_equality.py`.
+I-8 is `test_view_equality.py`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 
 from protocols.epoch import EpochState, KeysState, SharesState
 from protocols.pack import unpack
+from protocols.privacy.accounting import epsilon
 from protocols.secagg import SumManifest, read_total
 from protocols.stages import ANSWERED_ONCE
 from protocols.transcript import Transcript
@@ -90,6 +91,20 @@ def repeated_request_gets_identical_bytes(adversary: Adversary) -> None:
     _once(with_arrays, request, lambda one: one.answer.arrays["chunks"].tobytes(), "I-6: two uploads for one request by")
 
 
+def ledger_covers_what_left(adversary: Adversary) -> None:
+    """I-7: an honest institution's spent epsilon is at least what an accountant says of every private update that left it."""
+    left = {(one.institution, one.asked.run, one.manifest.round) for one in _honest(adversary, "train.sum") if one.manifest.sum == "update"}
+    privacy = adversary.federation.plan.privacy
+    for name, run in {(name, run) for name, run, _ in left if privacy is not None}:
+        ledger = adversary.federation.nodes[name].ledger.privacy
+        accepted = ledger.accepted(run)
+        assert accepted and privacy, f"I-7: {name} takes part in a private run without having accepted its cost"
+        rounds = {0} & set(accepted.spends) | {number for who, which, number in left if (who, which) == (name, run)}
+        due = epsilon([spend for number in rounds for spend in accepted.spends[number]], privacy.delta)
+        spent = [spend for charge in ledger.charges() if (charge.run, charge.state) == (run, "spent") for spend in charge.spends]
+        assert epsilon(spent, privacy.delta) >= due, f"I-7: {name} let go what its ledger does not count"
+
+
 def canaries_are_nowhere(adversary: Adversary) -> None:
     """I-9: no record, count, loss, key or unopened seed of an honest institution in any captured byte, file, row or log."""
     captured = list(adversary.captured())
@@ -119,6 +134,7 @@ INVARIANTS: tuple[Callable[[Adversary], None], ...] = (
     enough_honest_inputs,
     lanes_have_two_contributors,
     repeated_request_gets_identical_bytes,
+    ledger_covers_what_left,
     canaries_are_nowhere,
     total_is_the_plain_sum,
 )
