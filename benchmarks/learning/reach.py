@@ -11,7 +11,7 @@ from benchmarks.learning.table import SetFigures, share_of_fedavg, share_of_plai
 
 GAP, BYTES, KEPT_GAIN = 0.95, 0.5, 0.8
 EXPERTS = ("esft, lora", "esft, full", "all, lora")
-PRIVATE = ("private, epsilon 8", "private, epsilon 32", "private, epsilon 128", "private, distributed, epsilon 8")
+PRIVATE = ("private, epsilon 8", "private, epsilon 32", "private, epsilon 100", "private, distributed, epsilon 8")
 
 
 def reach(results: Iterable[Figures]) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
+from client.template import parse_template
 from protocols.errors import ConsortiumError
 from protocols.files import write_file
 from protocols.plan import Plan, load_plan
@@ -53,7 +54,15 @@ def open_set(name: str, data: Path, work: Path, plans: Path = _PLANS) -> DataSet
     plan = load_plan(plans / f"{name}.toml")
     if plan.simulation is None:
         raise DataError(f"{plans / name}.toml has no [simulation] table; say there how its records are divided")
-    return DataSet(name, plan.model_copy(update={"simulation": plan.simulation.model_copy(update={"source": str(source)})}))
+    plan = plan.model_copy(update={"simulation": plan.simulation.model_copy(update={"source": str(source)})})
+    return DataSet(name, plan.with_choices(_choices(plan, source)) if plan.evaluation.metric == "accuracy" else plan)
+
+
+def _choices(plan: Plan, source: Path) -> tuple[str, ...]:
+    """The set's labels, which are published with it: with [privacy] a plan lists them."""
+    template = parse_template(plan.records.target, "records.target")
+    with source.open(encoding="utf-8") as file:
+        return tuple(sorted({template.render(json.loads(line)) for line in file}))
 
 
 def topic(question: str) -> str:

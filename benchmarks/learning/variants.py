@@ -32,13 +32,28 @@ def _one_step_a_round(plan: Plan) -> Changes:
     return {"training": {"local_steps": 1, "batch_size": plan.training.batch_size * plan.training.local_steps}}
 
 
+def _large_batches(plan: Plan) -> Changes:
+    """Fewer, larger steps over the same records: noise is added once a step."""
+    return {"training": {"local_steps": plan.training.local_steps // 4, "batch_size": plan.training.batch_size * 4}}
+
+
+def _half_of_the_ranks(plan: Plan) -> Changes:
+    """The smallest institution holds half of the leading slices."""
+    simulated = plan.simulation.institutions if plan.simulation else 0
+    return {"simulation": {"max_ranks": [plan.trainable.lora_rank] * (simulated - 1) + [plan.trainable.lora_rank // 2]}}
+
+
 def _experts(experts: str, mode: str) -> Changes:
     return {"trainable": {"experts": experts, "expert_mode": mode, "expert_rank": 16}}
 
 
-def _private(epsilon: float, mechanism: str = "local") -> Changes:
-    # The correction of label skew counts an institution's records, and nothing bounds what one of them changes in it.
-    return {"privacy": {"epsilon": epsilon, "mechanism": mechanism}, "training": {"label_prior": "none"}}
+# Noise grows with the number of elements: one factor of a low rank.
+_FEW: Changes = {"aggregation": {"rule": "ffa"}, "trainable": {"lora_rank": 4, "lora_alpha": 8.0}}
+
+
+def _private(epsilon: float, mechanism: str = "local", noise_multiplier: float | None = None) -> Changes:
+    noise = {} if noise_multiplier is None else {"noise_multiplier": noise_multiplier}
+    return {**_FEW, "privacy": {"epsilon": epsilon, "mechanism": mechanism, **noise}}
 
 
 def _server(optimizer: str, rate: float, momentum: float) -> Changes:
@@ -49,31 +64,31 @@ _WIDE: Changes = {"secure_aggregation": {"lanes": 32}}  # an element is as long 
 VARIANTS = (
     Variant("default"),
     Variant("fedavg", {"aggregation": {"rule": "fedavg"}, **_WIDE}),
+    Variant("tune-up", {"personalisation": {"tune_steps": 320, "tune_learning_rate": 2e-3}}),
+    Variant("private, epsilon 8", _private(8.0), _large_batches),
+    Variant("experts: esft, lora", _experts("esft-token", "lora")),
+    Variant("lora at the bytes of esft, lora", bytes_of="experts: esft, lora"),
     Variant("ffa", {"aggregation": {"rule": "ffa"}}),
     Variant("fedsvd", {"aggregation": {"rule": "fedsvd"}}),
     Variant("fedsb", {"aggregation": {"rule": "fedsb"}, "trainable": {"lora_rank": 64, "lora_alpha": 64.0}}),
     Variant("sketched", {"aggregation": {"rule": "sketched"}}),
     Variant("fedsa", {"aggregation": {"rule": "fedsa"}}),
-    Variant("tune-up", {"personalisation": {"tune_steps": 60, "tune_learning_rate": 2e-3}}),
-    Variant("experts: esft, lora", _experts("esft-token", "lora")),
-    Variant("lora at the bytes of esft, lora", bytes_of="experts: esft, lora"),
-    Variant("experts: esft, full", _experts("esft-token", "full")),
-    Variant("lora at the bytes of esft, full", bytes_of="experts: esft, full"),
-    Variant("experts: all, lora", _experts("all", "lora")),
-    Variant("lora at the bytes of all, lora", bytes_of="experts: all, lora"),
-    Variant("private, epsilon 8", _private(8.0)),
-    Variant("private, epsilon 32", _private(32.0), seeds=1),
-    Variant("private, epsilon 128", _private(128.0), seeds=1),
-    Variant("private, distributed, epsilon 8", {**_private(8.0, "distributed"), **_WIDE}, _one_step_a_round),
-    Variant("one step a round", {"training": {"label_prior": "none"}}, _one_step_a_round, seeds=1),
+    Variant("experts: esft, full", _experts("esft-token", "full"), seeds=1),
+    Variant("lora at the bytes of esft, full", bytes_of="experts: esft, full", seeds=1),
+    Variant("experts: all, lora", _experts("all", "lora"), seeds=1),
+    Variant("lora at the bytes of all, lora", bytes_of="experts: all, lora", seeds=1),
+    Variant("private, epsilon 32", _private(32.0), _large_batches, seeds=1),
+    Variant("private, epsilon 100", _private(100.0), _large_batches, seeds=1),
+    Variant("private, distributed, epsilon 8", {**_private(8.0, "distributed", 1.2), **_WIDE}, _one_step_a_round, seeds=1),
+    Variant("as the private ones, without noise", _FEW, _large_batches, seeds=1),
     Variant("no correction of label skew", {"training": {"label_prior": "none"}}, seeds=1),
-    Variant("scaffold", {"training": {"scaffold": True}}),
-    Variant("fedprox", {"training": {"proximal": 0.01}}),
+    Variant("scaffold", {"training": {"scaffold": True}}, seeds=1),
+    Variant("fedprox", {"training": {"proximal": 0.01}}, seeds=1),
     Variant("server momentum", _server("nesterov", 1.0, 0.5), seeds=1),
     Variant("server adam", _server("adam", 1e-2, 0.9), seeds=1),
     Variant("server yogi", _server("yogi", 1e-2, 0.9), seeds=1),
-    Variant("32-bit lanes", _WIDE),
-    Variant("nested ranks", {"trainable": {"ranks": "nested"}}, seeds=1),
+    Variant("32-bit lanes", _WIDE, seeds=1),
+    Variant("nested ranks", {"trainable": {"ranks": "nested"}}, _half_of_the_ranks, seeds=1),
     Variant("embeddings in full", {"trainable": {"embedding_mode": "full"}}, seeds=1),
     Variant("own experts", {**_experts("esft-token", "lora"), "personalisation": {"private_experts": 1}}, seeds=1),
 )  # fmt: skip
