@@ -51,6 +51,10 @@ class FedSB(Rule):
             return tuple(Block(f"gradient.{m.name}", (m.out, m.size), 1.0, False) for m in found)
         return tuple(Block(f"core.{m.name}", (m.size, m.width), 1.0, False) for m in found) if planned.kind == "gradient-2" else ()
 
+    def basis(self, plan: Plan, planned: PlannedSum, layout: Sequence[Tensor]) -> Mapping[str, tuple[int, ...]]:
+        found = modules_of(plan, layout) if planned.kind == "gradient" else ()
+        return {f"{part}/{m.name}": (m.out, m.size) for m in found for part in ("sketch", "range")}
+
     def applied(
         self, plan: Plan, state: State, planned: PlannedSum, total: Values, layout: Sequence[Tensor]
     ) -> tuple[State, Mapping[str, float]]:
