@@ -67,7 +67,7 @@ def adopt_state(node: Node, request: Request) -> Result:
     if state_hash(state) != transcript.after:
         raise Refusal("the state that was sent is not the one that was confirmed")
     number = sums.index((request.round, request.about))
-    check_state(session, planned_sums(session.plan)[number], state)
+    _check_state(session, planned_sums(session.plan)[number], state)
     if transcript.manifest.sum in BOUND_SUMS:
         check_update_set(state.pre_round, survivors_of(transcript.epoch, transcript.certificate))
     _keep(node, session, transcript, state, 1 + number)
@@ -92,7 +92,7 @@ def _applied(node: Node, session: Session, planned: PlannedSum, transcript: Tran
     return after
 
 
-def check_state(session: Session, planned: PlannedSum, state: State) -> None:
+def _check_state(session: Session, planned: PlannedSum, state: State) -> None:
     """Raises Refusal unless a state that came from elsewhere has the form that plan and base give it after a sum."""
     try:
         layout = session.terms.adaptation.layout(state.experts)
