@@ -32,7 +32,9 @@ class Aggregation(Table):
     weights: Literal["uniform", "tokens"] = Field("uniform", description="each institution counts the same, or by its target tokens")
     rebalance_every: NonNegativeInt = Field(0, description="A-rounds of `alternating` between two re-balancings of the factors; 0: never")
     expert_shrinkage: NonNegativeFloat = Field(0.0, description="kappa: an expert moves by the sum of w delta over kappa plus the sum of w")
-    sketch_size: NonNegativeInt = Field(0, description="columns of a sketch of `sketched` and `fedsb`, at least the ranks; 0: a module's rank + 8")
+    sketch_size: NonNegativeInt = Field(
+        0, description="columns of a sketch of `sketched` and `fedsb`, at least the ranks; 0: a module's rank + 8"
+    )
     server_optimizer: Literal["none", "nesterov", "adam", "yogi"] = Field("none", description="optimiser on the mean update")
     server_learning_rate: PositiveFloat = Field(1.0, description="step on the mean update")
     server_momentum: Momentum = Field(0.9, description="momentum of the server optimiser; beta 1 of adam and yogi")

@@ -132,9 +132,8 @@ def test_nested_ranks_and_batches_say_what_they_need(tmp_path: Path) -> None:
 def test_bytes_of_a_second_sum_are_counted_and_what_it_reveals_is_said(tmp_path: Path) -> None:
     """Of `sketched` each module sends s + 8 columns of its outputs, then s rows of its inputs, beside what fedavg sends."""
     write_demo_records(tmp_path / "records.jsonl", 0)
-    plans = {
-        rule: f'{PLAN}[aggregation]\nrule = "{rule}"\n'.replace("expert_rank = 2", 'experts = "none"') for rule in ("fedavg", "sketched")
-    }
+    dense = PLAN.replace("expert_rank = 2", 'experts = "none"')
+    plans = {rule: f'{dense}[aggregation]\nrule = "{rule}"\n' for rule in ("fedavg", "sketched")}
     costs = {rule: check_costs(write(tmp_path, plan), steady(0.5)) for rule, plan in plans.items()}
     config = read_config(base_directory(load_plan(tmp_path / "plan.toml"), tmp_path))
     layout = adapter_layout(config, AdapterConfig(lora_rank=2, targets=("attention",)), {})
