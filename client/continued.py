@@ -35,8 +35,9 @@ def cores_of(update: LocalUpdate, weight: float, terms: Terms, state: State) -> 
 
 
 def gradients_of(work: Work, terms: Terms, state: State, planned: PlannedSum) -> dict[str, Array]:
-    """Lanes of the sums that find the bases of Fed-SB."""
+    """Lanes of the sums that find the bases of Fed-SB; the second one sketches again, for the norm that both are divided by."""
+    sketches = work.gradient_sketch(state.tensors, state.experts, fedsb.omegas(terms.plan, terms.adaptation.layout(state.experts)))
+    norm = fedsb.sketch_norm(sketches)
     if planned.kind == "gradient":
-        omegas = fedsb.omegas(terms.plan, terms.adaptation.layout(state.experts))
-        return fedsb.normalized("gradient", work.gradient_sketch(state.tensors, state.experts, omegas))
-    return fedsb.normalized("core", work.gradient_core(state.tensors, state.experts, fedsb.ranges(state)))
+        return fedsb.scaled("gradient", sketches, norm)
+    return fedsb.scaled("core", work.gradient_core(state.tensors, state.experts, fedsb.ranges(state)), norm)

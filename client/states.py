@@ -12,14 +12,15 @@ from client.node import Node, Request, Result, Session, accept_plan, next_sum, o
 from client.personal import PersonalFiles
 from client.promises import promise_transcript
 from client.transcripts import checked_transcript
+from model.errors import ModelError
 from protocols.encoding import decode
 from protocols.errors import Refusal
 from protocols.pack import unpack
 from protocols.parts import check_update_set
 from protocols.policy import check_update
-from protocols.schedule import PlannedSum, keeps_training, planned_sums
+from protocols.schedule import BOUND_SUMS, PlannedSum, is_continued, keeps_training, planned_sums
 from protocols.secagg import read_total, total_root
-from protocols.state import State, save_state, state_from_arrays, state_hash
+from protocols.state import GROUPS, State, save_state, state_from_arrays, state_hash
 from protocols.transcript import Transcript, confirmation, survivors_of, verify_confirmations
 
 
@@ -65,10 +66,11 @@ def adopt_state(node: Node, request: Request) -> Result:
     state = state_from_arrays(request.part("header"), request.arrays)
     if state_hash(state) != transcript.after:
         raise Refusal("the state that was sent is not the one that was confirmed")
-    _check_shapes(session, state)
-    if transcript.manifest.sum == "update":
+    number = sums.index((request.round, request.about))
+    _check_state(session, planned_sums(session.plan)[number], state)
+    if transcript.manifest.sum in BOUND_SUMS:
         check_update_set(state.pre_round, survivors_of(transcript.epoch, transcript.certificate))
-    _keep(node, session, transcript, state, 1 + sums.index((request.round, request.about)))
+    _keep(node, session, transcript, state, 1 + number)
     return Result(confirmation(transcript))
 
 
@@ -90,13 +92,22 @@ def _applied(node: Node, session: Session, planned: PlannedSum, transcript: Tran
     return after
 
 
-def _check_shapes(session: Session, state: State) -> None:
-    shapes = {tensor.name: tensor.shape for tensor in session.terms.adaptation.layout(state.experts)}
-    groups = (state.tensors, state.momentum, state.controls)
-    sent, momentum, controls = ({name: values.shape for name, values in group.items()} for group in groups)
-    fits = sent == shapes and momentum.items() <= shapes.items() and controls.items() <= shapes.items()
+def _check_state(session: Session, planned: PlannedSum, state: State) -> None:
+    """Raises Refusal unless a state that came from elsewhere has the form that plan and base give it after a sum."""
+    try:
+        layout = session.terms.adaptation.layout(state.experts)
+    except ModelError:
+        raise Refusal("the state that was sent adapts experts that the base does not have") from None
+    shapes = {tensor.name: tensor.shape for tensor in layout}
+    sent = {group: {name: values.shape for name, values in state.group(group).items()} for group in GROUPS}
+    fits = sent["tensors"] == shapes and all(sent[group].items() <= shapes.items() for group in ("momentum", "second_moments", "controls"))
+    fits = fits and sent["basis"] in ({}, session.terms.rule.basis(session.plan, planned, layout))
     if state.base_sha256 != session.plan.base.sha256 or not fits:
         raise Refusal("the state that was sent does not have the tensors of plan and base")
+    if not all(np.isfinite(values).all() for group in GROUPS for values in state.group(group).values()):
+        raise Refusal("the state that was sent holds a number that is not finite")
+    if is_continued(session.plan, planned.kind) and state.pre_round is None:
+        raise Refusal(f"the state that was sent does not say who may continue the {planned.kind} sum of round {planned.round}")
 
 
 def _keep(node: Node, session: Session, transcript: Transcript, state: State, finished: int) -> None:

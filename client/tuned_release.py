@@ -66,7 +66,7 @@ def write_tuned(release: Release, institution: Path, tuned: Tuned, plan: Plan) -
     folder = institution / "models" / plan.name / str(release.version)
     draft = folder.with_name(f".{folder.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
-    make_folder(draft)
+    make_folder(draft, 0o700)  # one institution's records can be read out of it
     for name, content in _contents(release, tuned, plan).items():
         write_file(draft / name, content)
     write_file(draft / "manifest.json", _json(_manifest(draft, release, tuned)))

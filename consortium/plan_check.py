@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from protocols.epoch import threshold
 from protocols.parts import Survivors, fewest_contributors
 from protocols.plan import Plan, load_plan
 from protocols.ranks import held_slices, kept_rank, largest_rank
-from protocols.schedule import has_pre_round, planned_sums
+from protocols.schedule import PlannedSum, finds_bases, has_pre_round, planned_sums
 from protocols.selection import LEAST_UNEVENNESS
 from protocols.terms import Terms
 
@@ -76,7 +77,9 @@ def check_costs(path: Path, clock: Callable[[], float]) -> dict[str, Any]:
 
 def _round_bytes(terms: Terms) -> Iterator[int]:
     """Bytes of every round's sums, one way and for one institution; signatures and keys, a few kilobytes, are not counted."""
-    state = terms.start()
+    start, first = terms.start(), PlannedSum(1, "update", False)
+    ranges = terms.rule.basis(terms.plan, first, terms.adaptation.layout(start.experts))  # on which a second sum is projected
+    state = replace(start, basis={name: np.broadcast_to(np.float32(0), shape) for name, shape in ranges.items()})
     for _, sums in groupby(planned_sums(terms.plan), lambda planned: planned.round):
         yield sum(terms.lanes(state, planned).format.nbytes for planned in sums)
 
@@ -115,6 +118,10 @@ def _reveals(plan: Plan) -> list[str]:
         sentences.insert(3, "to everyone: the sum of how much each expert is used on training records")
     if plan.trainable.router_bias == "summed-counts":
         sentences.insert(3, "to everyone: in each round, how many training tokens went to each expert, of all institutions together")
+    if plan.aggregation.rule == "sketched":
+        sentences.insert(3, "to everyone: in each round, the sum of the products of all institutions' factors, and the sum of each factor")
+    if finds_bases(plan):
+        sentences.insert(3, "to everyone: before the first round, a sketch of the sum of all institutions' gradients, each of one norm")
     if plan.trainable.ranks == "nested" and has_pre_round(plan):
         sentences.insert(3, "to everyone: in each round, how many institutions hold each slice of rank columns")
     if plan.trainable.experts != "none" and has_pre_round(plan):

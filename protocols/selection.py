@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -29,7 +30,7 @@ def unevenness(affinities: Affinities) -> float:
 
     That is the total variation distance between a layer's shares and equal ones. It does not depend on how many experts are chosen.
     """
-    return float(np.mean([_displaced(np.maximum(values, 0.0)) for values in affinities.values()]))
+    return math.fsum(_displaced(np.maximum(values, 0.0)) for values in affinities.values()) / max(len(affinities), 1)
 
 
 def check_not_flat(affinities: Affinities) -> None:
@@ -37,7 +38,7 @@ def check_not_flat(affinities: Affinities) -> None:
     FlatRoutingError: all experts are used nearly alike, as where a router was balanced on such text, and a selection means nothing.
     """
     found = unevenness(affinities)
-    if found < LEAST_UNEVENNESS:
+    if affinities and found < LEAST_UNEVENNESS:
         raise FlatRoutingError(
             f"routing on these records is too flat to choose experts by: {found:.1%} of it would have to move for equal use "
             f'of all experts, and a choice needs {LEAST_UNEVENNESS:.0%}; set trainable.experts to "all" or "none"'
@@ -59,8 +60,8 @@ def _smallest_cover(values: NDArray[np.float64], top_p: float) -> tuple[int, ...
 
 
 def _displaced(values: NDArray[np.float64]) -> float:
-    total = float(values.sum())
-    return 0.5 * float(np.abs(values / total - 1 / len(values)).sum()) if total else 0.0
+    total = math.fsum(values)  # fsum rounds once: the order of a sum may differ between machines, and what is refused may not
+    return 0.5 * math.fsum(np.abs(values / total - 1 / len(values))) if total else 0.0
 
 
 def experts_without_choice(mode: str, expert_counts: Mapping[int, int]) -> Experts:

@@ -66,6 +66,10 @@ class Rule(ABC):
         """Lanes of the rule's own: beside those of the update, or in a sum that other rules do not have."""
         return ()
 
+    def basis(self, plan: Plan, planned: PlannedSum, layout: Sequence[Tensor]) -> Mapping[str, tuple[int, ...]]:
+        """Shapes of what the state's basis holds after a sum and its proposal, by name, unless nobody counted in the sum."""
+        return {}
+
     def applied(
         self, plan: Plan, state: State, planned: PlannedSum, total: Values, layout: Sequence[Tensor]
     ) -> tuple[State, Mapping[str, float]]:

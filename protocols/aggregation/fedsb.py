@@ -2,9 +2,10 @@
 
 The bases are the top-r singular vectors of the mean of the institutions' first gradients, as in section 3 after LoRA-SB
 (arXiv:2411.19557), found by two secure sums of sketches in round 0: Y = sum of G_k Omega, Q a basis of Y, Z = sum of Q^T G_k, and the
-SVD of Z. In each of the two sums an institution divides by the norm of what it sends of all modules together: the direction
-is kept, institutions count the same, and the bound is public. In a private run there are no such sums, and bases are the public
-starting values. R starts at zero.
+SVD of Z. An institution divides both by the norm of its sketches G_k Omega of all modules together: directions are kept,
+institutions count the same, and the bound is public. It is one norm for both, so that Z is a projection of what Y is a sketch of;
+with two, the coordinator would hold two sums of the same gradients with different weights, and could solve for those of two
+institutions. In a private run there are no such sums, and bases are the public starting values. R starts at zero.
 """
 
 from __future__ import annotations
@@ -43,11 +44,16 @@ class FedSB(Rule):
         return tuple(tensor for tensor in layout if tensor.kind in ("lora_R", "full"))
 
     def lanes(self, plan: Plan, state: State, planned: PlannedSum, layout: Sequence[Tensor]) -> tuple[Block, ...]:
-        """Everything that one institution sends in a sum has norm 1, so that no lane is above it."""
+        """An institution's sketches have norm 1 together, so that no lane is above it; columns of Omega being of variance 1 or so each,
+        its cores have about 1 / sqrt(s), and what were above 1 is clipped."""
         found = modules_of(plan, layout)
         if planned.kind == "gradient":
             return tuple(Block(f"gradient.{m.name}", (m.out, m.size), 1.0, False) for m in found)
         return tuple(Block(f"core.{m.name}", (m.size, m.width), 1.0, False) for m in found) if planned.kind == "gradient-2" else ()
+
+    def basis(self, plan: Plan, planned: PlannedSum, layout: Sequence[Tensor]) -> Mapping[str, tuple[int, ...]]:
+        found = modules_of(plan, layout) if planned.kind == "gradient" else ()
+        return {f"{part}/{m.name}": (m.out, m.size) for m in found for part in ("sketch", "range")}
 
     def applied(
         self, plan: Plan, state: State, planned: PlannedSum, total: Values, layout: Sequence[Tensor]
@@ -80,11 +86,14 @@ def ranges(state: State) -> dict[str, Array]:
     return {name.removeprefix("range/"): values.astype(np.float64) for name, values in found.items()}
 
 
-def normalized(lane: str, parts: Mapping[str, NDArray[np.floating[Any]]]) -> dict[str, Array]:
-    """Sketches of one institution's mean gradient by lane, divided by their common norm; all zero where the gradient is."""
-    arrays = {name: np.asarray(values, np.float64) for name, values in parts.items()}
-    norm = math.sqrt(sum(float(np.square(values).sum()) for values in arrays.values())) or 1.0
-    return {f"{lane}.{name}": values / norm for name, values in arrays.items()}
+def sketch_norm(sketches: Mapping[str, NDArray[np.floating[Any]]]) -> float:
+    """The Frobenius norm of one institution's sketches together; 1 where its gradient is zero."""
+    return math.sqrt(sum(float(np.square(values, dtype=np.float64).sum()) for values in sketches.values())) or 1.0
+
+
+def scaled(lane: str, parts: Mapping[str, NDArray[np.floating[Any]]], norm: float) -> dict[str, Array]:
+    """One institution's sketches or cores by lane, float64, over its `sketch_norm`."""
+    return {f"{lane}.{name}": np.asarray(values, np.float64) / norm for name, values in parts.items()}
 
 
 # Everyone's half.

@@ -62,6 +62,11 @@ class Sketched(FedAvg):
         blocks = (Block(f"core.{m.name}", (m.size, m.width), core_bound(m, state.tensors, step), False) for m in found)
         return (*blocks, Block("weight", (1,), 1.0, False))
 
+    def basis(self, plan: Plan, planned: PlannedSum, layout: Sequence[Tensor]) -> Mapping[str, tuple[int, ...]]:
+        found = modules_of(plan, layout) if planned.kind == "update" else ()
+        probes = {f"probes/{m.name}": (m.out, PROBES) for m in found}
+        return probes | {f"{part}/{m.name}": (m.out, m.size) for m in found for part in ("sketch", "range")}
+
     def applied(
         self, plan: Plan, state: State, planned: PlannedSum, total: Values, layout: Sequence[Tensor]
     ) -> tuple[State, Mapping[str, float]]:

@@ -21,6 +21,7 @@ def _rules(plan: Plan) -> Iterator[tuple[bool, str]]:
         'training.label_prior = "corrected" needs closed choices: evaluation.metric = "accuracy"',
     )
     yield from _of_rules(plan)
+    yield from _of_scaffold(plan)
     if plan.privacy is not None:
         yield from _of_private_runs(plan)
         yield from _of_private_training(plan)
@@ -36,24 +37,14 @@ def _of_rules(plan: Plan) -> Iterator[tuple[bool, str]]:
         f'trainable.ranks = "nested" does not go with aggregation.rule = "{rule}"; take alternating, ffa, fedsvd or fedavg',
     )
     yield (
-        not plan.training.scaffold or plan.aggregation.weights == "uniform",
-        'training.scaffold needs aggregation.weights = "uniform": control variates are means over institutions',
-    )
-    yield (
         ranks == "nested" or plan.simulation is None or not plan.simulation.max_ranks,
         'simulation.max_ranks needs trainable.ranks = "nested": otherwise all train the same ranks',
     )
+    size, widest = plan.aggregation.sketch_size, max(plan.trainable.lora_rank, *plan.trainable.rank_pattern.values(), 0)
+    yield size == 0 or rule in ("sketched", "fedsb"), 'aggregation.sketch_size needs aggregation.rule = "sketched" or "fedsb"'
     yield (
-        ranks == "equal" or not plan.training.scaffold,
-        'trainable.ranks = "nested" does not go with training.scaffold: control variates of slices that few hold would be theirs alone',
-    )
-    yield (
-        not plan.training.scaffold or rule not in ("sketched", "fedsa", "fedsvd"),
-        f'training.scaffold does not go with aggregation.rule = "{rule}"; take alternating, fedavg, ffa or fedsb',
-    )
-    yield (
-        not plan.training.scaffold or not plan.aggregation.rebalance_every,
-        "training.scaffold keeps the coordinates of the factors: set aggregation.rebalance_every = 0",
+        size == 0 or size >= widest,
+        f"aggregation.sketch_size = {size} cannot hold factors of rank {widest}; set it to {widest} or more, or to 0",
     )
     plain = plan.aggregation.server_optimizer == "none" and plan.aggregation.server_learning_rate == 1.0
     yield (
@@ -63,6 +54,29 @@ def _of_rules(plan: Plan) -> Iterator[tuple[bool, str]]:
     yield (
         not plan.personalisation.private_experts or experts.startswith("esft"),
         'personalisation.private_experts come beside a selection: set trainable.experts to "esft-token" or "esft-gate"',
+    )
+
+
+def _of_scaffold(plan: Plan) -> Iterator[tuple[bool, str]]:
+    """Control variates are means over institutions, in coordinates that stay."""
+    if not plan.training.scaffold:
+        return
+    rule = plan.aggregation.rule
+    yield (
+        plan.aggregation.weights == "uniform",
+        'training.scaffold needs aggregation.weights = "uniform": control variates are means over institutions',
+    )
+    yield (
+        plan.trainable.ranks == "equal",
+        'trainable.ranks = "nested" does not go with training.scaffold: control variates of slices that few hold would be theirs alone',
+    )
+    yield (
+        rule not in ("sketched", "fedsa", "fedsvd"),
+        f'training.scaffold does not go with aggregation.rule = "{rule}"; take alternating, fedavg, ffa or fedsb',
+    )
+    yield (
+        not plan.aggregation.rebalance_every,
+        "training.scaffold keeps the coordinates of the factors: set aggregation.rebalance_every = 0",
     )
 
 

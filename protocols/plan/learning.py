@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from protocols.plan.table import Momentum, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Table
+from protocols.plan.table import LearningRate, Momentum, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Table
 
 
 class Training(Table):
@@ -14,7 +14,7 @@ class Training(Table):
 
     local_steps: PositiveInt = Field(20, description="optimiser steps per round")
     batch_size: PositiveInt = Field(16, description="records per step")
-    learning_rate: PositiveFloat = Field(5e-3, description="peak learning rate of AdamW")
+    learning_rate: LearningRate = Field(5e-3, description="peak learning rate of AdamW")
     schedule: Literal["constant", "linear", "cosine"] = Field("cosine", description="learning rate over rounds")
     label_prior: Literal["none", "corrected"] = Field("none", description="corrected removes label skew from the loss; closed choices only")
     weight_decay: NonNegativeFloat = Field(0.0, description="decoupled weight decay")
@@ -32,7 +32,9 @@ class Aggregation(Table):
     weights: Literal["uniform", "tokens"] = Field("uniform", description="each institution counts the same, or by its target tokens")
     rebalance_every: NonNegativeInt = Field(0, description="A-rounds of `alternating` between two re-balancings of the factors; 0: never")
     expert_shrinkage: NonNegativeFloat = Field(0.0, description="kappa: an expert moves by the sum of w delta over kappa plus the sum of w")
-    sketch_size: NonNegativeInt = Field(0, description="columns of a sketch of `sketched` and `fedsb`; 0: a module's rank + 8")
+    sketch_size: NonNegativeInt = Field(
+        0, description="columns of a sketch of `sketched` and `fedsb`, at least the ranks; 0: a module's rank + 8"
+    )
     server_optimizer: Literal["none", "nesterov", "adam", "yogi"] = Field("none", description="optimiser on the mean update")
     server_learning_rate: PositiveFloat = Field(1.0, description="step on the mean update")
     server_momentum: Momentum = Field(0.9, description="momentum of the server optimiser; beta 1 of adam and yogi")
@@ -51,4 +53,4 @@ class Personalisation(Table):
 
     private_experts: NonNegativeInt = Field(0, description="further experts a layer, chosen and trained by each institution alone")
     tune_steps: NonNegativeInt = Field(0, description="steps of a tune-up on own records after the last round; 0: none")
-    tune_learning_rate: PositiveFloat = Field(1e-3, description="learning rate of the tune-up")
+    tune_learning_rate: LearningRate = Field(1e-3, description="learning rate of the tune-up")

@@ -49,7 +49,7 @@ class Trainable(Table):
     ranks: Literal["equal", "nested"] = Field(
         "equal", description="nested: an institution trains the leading slices that its hardware.max_rank allows"
     )
-    rank_pattern: dict[str, int] = Field(default_factory=dict, description="module name = rank, where it differs")
+    rank_pattern: dict[str, PositiveInt] = Field(default_factory=dict, description="module name = rank, where it differs")
     experts: Literal["none", "all", "esft-token", "esft-gate"] = Field("esft-token", description="which routed experts are adapted")
     expert_mode: Literal["lora", "full"] = Field("lora", description="LoRA on, or full weights of, the chosen experts")
     expert_rank: PositiveInt = Field(8, description="rank of LoRA on routed experts")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from protocols.plan.table import NonNegativeInt, PositiveFloat, PositiveInt, Table
+from protocols.plan.table import LARGEST_INT, NonNegativeInt, PositiveFloat, PositiveInt, Table
 from protocols.suites import SUITE, Suite
 
 DURATION_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -15,7 +16,7 @@ DURATION_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 class Participation(Table):
     """Who has to take part, and for how long a round waits."""
 
-    quorum: Annotated[int, Field(ge=2)] = Field(3, description="fewest institutions in a round")
+    quorum: Annotated[int, Field(ge=2, le=LARGEST_INT)] = Field(3, description="fewest institutions in a round")
     deadline: str = Field("2h", description="longest wait for one stage: a number with s, m, h or d")
     batches: PositiveInt = Field(1, description="fixed groups that train in turn, dealt by name from the roster; 1: all in every round")
     retries: NonNegativeInt = Field(2, description="further attempts at a sum that failed")
@@ -23,8 +24,7 @@ class Participation(Table):
     @field_validator("deadline")
     @classmethod
     def _is_duration(cls, value: str) -> str:
-        number, unit = value[:-1], value[-1:]
-        if unit not in DURATION_SECONDS or not number.isdigit() or int(number) == 0:
+        if not re.fullmatch(r"[1-9][0-9]{0,5}[smhd]", value):
             raise ValueError("a duration such as 90s, 30m, 2h or 1d is needed")
         return value
 
@@ -36,9 +36,9 @@ class Participation(Table):
 class SecureAggregation(Table):
     """The terms of the secure sum (docs: threat model)."""
 
-    min_institutions: Annotated[int, Field(ge=3)] = Field(3, description="fewest members of a cohort")
+    min_institutions: Annotated[int, Field(ge=3, le=LARGEST_INT)] = Field(3, description="fewest members of a cohort")
     colluding: NonNegativeInt = Field(1, description="institutions that may collude with the coordinator")
-    audit_rounds: Annotated[int, Field(ge=1)] = Field(2, description="rounds for which masked uploads are kept to check totals with")
+    audit_rounds: PositiveInt = Field(2, description="rounds for which masked uploads are kept to check totals with")
     lanes: Literal[32, 24, 20] = Field(32, description="bits per element of an update; weights and counts always have 32")
     suite: Suite = Field(SUITE, description="SA-1: keys agreed by X25519 and ML-KEM-768; SA-1-X25519: by X25519 alone")
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from protocols.plan.table import NonNegativeInt, PositiveFloat, PositiveInt, Table
+from protocols.plan.table import LARGEST_INT, NonNegativeInt, PositiveFloat, PositiveInt, Table
 
 
 class ByField(Table):
@@ -52,7 +52,7 @@ class Simulation(Table):
     source: str = Field(min_length=1, description="records; a path relative to the plan")
     partition: Partition = Field(Uniform(uniform=True), description="field, dirichlet with alpha, or uniform")
     group: str = Field("", description="field that names the group of a record, say the patient; needed where privacy.unit is group")
-    institutions: Annotated[int, Field(ge=3)] = Field(5, description="how many institutions")
+    institutions: Annotated[int, Field(ge=3, le=LARGEST_INT)] = Field(5, description="how many institutions")
     max_ranks: Annotated[tuple[PositiveInt, ...], Field(strict=False)] = Field(
         (), description="hardware.max_rank of each institution, the largest institution first; empty: no limit"
     )

@@ -11,10 +11,15 @@ import pytest
 from typer.testing import CliRunner
 
 from client.errors import RecordError
+from consortium.bases import base_directory
 from consortium.cli import app
 from consortium.demo.records import write_demo_records
 from consortium.errors import SimulationError
 from consortium.plan_check import check_costs
+from model.config import read_config
+from model.layout import AdapterConfig, adapter_layout
+from protocols.aggregation.sketches import modules
+from protocols.plan import load_plan
 from protocols.selection import LEAST_UNEVENNESS
 
 PLAN = """
@@ -122,3 +127,17 @@ def test_nested_ranks_and_batches_say_what_they_need(tmp_path: Path) -> None:
     assert check_costs(write(tmp_path, batches), steady(0.5))["needs"] == [
         "7 institutions train in 2 batches of 3 or 4, each once in 2 rounds"
     ]
+
+
+def test_bytes_of_a_second_sum_are_counted_and_what_it_reveals_is_said(tmp_path: Path) -> None:
+    """Of `sketched` each module sends s + 8 columns of its outputs, then s rows of its inputs, beside what fedavg sends."""
+    write_demo_records(tmp_path / "records.jsonl", 0)
+    dense = PLAN.replace("expert_rank = 2", 'experts = "none"')
+    plans = {rule: f'{dense}[aggregation]\nrule = "{rule}"\n' for rule in ("fedavg", "sketched")}
+    costs = {rule: check_costs(write(tmp_path, plan), steady(0.5)) for rule, plan in plans.items()}
+    config = read_config(base_directory(load_plan(tmp_path / "plan.toml"), tmp_path))
+    layout = adapter_layout(config, AdapterConfig(lora_rank=2, targets=("attention",)), {})
+    elements = sum((module.size + 8) * module.out + module.size * module.width for module in modules(layout, 0))
+    assert costs["sketched"]["upload_bytes"] - costs["fedavg"]["upload_bytes"] == 4 * elements + 4  # and the second sum's weight
+    told = "the sum of the products of all institutions' factors"
+    assert [any(told in line for line in costs[rule]["reveals"]) for rule in plans] == [False, True]

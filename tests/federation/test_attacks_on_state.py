@@ -235,23 +235,47 @@ def test_state_other_than_the_confirmed_one_is_refused(script: Script) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"momentum": {"model.norm": np.ones(3, np.float32)}}, {"base_sha256": "cd" * 32}, {"tensors": {}}], ids=str
+    "changes",
+    [
+        {"momentum": {"model.norm": np.ones(3, np.float32)}},
+        {"second_moments": {"model.norm": np.ones(3, np.float32)}},
+        {"controls": {"model.norm": np.ones(3, np.float32)}},
+        {"basis": {"range/lm_head": np.ones((32, 10), np.float32)}},
+        {"base_sha256": "cd" * 32},
+        {"tensors": {}},
+    ],
+    ids=str,
 )
 def test_confirmed_state_of_other_tensors_is_refused(script: Script, changes: dict[str, Any]) -> None:
     outcome, _ = absent(script)
     _refuses_shape(script, outcome, **changes)
 
 
-def test_momentum_of_another_shape_is_refused(script: Script) -> None:
+@pytest.mark.parametrize("group", ["momentum", "second_moments", "controls"])
+def test_moments_of_another_shape_are_refused(script: Script, group: str) -> None:
     outcome, _ = absent(script)
-    _refuses_shape(script, outcome, momentum={next(iter(outcome.after.tensors)): np.ones(1, np.float32)})
+    changes: dict[str, Any] = {group: {next(iter(outcome.after.tensors)): np.ones(1, np.float32)}}
+    _refuses_shape(script, outcome, **changes)
 
 
-def _refuses_shape(script: Script, outcome: Outcome, **changes: Any) -> None:
+def test_confirmed_state_of_experts_that_are_not_there_is_refused(script: Script) -> None:
+    outcome, _ = absent(script)
+    _refuses_shape(script, outcome, "adapts experts that the base does not have", experts={99: (0,)})
+
+
+@pytest.mark.parametrize("group", ["tensors", "momentum"])
+def test_confirmed_state_that_is_not_finite_is_refused(script: Script, group: str) -> None:
+    outcome, _ = absent(script)
+    name, values = next(iter(outcome.after.tensors.items()))
+    changes: dict[str, Any] = {group: {**outcome.after.group(group), name: np.full_like(values, np.nan)}}
+    _refuses_shape(script, outcome, "not finite", **changes)
+
+
+def _refuses_shape(script: Script, outcome: Outcome, sentence: str = "does not have the tensors of plan and base", **changes: Any) -> None:
     odd = replace(outcome.after, **changes)
     transcript = replace(outcome.transcript, after=state_hash(odd))
     refusal = script.hand_over("ada", transcript, odd, confirmed(script, transcript)).refusal
-    assert "does not have the tensors of plan and base" in refusal
+    assert sentence in refusal
     assert script.place("ada") == (b"", 0)
 
 

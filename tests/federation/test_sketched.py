@@ -15,6 +15,7 @@ from coordinator.errors import JobError
 from coordinator.events import RoundFinished, SumFinished
 from protocols.secagg import propose_survivors
 from protocols.state import State, state_hash
+from protocols.transcript import confirmation
 from tests.federation.federation import NAMES, Crash, Federation, make_plan
 from tests.federation.scripted import Outcome, Script
 
@@ -149,6 +150,27 @@ def test_proposals_that_do_not_hold_leave_the_node_where_it_was(script: Script) 
     assert "misses the sketch's span" in script.publish("ada", altered(honest, lie, honest.after)).refusal
     assert "lacks basis/range/" in script.publish("bea", altered(honest, {}, honest.after)).refusal
     assert script.place("ada") == place
+
+
+def confirmed(script: Script, outcome: Outcome) -> dict[str, bytes]:
+    return {name: script.confirm(name, outcome.transcript, confirmation(outcome.transcript)) for name in NAMES[:3]}
+
+
+def test_state_between_the_sums_is_adopted_with_its_basis_or_not_at_all(script: Script) -> None:
+    epoch = script.set_up(NAMES)
+    honest = with_proposal(script, script.sum(epoch, 1, "update", 0, NAMES[:3]), "update")
+    after, name = honest.after, next(name for name in honest.after.basis if name.startswith("range/"))
+    for basis in (
+        {key: values for key, values in after.basis.items() if key != name},
+        {**after.basis, name: after.basis[name][:, :-1]},
+        {**after.basis, "core/lm_head": np.ones((2, 8), np.float32)},
+    ):
+        odd = altered(honest, honest.proposal, replace(after, basis=basis))
+        assert "does not have the tensors" in script.hand_over("dov", odd.transcript, odd.after, confirmed(script, odd)).refusal
+    free = altered(honest, honest.proposal, replace(after, pre_round=None))
+    assert "who may continue the update" in script.hand_over("dov", free.transcript, free.after, confirmed(script, free)).refusal
+    assert script.hand_over("dov", honest.transcript, after, confirmed(script, honest)).refusal == ""
+    assert script.place("dov") == (state_hash(after), 2)
 
 
 def test_nobody_signs_a_smaller_set_of_the_second_sum(script: Script) -> None:

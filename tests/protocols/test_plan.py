@@ -44,6 +44,20 @@ def test_an_unknown_key_is_named_with_its_table_and_a_suggestion() -> None:
         ({"aggregation": {"rule": "krum"}}, "aggregation.rule"),
         ({"secure_aggregation": {"min_institutions": 2}}, "min_institutions"),
         ({"secure_aggregation": {"suite": "SA-0"}}, "suite"),
+        ({"seed": 2**63}, "seed"),
+        ({"training": {"local_steps": 10**400}}, "training.local_steps"),
+        ({"training": {"learning_rate": 1e300}}, "training.learning_rate"),
+        ({"training": {"learning_rate": 1e-320}}, "training.learning_rate"),
+        ({"trainable": {"rank_pattern": {"lm_head": 0}}}, "trainable.rank_pattern.lm_head"),
+        ({"personalisation": {"private_experts": 10**30}}, "personalisation.private_experts"),
+        ({"participation": {"deadline": "9" * 400 + "d"}}, "participation.deadline: a duration"),
+        ({"participation": {"deadline": "²s"}}, "participation.deadline: a duration"),
+        ({"aggregation": {"rule": "ffa", "sketch_size": 9}}, 'sketch_size needs aggregation.rule = "sketched" or "fedsb"'),
+        ({"aggregation": {"rule": "sketched", "sketch_size": 7}}, "sketch_size = 7 cannot hold factors of rank 8"),
+        (
+            {"aggregation": {"rule": "sketched", "sketch_size": 9}, "trainable": {"rank_pattern": {"lm_head": 10}}},
+            "sketch_size = 9 cannot hold factors of rank 10",
+        ),
     ],
 )
 def test_what_cannot_be_honoured_is_refused(changes: dict[str, Any], message: str) -> None:

@@ -65,13 +65,23 @@ def summed(state: State, planned: PlannedSum, parts: list[dict[str, NDArray[np.f
     return TERMS.apply(state, planned, decode(total, lanes, len(parts)), Survivors(("a", "b", "c"), 3, 1), len(parts))[0]
 
 
+def sketches_of(one: dict[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
+    return {name: one[name] @ omega for name, omega in fedsb.omegas(TERMS.plan, TERMS.adaptation.layout({})).items()}
+
+
+def sent(lane: str, parts: dict[str, NDArray[np.float64]], one: dict[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
+    return fedsb.scaled(lane, parts, fedsb.sketch_norm(sketches_of(one)))
+
+
+def after_first(made: list[dict[str, NDArray[np.float64]]]) -> State:
+    state = summed(TERMS.start(), FIRST, [sent("gradient", sketches_of(one), one) for one in made])
+    return TERMS.adopt(state, FIRST, TERMS.propose(state, FIRST))
+
+
 def before_bases(made: list[dict[str, NDArray[np.float64]]]) -> State:
-    omegas = fedsb.omegas(TERMS.plan, TERMS.adaptation.layout({}))
-    sketches = [fedsb.normalized("gradient", {name: one[name] @ omega for name, omega in omegas.items()}) for one in made]
-    state = summed(TERMS.start(), FIRST, sketches)
-    state = TERMS.adopt(state, FIRST, TERMS.propose(state, FIRST))
+    state = after_first(made)
     bases = fedsb.ranges(state)
-    return summed(state, SECOND, [fedsb.normalized("core", {name: q.T @ one[name] for name, q in bases.items()}) for one in made])
+    return summed(state, SECOND, [sent("core", {name: q.T @ one[name] for name, q in bases.items()}, one) for one in made])
 
 
 def test_bases_span_the_leading_directions_of_the_mean_gradient() -> None:
@@ -81,12 +91,11 @@ def test_bases_span_the_leading_directions_of_the_mean_gradient() -> None:
     after = TERMS.adopt(state, SECOND, TERMS.propose(state, SECOND))
     for name in ("h", "g"):
         a, b = (after.tensors[f"{name}.lora_{factor}.weight"].astype(np.float64) for factor in "AB")
-        mean = sum(one[name] / np.sqrt(sum(float(np.square(values).sum()) for values in one.values())) for one in made)
+        mean = sum(one[name] / fedsb.sketch_norm(sketches_of(one)) for one in made)
         assert np.linalg.norm(b @ (b.T @ mean)) == pytest.approx(np.linalg.norm(mean), rel=1e-5)
+        best = np.linalg.norm(np.linalg.svd(mean, compute_uv=False)[: len(a)])
+        assert np.linalg.norm(mean @ a.T) == pytest.approx(best, rel=1e-5)
         assert not after.tensors[f"{name}.lora_R.weight"].any()
-    # In rows, institutions differ: their norms are taken over what each sum sends, so that weights differ a little.
-    a = after.tensors["g.lora_A.weight"].astype(np.float64)
-    assert np.linalg.norm(mean @ a.T) > 0.7 * np.linalg.norm(mean)
     assert after.tensors["thin.lora_A.weight"].tobytes() == TERMS.start().tensors["thin.lora_A.weight"].tobytes()
     assert not after.basis and after.pre_round is None and after.round == 0
 
@@ -98,10 +107,30 @@ def test_gradient_of_nothing_still_gives_orthonormal_bases() -> None:
     assert np.abs(a @ a.T - np.eye(3)).max() < 1e-6
 
 
-def test_what_an_institution_sends_has_norm_one() -> None:
-    made = fedsb.normalized("core", {"h": np.full((3, 4), 1e30), "g": np.full((2, 2), -1e30)})
+def test_an_institution_s_sketches_have_norm_one() -> None:
+    sketches = {"h": np.full((3, 4), 1e30), "g": np.full((2, 2), -1e30)}
+    made = fedsb.scaled("gradient", sketches, fedsb.sketch_norm(sketches))
     assert sum(float(np.square(values).sum()) for values in made.values()) == pytest.approx(1.0)
-    assert made.keys() == {"core.h", "core.g"} and not fedsb.normalized("core", {"h": np.zeros(3)})["core.h"].any()
+    assert made.keys() == {"gradient.h", "gradient.g"} and fedsb.sketch_norm({"h": np.zeros(3)}) == 1.0
+
+
+def test_two_sums_of_the_gradients_tell_no_more_than_one() -> None:
+    """The attack of a coordinator: of Q^T Y = u + v and Z Omega = a u + b v it looks for the scalar at which their pencil loses rank,
+    and has one institution's part where it does. Institutions that divide each sum by its own norm are its weakened twin."""
+    made = gradients(2)[:2]
+    state, omegas = after_first(made), fedsb.omegas(TERMS.plan, TERMS.adaptation.layout({}))
+    q, omega = fedsb.ranges(state)["h"], omegas["h"]
+    first = sum(q.T @ sent("gradient", sketches_of(one), one)["gradient.h"] for one in made)
+
+    def told(norms: list[float]) -> float:
+        second = sum(q.T @ one["h"] @ omega / norm for one, norm in zip(made, norms, strict=True))
+        scalars = np.linalg.eigvals(np.linalg.pinv(first, rcond=1e-6) @ second)
+        scalars = scalars[np.abs(scalars) > 1e-6].real
+        return float(np.ptp(scalars) / np.abs(scalars).max())
+
+    own = [float(np.sqrt(sum(np.square(q.T @ one[name]).sum() for name, q in fedsb.ranges(state).items()))) for one in made]
+    assert told(own) > 1e-3
+    assert told([fedsb.sketch_norm(sketches_of(one)) for one in made]) < 1e-6
 
 
 def other_rows(proposed: Factors) -> Factors:
@@ -134,7 +163,5 @@ def test_cores_alone_are_trained_and_their_mean_is_exact() -> None:
 def test_state_between_the_sums_binds_their_set() -> None:
     state = before_bases(gradients(2))
     assert state.pre_round is None and "core/h" in state.basis
-    omegas = fedsb.omegas(TERMS.plan, TERMS.adaptation.layout({}))
-    sketches = [fedsb.normalized("gradient", {name: one[name] @ omega for name, omega in omegas.items()}) for one in gradients(2)]
-    first = summed(TERMS.start(), FIRST, sketches)
+    first = after_first(gradients(2))
     assert first.pre_round is not None and first.pre_round.members == ("a", "b", "c") and first.pre_round.threshold == 3

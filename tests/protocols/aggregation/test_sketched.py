@@ -51,7 +51,8 @@ class Shapes:
 
 def terms_of(rank: int = 4, out: int = 40, width: int = 30, size: int = 0, rate: float = 0.05) -> Terms:
     training = {"learning_rate": rate, "schedule": "constant", "local_steps": 5}
-    plan = make_plan(trainable={"experts": "none"}, training=training, aggregation={"rule": "sketched", "sketch_size": size})
+    trainable = {"experts": "none", "lora_rank": rank}
+    plan = make_plan(trainable=trainable, training=training, aggregation={"rule": "sketched", "sketch_size": size})
     return Terms(plan, Shapes(rank, out, width))
 
 
