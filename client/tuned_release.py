@@ -21,7 +21,7 @@ from client.settings import load_settings
 from client.tuning import Tuned, tune
 from client.workbench import open_workbench
 from model.release import PEFT_PREFIX, TENSORS_FILE, Release, read_release
-from protocols.files import make_folder, write_file
+from protocols.files import make_folder, replace_folder, write_file
 from protocols.plan import Plan, plan_from_canonical
 from protocols.state import State
 
@@ -70,8 +70,7 @@ def write_tuned(release: Release, institution: Path, tuned: Tuned, plan: Plan) -
     for name, content in _contents(release, tuned, plan).items():
         write_file(draft / name, content)
     write_file(draft / "manifest.json", _json(_manifest(draft, release, tuned)))
-    shutil.rmtree(folder, ignore_errors=True)
-    draft.rename(folder)
+    replace_folder(draft, folder)
     return folder
 
 

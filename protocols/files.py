@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -29,6 +30,20 @@ def make_folder(path: Path, mode: int = 0o777) -> None:
     make_folder(path.parent)
     path.mkdir(mode=mode, exist_ok=True)
     _sync_directory(path.parent)
+
+
+def replace_folder(draft: Path, folder: Path) -> None:
+    """Puts a complete folder in the place of another one, or of none. A process that dies on the way leaves one of them whole.
+
+    The former one stands beside the place, as `.NAME.former`, until the new one is there.
+    """
+    former = folder.with_name(f".{folder.name}.former")
+    if folder.exists():
+        shutil.rmtree(former, ignore_errors=True)
+        folder.rename(former)
+    draft.rename(folder)
+    _sync_directory(folder.parent)
+    shutil.rmtree(former, ignore_errors=True)
 
 
 def _replace(path: Path, data: bytes | memoryview, mode: int) -> None:
