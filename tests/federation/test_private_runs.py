@@ -11,6 +11,7 @@ import pytest
 from client import private_training
 from client.errors import LedgerError
 from client.verify_charges import verify_charges
+from coordinator.events import EpochCertified, Event
 from coordinator.submitted_plan import promise_of
 from protocols.policy import Policy
 from protocols.privacy.accounting import Spend, epsilon
@@ -86,4 +87,15 @@ def test_a_ledger_whose_charges_were_taken_out_is_wrong(federation: Federation) 
     ledger._write("DELETE FROM privacy WHERE round = 2")
     with pytest.raises(LedgerError, match="round 2 of run .* was sent and is not charged"):
         verify_charges(ledger, run)
+    federation.close()
+
+
+def test_one_set_alone_can_be_opened_whoever_is_away(tmp_path: Path) -> None:
+    """Where a share of the noise counts on three, an epoch without everybody asks as many to agree as one with everybody."""
+    names = ("ada", "bea", "cyd", "dov", "eve", "flo", "gus")
+    federation = Federation(tmp_path, private_plan(DISTRIBUTED, rounds=1, secure_aggregation={"min_institutions": 5}), names)
+    federation.fails = lambda name, _: name == "gus"
+    events: list[Event] = []
+    federation.run(events.append)
+    assert {(len(one.institutions), one.threshold) for one in events if isinstance(one, EpochCertified)} == {(6, 5)}
     federation.close()
