@@ -11,8 +11,9 @@ import pytest
 from client import private_training
 from client.errors import LedgerError
 from client.verify_charges import verify_charges
-from coordinator.events import EpochCertified, Event
+from coordinator.events import EpochCertified, Event, RoundFinished
 from coordinator.submitted_plan import promise_of
+from protocols.errors import ConsortiumError
 from protocols.policy import Policy
 from protocols.privacy.accounting import Spend, epsilon
 from tests.federation.federation import Federation
@@ -64,6 +65,17 @@ def test_a_run_over_budget_is_refused_before_it_starts(federation: Federation) -
     with pytest.raises(Exception, match=r"privacy\.epsilon is 8"):
         federation.run()
     assert all(not work.trainings for work in federation.works.values())
+    federation.close()
+
+
+def test_a_policy_that_was_tightened_ends_a_run_before_its_next_training(federation: Federation) -> None:
+    def tighten(event: Event) -> None:
+        if isinstance(event, RoundFinished) and event.round == 1:
+            federation.nodes.update({n: replace(node, policy=Policy(max_epsilon=7.0)) for n, node in federation.nodes.items()})
+
+    with pytest.raises(ConsortiumError):
+        federation.run(tighten)
+    assert all([one.round for one in node.ledger.privacy.charges()] == [1] for node in federation.nodes.values())
     federation.close()
 
 
