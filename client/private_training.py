@@ -57,11 +57,11 @@ def _reserve(node: Node, run: str, session: Session, planned: PlannedSum, accept
     ledger, privacy = node.ledger.privacy, session.plan.privacy
     unit = privacy.unit if privacy else ""
     check_plan(node.policy, session.plan)  # which may be another policy than when the run was accepted
-    check_budget(node.policy, ledger, run, accepted.whole, node.name)
     drawn = None
     if accepted.label_noise is not None and ledger.label_counts(run) is None:
         drawn = noised_counts(session.work.private.label_counts(), accepted.label_noise, node.randomness(SECRET_BYTES))
-    with node.ledger.transaction():
+    with node.ledger.transaction():  # nothing of another run is charged between look and charge
+        check_budget(node.policy, ledger, run, accepted.whole, node.name)
         if drawn is not None:
             ledger.reserve(run, BEFORE_ROUNDS, unit, accepted.spends[BEFORE_ROUNDS])
             ledger.keep_label_counts(run, drawn)

@@ -97,9 +97,7 @@ def _contents(release: Release, tuned: Tuned, plan: Plan) -> dict[str, bytes]:
 
 
 def _card(release: Release, tuned: Tuned, plan: Plan) -> str:
-    noise = (
-        "" if plan.privacy is None else "It was tuned without noise: what the version promises of privacy does not hold for it.\n"
-    )
+    noise = "" if plan.privacy is None else "It was tuned without noise: what the version promises of privacy does not hold for it.\n"
     figures = f"{plan.evaluation.metric} on {tuned.held_out} held-out training records: {tuned.before:.3f} shared, {tuned.after:.3f} here"
     return f"""\
 # {plan.name}, tuned at one institution
