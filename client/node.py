@@ -102,8 +102,11 @@ def accept_plan(node: Node, run: str, canonical: bytes) -> Plan:
     check_plan(node.policy, plan)
     if not plan.base.sha256:
         raise PolicyError("the plan names no base hash; the operator fills in base.sha256 and submits it again")
-    accept_private(node, run, plan)
-    node.ledger.accept_run(run, canonical)
+    accepted = accept_private(node, run, plan)
+    with node.ledger.transaction():  # a run's terms are those of its plan, also where this process dies
+        node.ledger.accept_run(run, canonical)
+        if accepted is not None:
+            node.ledger.privacy.accept(run, accepted)
     return plan
 
 

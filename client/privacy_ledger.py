@@ -81,9 +81,10 @@ class PrivacyLedger:
         return _from_json(row[0]) if row else None
 
     def keep_label_counts(self, run: str, counts: NDArray[np.float64]) -> None:
-        """Noised counts, drawn once for the whole run."""
+        """Noised counts, drawn once for the whole run; where another process drew some, those stay."""
         with self._transaction():
-            self._database.execute("UPDATE private_runs SET label_counts = ? WHERE run = ?", (counts.astype("<f8").tobytes(), run))
+            change = "UPDATE private_runs SET label_counts = ? WHERE run = ? AND label_counts IS NULL"
+            self._database.execute(change, (counts.astype("<f8").tobytes(), run))
 
     def label_counts(self, run: str) -> NDArray[np.float64] | None:
         """What was drawn, float64 [choices]."""
@@ -91,9 +92,16 @@ class PrivacyLedger:
         return np.frombuffer(row[0], "<f8") if row and row[0] is not None else None
 
     def reserve(self, run: str, round_number: int, unit: str, spends: Sequence[AnySpend]) -> None:
-        """Charges a round before it is trained; a round that was charged before, and died, is not charged again."""
+        """Charges a round before it is trained; a round that was charged before, and died, is not charged again.
+
+        Raises:
+            LedgerError: what was made of the charge may have left; a second training would be a second cost.
+        """
         document = json.dumps([to_dict(spend) for spend in spends])
         with self._transaction():
+            query = "SELECT 1 FROM privacy WHERE run = ? AND round = ? AND state = ?"
+            if self._database.execute(query, (run, round_number, SPENT)).fetchone() is not None:
+                raise LedgerError(f"round {round_number} of run {run} was sent before and its vector is gone; it is not trained again")
             row = (run, round_number, unit, document, RESERVED, self._now())
             self._database.execute("INSERT OR IGNORE INTO privacy VALUES (?, ?, ?, ?, ?, ?)", row)
 

@@ -25,8 +25,8 @@ LABEL_SHARE = 0.1  # of the run's epsilon that the noised counts of labels may c
 logger = logging.getLogger("consortium.client")
 
 
-def accept_private(node: Node, run: str, plan: Plan) -> None:
-    """Decides and keeps on which terms this institution takes part in a plan with [privacy]; others pass.
+def accept_private(node: Node, run: str, plan: Plan) -> PrivateRun | None:
+    """Decides on which terms this institution takes part; None without [privacy], and for a run whose terms are kept already.
 
     Raises:
         PolicyError: the run would cost more than plan or policy allow. The sentence travels, so it says nothing of the records; the
@@ -34,15 +34,17 @@ def accept_private(node: Node, run: str, plan: Plan) -> None:
     """
     ledger = node.ledger.privacy
     if plan.privacy is None or ledger.accepted(run) is not None:
-        return
+        return None
     work = node.open_work(plan)
+    units = units_of(work, plan, node.name)
+    _check_budget_delta(node, units)
     try:
-        accepted = private_run(plan, Terms(plan, work.adaptation), units_of(work, plan, node.name))
+        accepted = private_run(plan, Terms(plan, work.adaptation), units)
     except PrivacyError as error:
         logger.error("plan %s is refused: %s", plan.name, error)
         raise PolicyError(f"{node.name} cannot keep the plan's [privacy] on its records; its own log says why") from None
     check_budget(node.policy, ledger, run, accepted.whole, node.name)
-    ledger.accept(run, accepted)
+    return accepted
 
 
 def units_of(work: Work, plan: Plan, name: str) -> int:
@@ -73,9 +75,9 @@ def private_run(plan: Plan, terms: Terms, units: int) -> PrivateRun:
     Raises:
         PrivacyError: none does, or under the distributed mechanism the plan's own is too small.
     """
-    asked, rate = _privacy(plan), min(1.0, plan.training.batch_size / units)
-    label_noise = calibrate(LABEL_SHARE * asked.epsilon, asked.delta, 1.0, 1) if plan.training.label_prior != "none" else None
-    before = [Release(label_noise)] if label_noise is not None else []
+    asked, rate = _privacy(plan), sampling_rate(plan, units)
+    before = label_releases(plan)
+    label_noise = before[0].noise_multiplier if before else None
     if is_distributed(plan):
         noise, rounds = _public_noise(plan, terms, rate, before)
     else:
@@ -83,6 +85,17 @@ def private_run(plan: Plan, terms: Terms, units: int) -> PrivateRun:
         rounds = {number: Spend(rate, noise, plan.training.local_steps) for number in range(1, plan.rounds + 1)}
     spends: dict[int, tuple[AnySpend, ...]] = {number: (spend,) for number, spend in rounds.items()}
     return PrivateRun(rate, noise, label_noise, spends | ({BEFORE_ROUNDS: tuple(before)} if before else {}))
+
+
+def sampling_rate(plan: Plan, units: int) -> float:
+    """Probability that a unit takes part in a step."""
+    return min(1.0, plan.training.batch_size / units)
+
+
+def label_releases(plan: Plan) -> list[Release]:
+    """What the noised counts of labels cost, once; empty where the plan needs none."""
+    asked = _privacy(plan)
+    return [Release(calibrate(LABEL_SHARE * asked.epsilon, asked.delta, 1.0, 1))] if plan.training.label_prior != "none" else []
 
 
 def check_budget(policy: Policy, ledger: PrivacyLedger, run: str, further: Sequence[AnySpend], name: str) -> None:
@@ -93,6 +106,16 @@ def check_budget(policy: Policy, ledger: PrivacyLedger, run: str, further: Seque
             f"with earlier runs this one would spend more than epsilon {policy.max_epsilon:g} at delta {policy.max_delta:g}, which is what "
             f"the policy of {name} allows in all; raise max_epsilon if the institution agrees"
         )
+
+
+def _check_budget_delta(node: Node, units: int) -> None:
+    try:
+        check_delta(node.policy.max_delta, units)
+    except PrivacyError as error:
+        logger.error("max_delta of policy.toml: %s", error)
+        raise PolicyError(
+            f"max_epsilon of {node.name} is meant at a max_delta that is not below 1 / N of its own; it lowers max_delta in its policy"
+        ) from None
 
 
 def _public_noise(plan: Plan, terms: Terms, rate: float, before: Sequence[AnySpend]) -> tuple[float, Mapping[int, AnySpend]]:

@@ -17,6 +17,7 @@ from client.work import LocalUpdate, PrivateRound
 from protocols.aggregation import Tensor
 from protocols.errors import PrivacyError, Refusal, UpdateError
 from protocols.keys import Purpose
+from protocols.policy import check_plan
 from protocols.privacy.distributed import Grid, grid_of
 from protocols.privacy.noise import gaussian
 from protocols.privacy.rounding import round_conditionally
@@ -33,6 +34,7 @@ def train_private(node: Node, run: str, session: Session, planned: PlannedSum) -
 
     Raises:
         Refusal: the run was not accepted with its privacy. PolicyError: its budget is used up. UpdateError: it does not fit the plan.
+        LedgerError: the round was sent before.
     """
     accepted = node.ledger.privacy.accepted(run)
     if accepted is None:
@@ -54,11 +56,12 @@ def _reserve(node: Node, run: str, session: Session, planned: PlannedSum, accept
     """Charges the round, and before the first one the counts of labels, which are drawn in the same transaction."""
     ledger, privacy = node.ledger.privacy, session.plan.privacy
     unit = privacy.unit if privacy else ""
-    check_budget(node.policy, ledger, run, accepted.whole, node.name)
+    check_plan(node.policy, session.plan)  # which may be another policy than when the run was accepted
     drawn = None
     if accepted.label_noise is not None and ledger.label_counts(run) is None:
         drawn = noised_counts(session.work.private.label_counts(), accepted.label_noise, node.randomness(SECRET_BYTES))
-    with node.ledger.transaction():
+    with node.ledger.transaction():  # nothing of another run is charged between look and charge
+        check_budget(node.policy, ledger, run, accepted.whole, node.name)
         if drawn is not None:
             ledger.reserve(run, BEFORE_ROUNDS, unit, accepted.spends[BEFORE_ROUNDS])
             ledger.keep_label_counts(run, drawn)

@@ -19,6 +19,7 @@ from protocols.encoding import LaneLayout, encode
 from protocols.epoch import EpochCertificate, EpochManifest, EpochState, verify_epoch
 from protocols.errors import Refusal
 from protocols.merkle import leaf_hash
+from protocols.participation import members_of
 from protocols.privacy.distributed import check_shares
 from protocols.schedule import PlannedSum
 from protocols.secagg import (
@@ -53,7 +54,7 @@ def send_masked_input(node: Node, request: Request) -> Result:
     """
     asked = _asked(node, request)
     if is_distributed(asked.session.plan):
-        check_shares(asked.session.plan, asked.epoch.manifest.threshold, asked.epoch.manifest.colluding)
+        _check_noise(node, asked)
     promise_slot(node, request, asked.manifest)
     leaves, first = [], bytearray()
     for number, chunk in enumerate(mask_chunks(asked.epoch, asked.manifest, _vector(node, request, asked))):
@@ -134,6 +135,13 @@ def _epoch(node: Node, request: Request, manifest: SumManifest) -> EpochState:
         raise Refusal(f"the certificate is of another setup of epoch {certificate.epoch} than {node.name} signed; begin a new epoch")
     verify_epoch(certificate, epoch_manifest, node.roster, node.coordinator_key)
     return state
+
+
+def _check_noise(node: Node, asked: _Asked) -> None:
+    """Raises PolicyError if what may be opened in the epoch has less noise than the plan counts on."""
+    names, epoch = [entry.name for entry in node.roster.entries], asked.epoch.manifest
+    able = members_of(asked.session.plan, names, asked.planned.round, asked.planned.kind)
+    check_shares(asked.session.plan, epoch.threshold, epoch.colluding, len(able))
 
 
 def _vector(node: Node, request: Request, asked: _Asked) -> NDArray[np.uint32]:

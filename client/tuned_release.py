@@ -96,6 +96,7 @@ def _contents(release: Release, tuned: Tuned, plan: Plan) -> dict[str, bytes]:
 
 
 def _card(release: Release, tuned: Tuned, plan: Plan) -> str:
+    noise = "" if plan.privacy is None else "It was tuned without noise: what the version promises of privacy does not hold for it.\n"
     figures = f"{plan.evaluation.metric} on {tuned.held_out} held-out training records: {tuned.before:.3f} shared, {tuned.after:.3f} here"
     return f"""\
 # {plan.name}, tuned at one institution
@@ -103,7 +104,7 @@ def _card(release: Release, tuned: Tuned, plan: Plan) -> str:
 Personal: made of this institution's own records and meant to stay with it.
 It comes from version {release.version}, which is unchanged.
 {figures} (step {tuned.step} of {tuned.steps}).
-"""
+{noise}"""
 
 
 def _manifest(draft: Path, release: Release, tuned: Tuned) -> dict[str, Any]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from client.private_runs import LABEL_SHARE
+from client.private_runs import label_releases, sampling_rate
 from client.units import units_of
 from consortium.preparation import prepare
 from protocols.plan import Plan, Privacy
-from protocols.privacy.accounting import AnySpend, Release
+from protocols.privacy.accounting import AnySpend
 from protocols.privacy.calibration import calibrate, calibrate_skellam
 from protocols.privacy.distributed import grid_of
 from protocols.schedule import PlannedSum
@@ -39,9 +39,7 @@ def noise_needed(plan: Plan, terms: Terms, home: Path) -> dict[str, Any] | None:
 
 
 def _needed(plan: Plan, asked: Privacy, terms: Terms, units: int) -> Mapping[str, float]:
-    rate = min(1.0, plan.training.batch_size / units)
-    labels = plan.training.label_prior != "none"
-    before: list[AnySpend] = [Release(calibrate(LABEL_SHARE * asked.epsilon, asked.delta, 1.0, 1))] if labels else []
+    rate, before = sampling_rate(plan, units), label_releases(plan)
     if is_distributed(plan):
         noise = _under_the_sum(plan, asked, terms, rate, before)
     else:
@@ -49,7 +47,7 @@ def _needed(plan: Plan, asked: Privacy, terms: Terms, units: int) -> Mapping[str
     return {"units": units, "sampling_rate": rate, "noise_multiplier": noise, "delta_below": 1.0 / units}
 
 
-def _under_the_sum(plan: Plan, asked: Privacy, terms: Terms, rate: float, before: list[AnySpend]) -> float:
+def _under_the_sum(plan: Plan, asked: Privacy, terms: Terms, rate: float, before: Sequence[AnySpend]) -> float:
     start = terms.start()
     grids = [grid_of(plan, dimension_of(terms.trained(start, PlannedSum(n, "update", True)))) for n in range(1, plan.rounds + 1)]
     l2, l1 = max(grid.l2 for grid in grids), max(grid.l1 for grid in grids)

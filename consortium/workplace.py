@@ -140,7 +140,7 @@ def _policy(plan: Plan) -> Policy:
     policy = Policy(min_institutions=sums.min_institutions, colluding=sums.colluding, suites=(sums.suite,))
     if plan.privacy is None:
         return policy
-    asked = {"max_epsilon": max(plan.privacy.epsilon, allowed.max_epsilon), "max_delta": max(plan.privacy.delta, allowed.max_delta)}
+    asked = {"max_epsilon": max(plan.privacy.epsilon, allowed.max_epsilon), "max_delta": plan.privacy.delta}
     return policy.model_copy(update=asked)
 
 

@@ -16,7 +16,9 @@ from coordinator.store import RunStore
 from protocols.epoch import EpochCertificate, EpochManifest, certify_epoch, disputed_pairs, threshold
 from protocols.pack import pack
 from protocols.parts import update_threshold
+from protocols.privacy.distributed import least_threshold
 from protocols.state import PreRound, State, state_hash
+from protocols.sums.private_update import is_distributed
 from protocols.terms import Terms
 
 SLOTS = 16
@@ -66,9 +68,9 @@ class Cohort:
         """
         members = self.present(state, only, of if pre_round is None else pre_round.members)
         while True:
-            self._check_size(members, only)
+            self._check_size(members, of, only)
             self._check_openers(members, pre_round)
-            epoch, members = self._set_up(members, of, self._threshold(members, pre_round))
+            epoch, members = self._set_up(members, of, self._threshold(members, of, pre_round))
             if epoch is not None:
                 self.on_event(EpochCertified(epoch.manifest.epoch, epoch.members, epoch.manifest.threshold, epoch.manifest.colluding))
                 return epoch
@@ -101,15 +103,16 @@ class Cohort:
         """Institutions that the plan wants in a sum, at least."""
         return max(self.terms.plan.secure_aggregation.min_institutions, self.terms.plan.participation.quorum)
 
-    def _check_size(self, members: tuple[str, ...], only: tuple[str, ...]) -> None:
+    def _check_size(self, members: tuple[str, ...], of: tuple[str, ...], only: tuple[str, ...]) -> None:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in sorted(self.link.missing.items()))
         if only and set(members) != set(only):
             lost = ", ".join(sorted(set(only) - set(members)))
             raise JobError(
                 f"{lost} signed for an unfinished sum and did not come back, so it cannot be opened ({reasons or 'no reason given'})"
             )
-        if len(members) < self.fewest:
-            raise JobError(f"{len(members)} institutions take part and the plan needs {self.fewest} ({reasons or 'none is connected'})")
+        needed = max(self.fewest, self._for_noise(of))
+        if len(members) < needed:
+            raise JobError(f"{len(members)} institutions take part and the plan needs {needed} ({reasons or 'none is connected'})")
 
     def _check_openers(self, members: tuple[str, ...], pre_round: PreRound | None) -> None:
         if pre_round is None:
@@ -122,9 +125,14 @@ class Cohort:
                 f"{needed}; wait for {away}"
             )
 
-    def _threshold(self, members: tuple[str, ...], pre_round: PreRound | None) -> int:
+    def _threshold(self, members: tuple[str, ...], of: tuple[str, ...], pre_round: PreRound | None) -> int:
         colluding = self.terms.plan.secure_aggregation.colluding
-        return max(threshold(len(members), colluding), 0 if pre_round is None else update_threshold(pre_round, colluding))
+        after_count = 0 if pre_round is None else update_threshold(pre_round, colluding)
+        return max(threshold(len(members), colluding), after_count, self._for_noise(of))
+
+    def _for_noise(self, of: tuple[str, ...]) -> int:
+        """Fewest that may open a sum of some of these where its noise counts on one set; 0 for other plans."""
+        return least_threshold(self.terms.plan, len(of)) if is_distributed(self.terms.plan) else 0
 
     def _set_up(self, members: tuple[str, ...], of: tuple[str, ...], needed: int) -> tuple[Epoch | None, tuple[str, ...]]:
         """An epoch of these members, of whom `needed` open a sum, or those with whom to begin again."""

@@ -120,6 +120,10 @@ def _of_private_training(plan: Plan) -> Iterator[tuple[bool, str]]:
         'records.too_long = "error" tells of one long record by stopping the run; with [privacy] set it to "truncate" or "drop"',
     )
     yield (
+        not plan.records.messages or plan.records.too_long == "drop",
+        'a long chat cannot be cut, so records.too_long would stop the run at one; with [privacy] set it to "drop"',
+    )
+    yield (
         plan.evaluation.metric != "accuracy" or bool(plan.evaluation.choices),
         "evaluation.choices would be read off the training records; with [privacy] list them in the plan",
     )

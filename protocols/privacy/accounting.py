@@ -115,7 +115,8 @@ def epsilon(spends: Sequence[AnySpend], delta: float) -> float:
     """
     if not SMALLEST_DELTA <= delta < 1.0:
         raise PrivacyError(f"delta {delta} is not within what can be accounted for; set it to at least {SMALLEST_DELTA:g} and below 1")
-    implied = renyi.to_epsilon(sum((spend.curve() for spend in spends), start=renyi.NOTHING), delta)
+    curves = (count * spend.curve() for spend, count in Counter(spends).items())
+    implied = renyi.to_epsilon(sum(curves, start=renyi.NOTHING), delta)
     gaussian = [spend for spend in spends if not isinstance(spend, SkellamSpend)]
     if len(gaussian) < len(spends) or not 0.0 < implied <= LARGEST_EPSILON:
         return implied

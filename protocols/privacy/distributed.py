@@ -2,14 +2,13 @@
 
 An institution's vector is the sum of its units' clipped and conditionally rounded gradients, plus a share of Skellam noise (Kairouz, Liu
 and Steinke 2021; Agarwal, Kairouz and Liu 2021). Every share has 1 / (t - c) of the variance that is accounted for, so that the sum carries
-it whoever drops out, and if those who collude add none. All of this follows from the plan and the number of trained elements.
+it whoever drops out, and if those who collude add none. Of an update one set alone may be opened: two sums of the same vectors have a
+difference, in which fewer shares may be. All of this follows from the plan and the number of trained elements.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from protocols.plan import Plan
 
 LANE_BOUND = largest_quantum(MOST_MEMBERS)  # integers of one institution that no cohort overflows
+FEWEST_HONEST = 2  # in whatever follows from sums of the same vectors over several sets (PROTOCOL, section 2: t - c >= 2)
 _UNLIKELY = 64 * math.log(2.0)  # a step draws more units than the grid has room for with probability 2^-64 at most
 
 
@@ -44,12 +44,40 @@ def shares_of(plan: Plan) -> int:
     return threshold(sums.min_institutions, sums.colluding) - sums.colluding
 
 
-def check_shares(plan: Plan, members_needed: int, colluding: int) -> None:
-    """Raises PolicyError if an epoch's t - c is below what the plan's noise was divided by."""
+def least_threshold(plan: Plan, institutions: int) -> int:
+    """Fewest that open an update of some of so many institutions, in an epoch of however few.
+
+    Two sets that large share an honest institution, which signs one set of the update alone. In the difference of two sets there may be
+    the noise of two honest institutions only, so 0 where two shares are enough.
+    """
+    return threshold(institutions, plan.secure_aggregation.colluding) if shares_of(plan) > FEWEST_HONEST else 0
+
+
+def check_shares(plan: Plan, members_needed: int, colluding: int, institutions: int) -> None:
+    """Whether what may be opened carries the plan's noise.
+
+    Parameters
+    ----------
+    members_needed, colluding
+        t and c of the epoch.
+    institutions
+        That may take part in the sum: everybody, or a batch.
+
+    Raises
+    ------
+    PolicyError
+        The epoch's t - c is below what the plan's noise was divided by, or two sets of one update could be opened.
+    """
     if members_needed - colluding < shares_of(plan):
         raise PolicyError(
             f"the epoch counts on the noise of {members_needed - colluding} institutions and the plan on that of {shares_of(plan)}; "
             "begin an epoch with more members, or with the plan's number of colluding ones"
+        )
+    fewest = least_threshold(plan, institutions)
+    if members_needed < fewest:
+        raise PolicyError(
+            f"an epoch in which {members_needed} of {institutions} institutions open a sum could open two sums of one update, and their "
+            f"difference has less noise than the plan counts on; it needs a threshold of {fewest}"
         )
 
 
@@ -81,12 +109,7 @@ def step_scale(plan: Plan, dimension: int, learning_rate: float) -> float:
     return -learning_rate / (grid_of(plan, dimension).scale * plan.training.batch_size)
 
 
-def round_spend(plan: Plan, dimension: int, sampling_rate: float, steps: int = 1) -> SkellamSpend:
-    """What rounds of so many trained elements cost a unit that takes part with probability `sampling_rate`."""
+def round_spend(plan: Plan, dimension: int, sampling_rate: float) -> SkellamSpend:
+    """What a round of so many trained elements costs a unit that takes part with probability `sampling_rate`."""
     grid = grid_of(plan, dimension)
-    return SkellamSpend(sampling_rate, grid.variance, grid.l2, grid.l1, steps)
-
-
-def run_spends(plan: Plan, dimensions: Iterable[int], sampling_rate: float) -> list[SkellamSpend]:
-    """The whole run's, from the trained elements of each of its rounds."""
-    return [round_spend(plan, dimension, sampling_rate, steps) for dimension, steps in Counter(dimensions).items()]
+    return SkellamSpend(sampling_rate, grid.variance, grid.l2, grid.l1, steps=1)

@@ -27,35 +27,22 @@ class CryptographicStream:
     secret
         32 random bytes of the caller's, which never leave it: who knows them can subtract the noise.
     purpose, context
-        What the bytes are for. Two streams with equal secret, purpose and context are the same stream.
-    position
-        Bytes to leave out, as `position` of an earlier stream told. Noise that was drawn for other values must never be drawn again:
-        store the position before anything computed from the bytes is released, or go on with a fresh secret.
+        What the bytes are for. Two streams with equal secret, purpose and context are the same stream: noise that was drawn for other
+        values must never be drawn again, so a secret is drawn afresh for each of them.
 
     Raises
     ------
     PrivacyError
-        The secret has another length, or the position is negative.
+        The secret has another length.
     """
 
-    def __init__(self, secret: bytes, purpose: Purpose, *context: bytes, position: int = 0) -> None:
+    def __init__(self, secret: bytes, purpose: Purpose, *context: bytes) -> None:
         if len(secret) != KEY_BYTES:
             raise PrivacyError(f"a stream's secret has {len(secret)} bytes; pass {KEY_BYTES} from the operating system")
-        if position < 0:
-            raise PrivacyError(f"a stream cannot go on from byte {position}; pass a position that an earlier stream told")
-        key, counter = derive_key(secret, purpose, *context), position // _BLOCK
-        self._encryptor = Cipher(AES(key), CTR(counter.to_bytes(_BLOCK, "big"))).encryptor()
-        self._encryptor.update(bytes(position % _BLOCK))
-        self._position = position
-
-    @property
-    def position(self) -> int:
-        """Bytes drawn so far."""
-        return self._position
+        self._encryptor = Cipher(AES(derive_key(secret, purpose, *context)), CTR(bytes(_BLOCK))).encryptor()
 
     def __call__(self, n_bytes: int) -> bytes:
         """The next bytes."""
-        self._position += n_bytes
         return self._encryptor.update(bytes(n_bytes))
 
 

@@ -42,8 +42,9 @@ def test_a_round_is_charged_once_and_spent_for_ever(ledger: Ledger) -> None:
     ledger.privacy.reserve("run", 0, "record", RUN.spends[0])
     assert [(one.round, one.state) for one in ledger.privacy.charges()] == [(1, RESERVED), (0, RESERVED)]
     ledger.privacy.spend("run", 1)
-    ledger.privacy.reserve("run", 1, "record", RUN.spends[1])
     assert [(one.round, one.state) for one in ledger.privacy.charges()] == [(1, SPENT), (0, SPENT)]
+    with pytest.raises(LedgerError, match="round 1 of run run was sent before"):  # a further training would be a further cost
+        ledger.privacy.reserve("run", 1, "record", RUN.spends[1])
     assert ledger.privacy.charges()[0].spends == (ROUND,)
 
 
@@ -62,6 +63,7 @@ def test_charges_and_counts_are_written_together_or_not(ledger: Ledger) -> None:
         raise Crash
     assert ledger.privacy.charges() == [] and ledger.privacy.label_counts("run") is None
     ledger.privacy.keep_label_counts("run", np.array([1.0, 2.5]))
+    ledger.privacy.keep_label_counts("run", np.array([9.0, 9.0]))  # of a process that drew at the same time
     counts = ledger.privacy.label_counts("run")
     assert counts is not None and counts.tolist() == [1.0, 2.5]
 

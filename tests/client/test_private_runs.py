@@ -10,12 +10,13 @@ import pytest
 
 from client.node import Node, accept_plan
 from client.private_runs import check_budget, private_run
-from protocols.errors import PolicyError, PrivacyError
+from protocols.errors import PolicyError, PrivacyError, Refusal
 from protocols.plan import Plan
 from protocols.policy import Policy
 from protocols.privacy.accounting import Release, Spend, epsilon
 from protocols.terms import Terms
-from tests.federation.federation import Federation, FormulaPrivate, FormulaWork
+from tests.federation.attacks.weakened import weakened
+from tests.federation.federation import Crash, Federation, FormulaPrivate, FormulaWork, make_plan
 from tests.federation.private_plans import DISTRIBUTED, LOCAL, private_plan
 
 LABELS = {"local_steps": 4, "batch_size": 8, "learning_rate": 0.01, "label_prior": "corrected"}
@@ -30,6 +31,10 @@ def node(tmp_path: Path) -> Iterator[Node]:
 
 def terms_of(node: Node, plan: Plan) -> Terms:
     return Terms(plan, node.open_work(plan).adaptation)
+
+
+def die(*_: object) -> None:
+    raise Crash
 
 
 def of(node: Node, units: int, policy: Policy | None = None) -> Node:
@@ -91,6 +96,25 @@ def test_policy_bounds_one_run(node: Node) -> None:
     for policy, sentence in ((Policy(max_epsilon=7.0), "allows 7 in all"), (Policy(max_delta=1e-6), "allows at most 1e-06")):
         with pytest.raises(PolicyError, match=sentence):
             accept_plan(of(node, 500, policy), "run", private_plan(DISTRIBUTED).canonical())
+
+
+def test_a_budget_whose_delta_promises_nothing_is_no_budget(node: Node) -> None:
+    plan = private_plan(LOCAL | {"delta": 1e-6})
+    with pytest.raises(PolicyError, match="max_delta that is not below 1 / N"):
+        accept_plan(of(node, 123456), "run", plan.canonical())
+    accept_plan(of(node, 123456, Policy(max_delta=1e-6)), "run", plan.canonical())
+
+
+def test_terms_are_those_of_the_plan_that_was_accepted(node: Node) -> None:
+    """Neither another plan under the run's name nor a death in between leaves terms behind."""
+    plan = private_plan(DISTRIBUTED)
+    with weakened("client.ledger.Ledger.accept_run", by=die), pytest.raises(Crash):
+        accept_plan(of(node, 100), "run", plan.canonical())
+    assert node.ledger.privacy.accepted("run") is None
+    accept_plan(node, "run", make_plan().canonical())
+    with pytest.raises(Refusal, match="accepted with another plan"):
+        accept_plan(of(node, 100), "run", plan.canonical())
+    assert node.ledger.privacy.accepted("run") is None
 
 
 def test_budget_holds_over_all_runs(node: Node) -> None:

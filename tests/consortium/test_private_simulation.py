@@ -21,7 +21,7 @@ from coordinator.verify import verify_registry
 from tests.consortium.small_plan import TEMPLATES, small_records, write_small
 
 EVALUATION = 'metric = "accuracy"\nchoices = [" red", " green", " blue"]'
-LOCAL = '\n[privacy]\nepsilon = 4.0\nmechanism = "local"\n'
+LOCAL = '\n[privacy]\nepsilon = 4.0\nmechanism = "local"\n[personalisation]\ntune_steps = 2\n'
 DISTRIBUTED = '\n[privacy]\nepsilon = 8.0\nmechanism = "distributed"\nnoise_multiplier = 2.0\nunit = "group"\n'
 FIVE = ("epsilon", "delta", "unit", "adversary", "mechanism")
 
@@ -53,6 +53,9 @@ def test_every_page_tells_the_whole_promise(tmp_path: Path, privacy: str) -> Non
         assert all(word in page for word in ("epsilon", "delta", "unit: ", "adversary: ", "mechanism: "))
     _check_ledger(tmp_path / "out" / "institutions" / "north", found)
     _check_registry(tmp_path / "out")
+    for tuned in (tmp_path / "out" / "institutions").glob("*/models/*/1/README.md"):
+        assert "tuned without noise" in tuned.read_text()
+    assert (report["personalised"] is not None) == (privacy is LOCAL)
 
 
 def _check_ledger(institution: Path, found: dict[str, Any]) -> None:

@@ -11,7 +11,9 @@ import pytest
 from client import private_training
 from client.errors import LedgerError
 from client.verify_charges import verify_charges
+from coordinator.events import EpochCertified, Event, RoundFinished
 from coordinator.submitted_plan import promise_of
+from protocols.errors import ConsortiumError
 from protocols.policy import Policy
 from protocols.privacy.accounting import Spend, epsilon
 from tests.federation.federation import Federation
@@ -66,6 +68,17 @@ def test_a_run_over_budget_is_refused_before_it_starts(federation: Federation) -
     federation.close()
 
 
+def test_a_policy_that_was_tightened_ends_a_run_before_its_next_training(federation: Federation) -> None:
+    def tighten(event: Event) -> None:
+        if isinstance(event, RoundFinished) and event.round == 1:
+            federation.nodes.update({n: replace(node, policy=Policy(max_epsilon=7.0)) for n, node in federation.nodes.items()})
+
+    with pytest.raises(ConsortiumError):
+        federation.run(tighten)
+    assert all([one.round for one in node.ledger.privacy.charges()] == [1] for node in federation.nodes.values())
+    federation.close()
+
+
 def test_noised_counts_are_drawn_once(tmp_path: Path) -> None:
     training = {"local_steps": 1, "batch_size": 8, "learning_rate": 0.01, "label_prior": "corrected"}
     federation = Federation(tmp_path, private_plan(DISTRIBUTED, training=training), THREE)
@@ -86,4 +99,15 @@ def test_a_ledger_whose_charges_were_taken_out_is_wrong(federation: Federation) 
     ledger._write("DELETE FROM privacy WHERE round = 2")
     with pytest.raises(LedgerError, match="round 2 of run .* was sent and is not charged"):
         verify_charges(ledger, run)
+    federation.close()
+
+
+def test_one_set_alone_can_be_opened_whoever_is_away(tmp_path: Path) -> None:
+    """Where a share of the noise counts on three, an epoch without everybody asks as many to agree as one with everybody."""
+    names = ("ada", "bea", "cyd", "dov", "eve", "flo", "gus")
+    federation = Federation(tmp_path, private_plan(DISTRIBUTED, rounds=1, secure_aggregation={"min_institutions": 5}), names)
+    federation.fails = lambda name, _: name == "gus"
+    events: list[Event] = []
+    federation.run(events.append)
+    assert {(len(one.institutions), one.threshold) for one in events if isinstance(one, EpochCertified)} == {(6, 5)}
     federation.close()

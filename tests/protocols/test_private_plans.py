@@ -21,6 +21,7 @@ BOTH: list[tuple[dict[str, Any], str]] = [
     ({"aggregation": {"rule": "fedsa"}}, "does not go with"),
     ({"training": {"local_steps": 1, "scaffold": True}}, "scaffold does not go with"),
     ({"records": {"prompt": "{a}", "target": "{b}"}}, "tells of one long record"),
+    ({"records": {"messages": "chat", "too_long": "truncate"}}, "a long chat cannot be cut"),
     ({"evaluation": {"choices": []}}, "read off the training records"),
 ]
 

@@ -16,12 +16,22 @@ from protocols.epoch import EpochManifest, threshold
 from protocols.parts import pre_round_of, update_threshold
 from protocols.plan import Plan
 from protocols.schedule import planned_sums
-from protocols.secagg import SumManifest, SurvivorProposal
+from protocols.secagg import (
+    Accumulator,
+    CheckedUpload,
+    SumManifest,
+    SurvivorCertificate,
+    SurvivorProposal,
+    UnmaskAnswer,
+    open_seeds,
+    remove_masks,
+    unmask,
+)
 from tests.federation.attacks.adversary import Adversary, Lanes
 from tests.federation.attacks.canaries import CanaryWork
 from tests.federation.attacks.invariants import check_invariants
 from tests.federation.federation import NAMES, Federation, _now, make_plan
-from tests.federation.scripted import Epoch, Outcome, Refused, Script
+from tests.federation.scripted import Epoch, Outcome, Refused, Script, taken
 
 VICTIM, OTHERS, COLLUDER = "ada", ("bea", "cyd", "dov"), "dov"
 NO_EXPERTS = {"lora_rank": 2, "targets": ["lm_head"], "experts": "none"}
@@ -96,6 +106,22 @@ def proposed(script: Script, epoch: Epoch, manifest: SumManifest, names: Sequenc
 def total_of(script: Script, epoch: Epoch, manifest: SumManifest, proposal: SurvivorProposal) -> Lanes:
     """The sum of a set that its members really sign and open, uint32 [size]."""
     return script.total(epoch, manifest, script.certify(epoch, manifest, proposal))[0]
+
+
+def opened_by(scene: Scene, epoch: Epoch, slot: int, honest: Sequence[str], colluder: str) -> Lanes:
+    """The first update over a whole epoch, signed and opened by these alone; the colluding one says whatever is wanted of it."""
+    manifest = scene.manifest(epoch, 1, "update", slot)
+    proposal, roster = proposed(scene, epoch, manifest), scene.federation.roster
+    signed = {name: taken(name, scene.sign(name, epoch, manifest, proposal)).parts["signature"] for name in honest}
+    certificate = SurvivorCertificate(proposal, signed | dict(scene.forge_certificate(manifest, proposal, [colluder]).signatures))
+    opened = {name: taken(name, scene.open(name, epoch, manifest, certificate)).parts["answer"] for name in honest}
+    answers = {name: UnmaskAnswer.from_bytes(data) for name, data in opened.items()}
+    held = scene.adversary.held[colluder, epoch.manifest.hash]
+    answers[colluder] = unmask(held, manifest, certificate, roster, scene.identity(colluder))
+    accumulator = Accumulator(manifest)
+    for name, root in proposal.roots.items():
+        accumulator.add(CheckedUpload(name, root, scene.uploads[root]))
+    return remove_masks(accumulator, open_seeds(manifest, epoch.manifest, epoch.certificate, certificate, answers))
 
 
 def without(proposal: SurvivorProposal, *names: str) -> SurvivorProposal:

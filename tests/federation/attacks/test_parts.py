@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.secagg import Accumulator, CheckedUpload, SurvivorCertificate, UnmaskAnswer, open_seeds, remove_masks, unmask
 from tests.federation.attacks.adversary import Lanes
 from tests.federation.attacks.conftest import Stage
-from tests.federation.attacks.scene import VICTIM, Scene, proposed
+from tests.federation.attacks.scene import VICTIM, Scene, opened_by
 from tests.federation.attacks.weakened import weakened
 from tests.federation.federation import NAMES, make_plan
-from tests.federation.scripted import Epoch, taken
 from tests.federation.test_parts import ALL, FIVE, SIX, routed
 
 PLAN = make_plan(rounds=1, trainable=ALL)
@@ -42,22 +38,6 @@ def lanes_of(scene: Scene, expert: int) -> NDArray[np.bool_]:
     return np.concatenate([np.full(block.size, block.name in own) for block in blocks])
 
 
-def opened_by(scene: Scene, epoch: Epoch, honest: Sequence[str], colluder: str) -> Lanes:
-    """The update over a whole epoch, signed and opened by these alone; the colluding one says whatever is wanted of it."""
-    manifest = scene.manifest(epoch, 1, "update", 1)
-    proposal, roster = proposed(scene, epoch, manifest), scene.federation.roster
-    signed = {name: taken(name, scene.sign(name, epoch, manifest, proposal)).parts["signature"] for name in honest}
-    certificate = SurvivorCertificate(proposal, signed | dict(scene.forge_certificate(manifest, proposal, [colluder]).signatures))
-    opened = {name: taken(name, scene.open(name, epoch, manifest, certificate)).parts["answer"] for name in honest}
-    answers = {name: UnmaskAnswer.from_bytes(data) for name, data in opened.items()}
-    held = scene.adversary.held[colluder, epoch.manifest.hash]
-    answers[colluder] = unmask(held, manifest, certificate, roster, scene.identity(colluder))
-    accumulator = Accumulator(manifest)
-    for name, root in proposal.roots.items():
-        accumulator.add(CheckedUpload(name, root, scene.uploads[root]))
-    return remove_masks(accumulator, open_seeds(manifest, epoch.manifest, epoch.certificate, certificate, answers))
-
-
 def test_expert_contributors_drop_between_sums(stage: Stage) -> None:
     """To be alone with the victim in an expert: of three contributors one colludes, and one is dropped after all were counted."""
     cast = {"names": FIVE, "colluders": ("eve",), "plan": PLAN}
@@ -79,8 +59,8 @@ def difference_of_two_epochs(scene: Scene) -> tuple[Lanes, Lanes]:
     scene.follow(scene.sum(scene.set_up(SIX), 0, "evaluate", 0), SIX)
     epoch = scene.set_up(SIX)
     scene.follow(scene.sum(epoch, 1, "parts", 0), SIX)
-    large = opened_by(scene, epoch, ("ada", "bea", "cyd"), "flo")
-    small = opened_by(scene, scene.set_up(SMALL), ("dov", "eve"), "flo")
+    large = opened_by(scene, epoch, 1, ("ada", "bea", "cyd"), "flo")
+    small = opened_by(scene, scene.set_up(SMALL), 1, ("dov", "eve"), "flo")
     wanted = lanes_of(scene, RARE)
     victims = next(plain for (name, _), plain in scene.adversary.inputs.items() if name == VICTIM and plain.size == wanted.size)
     return np.asarray(large - small)[wanted], victims[wanted]

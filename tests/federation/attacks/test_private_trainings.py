@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from coordinator.events import StageFinished
+from tests.federation.attacks.adversary import Lanes
 from tests.federation.attacks.conftest import Stage
 from tests.federation.attacks.invariants import check_invariants
-from tests.federation.attacks.scene import Scene
+from tests.federation.attacks.scene import Scene, opened_by
 from tests.federation.attacks.weakened import weakened
 from tests.federation.federation import Crash
 from tests.federation.private_plans import DISTRIBUTED, private_plan
@@ -76,3 +78,28 @@ def test_what_leaves_without_being_spent_breaks_an_invariant(stage: Stage) -> No
         twin = stage(plan=private_plan(DISTRIBUTED, rounds=1), greet=False)
         twin.federation.run()
         twin.breaks("I-7")
+
+
+EIGHT = ("ada", "bea", "cyd", "dov", "eve", "flo", "gus", "hal")
+SMALL = ("cyd", "dov", "eve", "flo", "gus", "hal")  # a later epoch without the victim and one more
+FIVE_AT_LEAST = private_plan(DISTRIBUTED, rounds=1, secure_aggregation={"min_institutions": 5})  # each adds a third of the noise
+
+
+def difference_of_two_sets(scene: Scene) -> tuple[Lanes, Lanes]:
+    """Of the totals of one update in two epochs without a common honest signer, and what two institutions' vectors are together."""
+    scene.finish_sum()
+    large = opened_by(scene, scene.set_up(EIGHT), 0, ("ada", "bea", "cyd", "dov"), "hal")
+    small = opened_by(scene, scene.set_up(SMALL), 0, ("eve", "flo", "gus"), "hal")
+    left = {name: plain for (name, _), plain in scene.adversary.inputs.items() if name in ("ada", "bea") and plain.size == large.size}
+    return np.asarray(large - small), np.asarray(left["ada"] + left["bea"])
+
+
+def test_two_sets_whose_difference_has_less_noise(stage: Stage) -> None:
+    """To see two vectors' sum with two thirds of the noise: a later epoch of fewer opens the update over another set."""
+    cast = {"names": EIGHT, "colluders": ("hal",), "plan": FIVE_AT_LEAST}
+    with weakened("protocols.privacy.distributed.least_threshold", by=lambda *_: 0):
+        difference, own = difference_of_two_sets(stage(**cast))
+        assert np.array_equal(difference, own) and own.any()
+    scene = stage(**cast)
+    with scene.refused("cyd", "an epoch in which 4 of 8 institutions open a sum could open two sums of one update"):
+        difference_of_two_sets(scene)

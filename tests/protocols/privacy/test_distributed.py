@@ -11,7 +11,7 @@ from scipy.stats import binom
 from client.private_training import noised_sum
 from protocols.epoch.terms import threshold
 from protocols.errors import PolicyError, PrivacyError
-from protocols.privacy.distributed import LANE_BOUND, check_shares, grid_of, most_units, round_spend, run_spends, shares_of, step_scale
+from protocols.privacy.distributed import LANE_BOUND, check_shares, grid_of, most_units, shares_of, step_scale
 from tests.federation.attacks.weakened import weakened
 from tests.federation.private_plans import DISTRIBUTED, LOCAL, private_plan
 
@@ -24,13 +24,21 @@ def test_shares_are_t_less_c_of_the_smallest_cohort(institutions: int, colluding
     plan = private_plan(DISTRIBUTED, secure_aggregation={"min_institutions": institutions, "colluding": colluding})
     assert shares_of(plan) == shares
     for members in range(institutions, 40):
-        check_shares(plan, threshold(members, colluding), colluding)
+        check_shares(plan, threshold(members, colluding), colluding, members)
 
 
 def test_an_epoch_that_counts_on_less_noise_is_refused() -> None:
     plan = private_plan(DISTRIBUTED, secure_aggregation={"min_institutions": 5, "colluding": 1})
     with pytest.raises(PolicyError, match="the noise of 2 institutions and the plan on that of 3"):
-        check_shares(plan, threshold(4, 1), 1)
+        check_shares(plan, threshold(4, 1), 1, institutions=5)
+
+
+def test_an_epoch_that_could_open_two_sets_is_refused_where_two_shares_are_not_enough() -> None:
+    plan = private_plan(DISTRIBUTED, secure_aggregation={"min_institutions": 5, "colluding": 1})
+    with pytest.raises(PolicyError, match="4 of 8 institutions .* two sums of one update, .* it needs a threshold of 5"):
+        check_shares(plan, threshold(6, 1), 1, institutions=8)
+    check_shares(plan, 5, 1, institutions=8)
+    check_shares(private_plan(DISTRIBUTED), threshold(3, 1), 1, institutions=8)
 
 
 @pytest.mark.parametrize(("units", "batch"), [(20, 16), (1000, 16), (10**6, 16), (10**6, 512), (3, 1)])
@@ -42,10 +50,6 @@ def test_lanes_hold_units_and_noise() -> None:
     grid = grid_of(PLAN, LANES)
     assert grid.most_units * grid.l2 + 10 * math.sqrt(grid.share) < LANE_BOUND
     assert grid.l2 < 1.01 * grid.scale, "rounding adds little to the clip"
-
-
-def test_rounds_of_equal_size_are_one_spend() -> None:
-    assert run_spends(PLAN, [10, 20, 10], 0.1) == [round_spend(PLAN, 10, 0.1, 2), round_spend(PLAN, 20, 0.1)]
 
 
 def test_a_plan_without_such_noise_has_no_grid() -> None:
