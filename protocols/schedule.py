@@ -76,13 +76,25 @@ def _round(plan: Plan, number: int) -> list[SumKind]:
 
 
 def learning_rate(plan: Plan, round_number: int) -> float:
-    """Learning rate of rounds 1 to `plan.rounds`; constant, or falling over rounds as a line or half a cosine, never to zero.
+    """Learning rate of rounds 1 to `plan.rounds`; constant, or falling over rounds as a line or half a cosine, never to zero."""
+    return _ten_digits(plan.training.learning_rate * _decay(plan, round_number))
 
-    Ten significant digits are kept, because lane scales follow from it and cosines differ in the last bits between platforms.
-    """
+
+def server_learning_rate(plan: Plan, round_number: int) -> float:
+    """Step on the mean update. Updates fall with the learning rate of institutions; what adam and yogi make of them must be told to."""
+    aggregation = plan.aggregation
+    falls = aggregation.server_optimizer in ("adam", "yogi")
+    return _ten_digits(aggregation.server_learning_rate * _decay(plan, round_number)) if falls else aggregation.server_learning_rate
+
+
+def _decay(plan: Plan, round_number: int) -> float:
     done = (round_number - 1) / plan.rounds
-    factor = {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 * (1.0 + math.cos(math.pi * done))}[plan.training.schedule]
-    return float(f"{plan.training.learning_rate * factor:.9e}")
+    return {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 * (1.0 + math.cos(math.pi * done))}[plan.training.schedule]
+
+
+def _ten_digits(value: float) -> float:
+    """States and lane scales follow from it, and cosines differ in the last bits between platforms."""
+    return float(f"{value:.9e}")
 
 
 def largest_step(training: Training, learning_rate: float) -> float:

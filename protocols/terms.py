@@ -22,7 +22,7 @@ from protocols.plan import Plan
 from protocols.privacy.lanes import check_lanes
 from protocols.proposals import Proposal
 from protocols.ranks import LANE, expert_slices, kept_experts, kept_rank, rank_blocks, with_slices_of
-from protocols.schedule import PlannedSum, learning_rate
+from protocols.schedule import PlannedSum, learning_rate, server_learning_rate
 from protocols.selection import experts_without_choice
 from protocols.state import Experts, PreRound, State, Tensors
 from protocols.sums import evaluate, experts, private_update, update
@@ -143,7 +143,10 @@ class Terms:
 
     def _apply_update(self, state: State, planned: PlannedSum, total: Total, institutions: int) -> tuple[State, Figures]:
         moved = [tensor for tensor in self.trained(state, planned) if is_kept(state.pre_round, tensor.expert)]
-        server = ServerStep(ServerOptimizer.from_plan(self.plan.aggregation), self.plan.aggregation.expert_shrinkage)
+        server = ServerStep(
+            ServerOptimizer.from_plan(self.plan.aggregation, server_learning_rate(self.plan, planned.round)),
+            self.plan.aggregation.expert_shrinkage,
+        )
         deltas, weights = update.deltas(total), update.weights(total, state.experts)
         if self.plan.privacy is not None:
             deltas = private_update.deltas(self.plan, planned.round, self.trained(state, planned), total)

@@ -32,10 +32,11 @@ class ServerOptimizer:
     epsilon: float = 1e-3  # tau
 
     @classmethod
-    def from_plan(cls, aggregation: Aggregation) -> ServerOptimizer:
+    def from_plan(cls, aggregation: Aggregation, learning_rate: float) -> ServerOptimizer:
+        """The plan's optimiser in a round with this learning rate (`protocols.schedule.server_learning_rate`)."""
         return cls(
             aggregation.server_optimizer,
-            aggregation.server_learning_rate,
+            learning_rate,
             aggregation.server_momentum,
             aggregation.server_beta2,
             aggregation.server_epsilon,

@@ -36,7 +36,9 @@ class Aggregation(Table):
         0, description="columns of a sketch of `sketched` and `fedsb`, at least the ranks; 0: a module's rank + 8"
     )
     server_optimizer: Literal["none", "nesterov", "adam", "yogi"] = Field("none", description="optimiser on the mean update")
-    server_learning_rate: PositiveFloat = Field(1.0, description="step on the mean update")
+    server_learning_rate: PositiveFloat = Field(
+        1.0, description="step on the mean update; with adam and yogi it falls as training.schedule says"
+    )
     server_momentum: Momentum = Field(0.9, description="momentum of the server optimiser; beta 1 of adam and yogi")
     server_beta2: Momentum = Field(0.99, description="beta 2 of adam and yogi")
     server_epsilon: PositiveFloat = Field(1e-3, description="tau of adam and yogi, added to the root of the second moment")

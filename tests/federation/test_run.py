@@ -54,7 +54,7 @@ def _plain_update(terms: Terms, state: State, planned: PlannedSum, works: Sequen
     total = {name: np.sum([part[name] for part in parts], axis=0) for name in names}
     experts = {key: sum(weight.experts[key] for weight in weights) for key in weights[0].experts}
     summed = Weights(sum(weight.shared for weight in weights), experts)
-    return terms.rule.apply(state, total, summed, trained, ServerStep(ServerOptimizer.from_plan(terms.plan.aggregation)))
+    return terms.rule.apply(state, total, summed, trained, ServerStep(ServerOptimizer.from_plan(terms.plan.aggregation, 1.0)))
 
 
 def state_at(federation: Federation, name: str, result: RunResult) -> bytes | None:

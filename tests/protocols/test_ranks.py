@@ -120,7 +120,7 @@ def product(factors: Factors) -> NDArray[np.float64]:
 
 
 def test_slices_that_are_left_out_stay_whatever_is_in_their_lanes() -> None:
-    optimizer = ServerOptimizer.from_plan(make_plan(aggregation={"server_optimizer": "nesterov"}).aggregation)
+    optimizer = ServerOptimizer.from_plan(make_plan(aggregation={"server_optimizer": "nesterov"}).aggregation, 1.0)
     before = State("", 0, {t.name: np.ones(t.shape, np.float32) for t in (A, B, FULL)}, pre_round=PreRound({}, NAMES[:4], 3, 4))
     total = {t.name: np.ones(t.shape) for t in (A, B, FULL)}
     after = FFA().apply(before, total, Weights(2.0, {}), (A, B, FULL), ServerStep(optimizer))
