@@ -96,9 +96,21 @@ def _completed(plan: Plan, base: Path, records: Iterable[Records]) -> Plan:
     if plan.base.sha256 not in ("", digest):
         raise SimulationError(f"{base} is not the checkpoint of the plan: its hash is {digest}; correct base.sha256 or the checkpoint")
     plan = plan.model_copy(update={"base": plan.base.model_copy(update={"sha256": digest})})
-    if plan.evaluation.metric != "accuracy" or plan.evaluation.choices:
+    if plan.evaluation.metric != "accuracy":
         return plan
-    return plan.with_choices(_targets(plan, records))
+    targets = _targets(plan, records)
+    if plan.evaluation.choices:
+        _check_choices(plan.evaluation.choices, targets)
+        return plan
+    return plan.with_choices(targets)
+
+
+def _check_choices(choices: tuple[str, ...], targets: tuple[str, ...]) -> None:
+    if not set(choices) & set(targets):
+        raise SimulationError(
+            f"no record's target is among evaluation.choices, which begin with {choices[0]!r}; write them as records.target renders them, "
+            f"spaces included: {targets[0]!r}"
+        )
 
 
 def _targets(plan: Plan, records: Iterable[Records]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ class Evaluation(Table):
 
     metric: Literal["accuracy", "exact_match", "bits_per_byte"] = Field("accuracy", description="a pair of sums over test records")
     every: PositiveInt = Field(1, description="rounds between two evaluations; the last round is always evaluated")
-    choices: Texts = Field((), description="the closed list of targets for accuracy; simulate fills an empty one")
+    choices: Texts = Field((), description="the closed list of targets for accuracy, spaces included; simulate fills an empty one")
     max_records: PositiveInt = Field(2000, description="test records per institution")
 
     @property

@@ -36,6 +36,7 @@ BAD_RECORDS: dict[str, tuple[list[dict[str, Any]] | None, dict[str, Any], str]] 
     "no field, bits_per_byte": (_rows(3, note=None), {"evaluation": BITS}, "records.jsonl, line 3: field note is missing"),
     "no field, exact_match": (_rows(3, note=None), {"evaluation": EXACT}, "records.jsonl, line 3: field note is missing"),
     "no field, given choices": (_rows(3, note=None), {"evaluation": GIVEN}, "records.jsonl, line 3: field note is missing"),
+    "choices of no record": (_rows(1), {"evaluation": 'choices = ["red", "green"]'}, "no record's target is among evaluation.choices"),
     "empty target": (_rows(4, code=""), {"records": TEMPLATES.replace(" {code}", "{code}")}, "line 4: the record's target is empty"),
     "half a character": (_rows(4, note="\ud800"), {}, "line 4: field note holds half a surrogate pair"),
     "more than a field": (None, {"records": TEMPLATES.replace("{note}", "{note.text}")}, r"records.prompt asks for \{note.text\}"),
