@@ -75,7 +75,7 @@ def test_what_cannot_be_tuned_is_one_sentence(tuned: Report, tmp_path: Path) -> 
 def test_a_plan_without_steps_asks_for_them(tmp_path: Path) -> None:
     report = simulate(write_small(tmp_path, rounds=1), tmp_path / "out", baselines=False)
     assert report["personalised"] is None
-    code, said = _tune(report["model"], "--institution", str(tmp_path / "out" / "institutions" / "north"))
+    code, _, said = _tune(report["model"], "--institution", str(tmp_path / "out" / "institutions" / "north"))
     assert code == 1 and "personalisation.tune_steps" in said
 
 
