@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,10 +37,18 @@ class KeptModel:
     metric: str
 
 
-def tune_release(release: Path, institution: Path, *, steps: int | None = None, learning_rate: float | None = None) -> KeptModel:
+def tune_release(
+    release: Path,
+    institution: Path,
+    *,
+    steps: int | None = None,
+    learning_rate: float | None = None,
+    on_section: Callable[[int, int], None] = lambda *_: None,
+) -> KeptModel:
     """Tunes the version in `release` on the records of `institution`, and writes it to its `models`/NAME/VERSION.
 
-    What the institution kept to itself in the version's run, as its home has it, is where the tune-up begins.
+    What the institution kept to itself in the version's run, as its home has it, is where the tune-up begins. `on_section` is told
+    after each of the tune-up's equal parts, with how many there are.
 
     Raises:
         ConsortiumError, ModelError: what is missing or does not fit, in one sentence; nothing was written.
@@ -57,7 +65,7 @@ def tune_release(release: Path, institution: Path, *, steps: int | None = None, 
     shared = State(read.base_sha256, plan.rounds, read.tensors, read.experts)
     kept = PersonalFiles(Path(settings.storage.home), _run_of(read)).newest(plan.rounds)
     own = own_model(shared, kept) if kept else shared
-    tuned = tune(bench, shared, own, steps, learning_rate or terms.tune_learning_rate)
+    tuned = tune(bench, shared, own, steps, learning_rate or terms.tune_learning_rate, on_section)
     return KeptModel(tuned, write_tuned(read, institution, tuned, plan), plan.evaluation.metric)
 
 

@@ -45,7 +45,7 @@ def check_costs(path: Path, clock: Callable[[], float]) -> dict[str, Any]:
     base = base_directory(plan, home)
     adaptation = Adaptation(read_config(base), AdapterConfig.from_fields(plan.adapter_fields), plan.seed)
     terms = Terms(plan, adaptation)
-    start = terms.start()
+    start, privacy = terms.start(), noise_needed(plan, terms, home)
     memory = training_memory(
         adaptation.config,
         HeldBase(FP32_BYTES * count_held(base), FP32_BYTES),
@@ -71,7 +71,7 @@ def check_costs(path: Path, clock: Callable[[], float]) -> dict[str, Any]:
         "expert_unevenness_needed": LEAST_UNEVENNESS,
         "needs": list(_needs(plan)),
         "reveals": _reveals(plan),
-        "privacy": noise_needed(plan, terms, home),
+        "privacy": privacy,
     }
 
 

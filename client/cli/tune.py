@@ -30,7 +30,7 @@ def tune(
         check_folder(folder)
         if not release.is_dir():
             raise WrongUse(f"{release} is no folder; give a released version's, models/NAME/NUMBER")
-        kept = tune_release(release, folder, steps=steps, learning_rate=learning_rate)
+        kept = tune_release(release, folder, steps=steps, learning_rate=learning_rate, on_section=_tell)
     tuned = kept.tuned
     if as_json:
         print_json(
@@ -49,3 +49,8 @@ def tune(
     which = f"the model after step {tuned.step} of {tuned.steps}" if tuned.step else "no step: the model it began with"
     typer.echo(f"{kept.metric} on {tuned.held_out} held-out training records: {tuned.before:.3f} shared, {tuned.after:.3f} kept ({which})")
     typer.echo(f"Own model: {kept.folder}")
+
+
+def _tell(done: int, total: int) -> None:
+    """On standard error, so that a program reads the answer alone."""
+    typer.echo(f"tuned {done} of {total} sections", err=True)

@@ -29,7 +29,7 @@ def check(
     if as_json:
         typer.echo(json.dumps(costs, indent=2))
         return
-    typer.echo(f"plan {costs['name']} ({costs['sha256'][:12]}): {costs['rounds']} rounds")
+    typer.echo(f"plan {costs['name']} ({costs['sha256'][:12]}): {_rounds(costs['rounds'])}")
     typer.echo(f"trained parameters: {costs['trained_parameters']:,} (experts that the plan will choose not counted)")
     typer.echo(f"memory for training in float32: about {costs['memory_bytes'] / 1e6:.0f} MB")
     typer.echo(f"largest upload of a round: about {costs['upload_bytes'] / 1e6:.1f} MB per institution, and as much download")
@@ -49,9 +49,11 @@ def check(
         typer.echo(f"  - {sentence}")
 
 
-def _noise(name: str, needed: dict[str, float] | None) -> str:
-    if needed is None:
-        return f"{name} has no groups; name their field as simulation.group"
+def _rounds(count: int) -> str:
+    return "1 round" if count == 1 else f"{count} rounds"
+
+
+def _noise(name: str, needed: dict[str, float]) -> str:
     return (
         f"{name} with {needed['units']:,} units needs a noise multiplier of {needed['noise_multiplier']:.3g}, and a delta below "
         f"{needed['delta_below']:.2g}"

@@ -12,7 +12,7 @@ import typer
 if TYPE_CHECKING:
     from consortium.report import Report
 
-PlanArgument = Annotated[Path, typer.Argument(metavar="PLAN.toml", help="The plan, a TOML file with a [simulation] table.")]
+PlanArgument = Annotated[Path, typer.Argument(metavar="PLAN.toml", help="The plan, a TOML file with a \\[simulation] table.")]
 OutOption = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder of the run; consortium-NAME if left out.")]
 SeedOption = Annotated[int | None, typer.Option("--seed", min=0, help="Instead of the plan's seed.")]
 RoundsOption = Annotated[int | None, typer.Option("--rounds", min=1, help="Instead of the plan's rounds.")]

@@ -54,6 +54,10 @@ def test_commands_run_in_a_folder_that_holds_hostile_packages(hostile: Path, arg
     assert "Usage:" in done.stdout or "--help" not in arguments
 
 
+def test_help_shows_the_names_of_tables() -> None:
+    assert "with a [simulation] table" in " ".join(CliRunner().invoke(app, ["simulate", "--help"], env={"COLUMNS": "200"}).output.split())
+
+
 def test_help_answers_within_half_a_second(tmp_path: Path) -> None:
     def seconds() -> float:
         start = time.perf_counter()

@@ -25,9 +25,10 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Report:
     return simulate(write_small(folder, rounds=1, more=TUNED), folder / "out", baselines=False)
 
 
-def _tune(*arguments: str) -> tuple[int, str]:
+def _tune(*arguments: str) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error."""
     result = CliRunner().invoke(app, ["client", "tune", *arguments])
-    return result.exit_code, result.output
+    return result.exit_code, result.stdout, result.stderr
 
 
 def _files(folder: Path) -> dict[str, bytes]:
@@ -51,12 +52,13 @@ def test_every_institution_is_tuned_and_measured_on_its_own_test_records(tuned: 
 def test_the_command_writes_to_the_institution_s_folder_alone(tuned: Report) -> None:
     institution, released = tuned.path.parent / "institutions" / "south", Path(tuned["model"])
     before = _files(released)
-    code, said = _tune(str(released), "--institution", str(institution), "--steps", "8", "--json")
+    code, said, progress = _tune(str(released), "--institution", str(institution), "--steps", "8", "--json")
     document = json.loads(said)
+    assert progress.splitlines() == [f"tuned {section} of 8 sections" for section in range(1, 9)]
     assert code == 0 and document["held_out"] == 1 and document["steps"] == 8 and document["metric"] == "accuracy"
     own = institution / "models" / "small" / "1"
     assert Path(document["model"]) == own and read_release(own).name == "small" and _files(released) == before
-    again, sentence = _tune(str(released), "--institution", str(institution))
+    again, sentence, _ = _tune(str(released), "--institution", str(institution))
     assert again == 0 and "accuracy on 1 held-out training records" in sentence and str(own) in sentence
     generated = CliRunner().invoke(app, ["model", "generate", str(own), "--prompt", "note: a\ncode:"])
     assert generated.exit_code == 0, generated.output
@@ -66,14 +68,14 @@ def test_what_cannot_be_tuned_is_one_sentence(tuned: Report, tmp_path: Path) -> 
     institution, released = tuned.path.parent / "institutions" / "north", Path(tuned["model"])
     assert _tune(str(tmp_path / "absent"), "--institution", str(institution))[0] == 2
     assert _tune(str(released), "--institution", str(tmp_path))[0] == 2
-    code, said = _tune(str(tmp_path), "--institution", str(institution), "--json")
+    code, said, _ = _tune(str(tmp_path), "--institution", str(institution), "--json")
     assert code == 1 and "is no released model" in json.loads(said)["error"]
 
 
 def test_a_plan_without_steps_asks_for_them(tmp_path: Path) -> None:
     report = simulate(write_small(tmp_path, rounds=1), tmp_path / "out", baselines=False)
     assert report["personalised"] is None
-    code, said = _tune(report["model"], "--institution", str(tmp_path / "out" / "institutions" / "north"))
+    code, _, said = _tune(report["model"], "--institution", str(tmp_path / "out" / "institutions" / "north"))
     assert code == 1 and "personalisation.tune_steps" in said
 
 

@@ -21,6 +21,7 @@ from model.layout import AdapterConfig, adapter_layout
 from protocols.aggregation.sketches import modules
 from protocols.plan import load_plan
 from protocols.selection import LEAST_UNEVENNESS
+from tests.consortium.command_line import consortium
 
 PLAN = """
 name = "small"
@@ -71,6 +72,58 @@ def test_of_a_batch_of_many_tokens_a_part_is_measured_on_random_records(tmp_path
     assert costs["seconds_per_round"] == pytest.approx(60.0 * 30 * 10)  # four records of forty a step
     assert "random records of max_tokens" in costs["seconds_measured_on"]
     assert costs["expert_unevenness"] is None
+
+
+DENSE = PLAN.replace("local_steps = 30", "local_steps = 1").replace("corrected", "none").replace("expert_rank = 2", 'experts = "none"')
+NOISE = """institutions = 4
+[evaluation]
+metric = "bits_per_byte"
+[privacy]
+mechanism = "distributed"
+noise_multiplier = 0.2
+"""
+PRIVATE = DENSE.replace("max_tokens = 96", 'max_tokens = 96\ntoo_long = "drop"') + NOISE
+
+
+def private(folder: Path, *changes: tuple[str, str]) -> Path:
+    content = PRIVATE
+    for old, new in changes:
+        content = content.replace(old, new)
+    return write(folder, content)
+
+
+def test_noise_under_the_sum_that_a_node_would_refuse_is_refused_with_what_is_enough(tmp_path: Path) -> None:
+    write_demo_records(tmp_path / "records.jsonl", 0)
+    with pytest.raises(SimulationError, match=r"noise_multiplier is 0\.2, and .* needs .*; set it to [0-9.]+ or more$") as refused:
+        check_costs(private(tmp_path), steady(1.0))
+    enough = str(refused.value).rpartition(" to ")[2].removesuffix(" or more")
+    costs = check_costs(private(tmp_path, ("noise_multiplier = 0.2", f"noise_multiplier = {enough}")), steady(1.0))
+    most = max(one["noise_multiplier"] for one in costs["privacy"]["institutions"].values())
+    assert 0.95 * float(enough) < most <= float(enough)
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        ('unit = "group"\n', r'privacy\.unit is "group" and no field names the groups; name it as simulation\.group$'),
+        ("delta = 0.1\n", r"privacy\.delta 0\.1 is not below 1 / N of the \d+ records of .*; set it below 0\.0\d+$"),
+    ],
+)
+def test_private_plans_that_no_node_would_train_are_refused(tmp_path: Path, more: str, sentence: str) -> None:
+    write_demo_records(tmp_path / "records.jsonl", 0)
+    with pytest.raises(SimulationError, match=sentence):
+        check_costs(write(tmp_path, PRIVATE + more), steady(1.0))
+
+
+def test_a_private_plan_without_its_records_is_one_sentence_and_no_document(tmp_path: Path) -> None:
+    done = consortium(tmp_path, "plan", "check", str(private(tmp_path)), "--json")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.endswith("records.jsonl is no file, and noise depends on its records; correct simulation.source\n")
+
+
+def test_one_round_is_no_plural(tmp_path: Path) -> None:
+    said = CliRunner().invoke(app, ["plan", "check", str(write(tmp_path, PLAN.replace("rounds = 3", "rounds = 1")))]).output
+    assert said.partition("\n")[0].endswith("): 1 round")
 
 
 def test_a_large_base_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
