@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from coordinator.epoch_record import keep_epoch, load_epoch
-from coordinator.errors import JobError
+from coordinator.errors import Shortage
 from coordinator.events import EpochCertified, Event
 from coordinator.link import Link
 from coordinator.publishing import bring_up_to_date
@@ -64,7 +64,7 @@ class Cohort:
         Whoever does not finish the setup is left out, and it starts again with new keys.
 
         Raises:
-            JobError: too few institutions are left.
+            Shortage: too few institutions are left.
         """
         members = self.present(state, only, of if pre_round is None else pre_round.members)
         while True:
@@ -107,12 +107,12 @@ class Cohort:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in sorted(self.link.missing.items()))
         if only and set(members) != set(only):
             lost = ", ".join(sorted(set(only) - set(members)))
-            raise JobError(
+            raise Shortage(
                 f"{lost} signed for an unfinished sum and did not come back, so it cannot be opened ({reasons or 'no reason given'})"
             )
         needed = max(self.fewest, self._for_noise(of))
         if len(members) < needed:
-            raise JobError(f"{len(members)} institutions take part and the plan needs {needed} ({reasons or 'none is connected'})")
+            raise Shortage(f"{len(members)} institutions take part and the plan needs {needed} ({reasons or 'none is connected'})")
 
     def _check_openers(self, members: tuple[str, ...], pre_round: PreRound | None) -> None:
         if pre_round is None:
@@ -120,7 +120,7 @@ class Cohort:
         needed = max(pre_round.threshold, update_threshold(pre_round, self.terms.plan.secure_aggregation.colluding))
         if len(members) < needed:
             away = ", ".join(sorted(set(pre_round.members) - set(members)))
-            raise JobError(
+            raise Shortage(
                 f"{len(members)} of the {len(pre_round.members)} institutions of this round's pre-round take part and its update needs "
                 f"{needed}; wait for {away}"
             )

@@ -37,5 +37,9 @@ class JobError(ConsortiumError):
     """A running plan cannot go on; the registry records the same sentence."""
 
 
+class Shortage(JobError):
+    """Too few institutions take part now; the run can go on when they are back."""
+
+
 class RunStopped(JobError):
     """The operator stopped the run."""

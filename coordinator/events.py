@@ -84,4 +84,30 @@ class RunFailed:
     reason: str
 
 
-Event: TypeAlias = RunStarted | EpochCertified | StageFinished | SumFinished | ExpertsChosen | RoundFinished | RunFinished | RunFailed
+@dataclass(frozen=True, slots=True)
+class RunPaused:
+    """It waits for the operator, or for the institutions that the reason names."""
+
+    run: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunResumed:
+    """It goes on."""
+
+    run: str
+
+
+Event: TypeAlias = (
+    RunStarted
+    | EpochCertified
+    | StageFinished
+    | SumFinished
+    | ExpertsChosen
+    | RoundFinished
+    | RunPaused
+    | RunResumed
+    | RunFinished
+    | RunFailed
+)

@@ -11,17 +11,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from coordinator.errors import JobError, RunStopped
+from coordinator.errors import JobError, RunStopped, Shortage
 from coordinator.events import Event, ExpertsChosen, RoundFinished, RunFailed, RunFinished, RunStarted
 from coordinator.exchange import Exchange
 from coordinator.lease import driving
 from coordinator.link import Link
 from coordinator.registry.records import Contribution, NewRun, Participant, Round, Run, Spent
 from coordinator.registry.registry import Registry
-from coordinator.registry.states import RunState, WantedState
+from coordinator.registry.states import RunState
 from coordinator.rounds import FinishedSum, RoundEngine
 from coordinator.store import Journal, Part, RunStore
 from coordinator.transcripts import keep_parties
+from coordinator.waiting import Waiting
 from protocols.errors import ConsortiumError
 from protocols.files import make_folder
 from protocols.identity import Identity
@@ -33,7 +34,6 @@ from protocols.schedule import PlannedSum, planned_sums
 from protocols.state import State
 from protocols.terms import Adaptation, Terms
 
-PAUSE_SECONDS = 1.0
 LEASE_SECONDS = 7 * 86400.0  # only a holder on another machine that died is waited for so long
 
 
@@ -46,6 +46,7 @@ class Operator:
     randomness: Callable[[int], bytes]
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
+    patience: float | None = None  # seconds between looks whether missing institutions are back; None: a run with too few fails
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,10 @@ class _Job:
     @property
     def plan(self) -> Plan:
         return self.terms.plan
+
+    @property
+    def waiting(self) -> Waiting:
+        return Waiting(self.run, self.registry, self.operator.sleep, self.on_event)
 
 
 def ignore(event: Event) -> None:
@@ -145,8 +150,8 @@ def _drive(job: _Job, run: Run) -> RunResult:
     _begin(job, run)
     _record_round(job, planned)
     while (done := job.store.journal.done) < len(planned):
-        _obey_operator(job)
-        _advance(job, planned[done])
+        job.waiting.obey_operator()
+        _advance_or_wait(job, planned[done])
         _record_round(job, planned)
     job.engine.tell_rest(current_state(job.terms, job.store))
     job.registry.set_state(job.run, RunState.FINISHED)
@@ -163,16 +168,15 @@ def _begin(job: _Job, run: Run) -> None:
     job.on_event(RunStarted(job.run, job.plan.rounds, rounds[-1].number if rounds else None))
 
 
-def _obey_operator(job: _Job) -> None:
-    """Stops or waits when the operator wants it so; asked between sums, so that no opened sum is left half-way."""
-    while (run := job.registry.run(job.run)).wanted is not WantedState.RUNNING:
-        if run.wanted is WantedState.STOPPED:
-            raise RunStopped(f"run {job.run} was stopped by the operator; submit the plan again to start anew")
-        if run.state is RunState.RUNNING:
-            job.registry.set_state(job.run, RunState.PAUSED)
-        job.operator.sleep(PAUSE_SECONDS)
-    if run.state is RunState.PAUSED:
-        job.registry.set_state(job.run, RunState.RUNNING)
+def _advance_or_wait(job: _Job, planned: PlannedSum) -> None:
+    """Where too few take part, the run waits for them; without anyone who could come back it fails."""
+    try:
+        _advance(job, planned)
+    except Shortage as shortage:
+        if job.operator.patience is None:
+            raise
+        state = current_state(job.terms, job.store)
+        job.waiting.for_institutions(shortage, lambda: job.engine.can_begin(planned, state), job.operator.patience)
 
 
 def _advance(job: _Job, planned: PlannedSum) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from coordinator.cohort import Cohort, Epoch
-from coordinator.errors import JobError
+from coordinator.errors import JobError, Shortage
 from coordinator.events import Event, StageFinished, SumFinished
 from coordinator.link import Link, Subject
 from coordinator.publishing import publish, subject_of
@@ -79,7 +79,8 @@ class RoundEngine:
         """Attempts a sum until it is opened.
 
         Raises:
-            JobError: every attempt failed; the sentence names the institutions that were missing last.
+            Shortage: every attempt had too few institutions; the sentence names those that were missing last.
+            JobError: every attempt failed otherwise.
         """
         attempts = 1 + self._terms.plan.participation.retries
         for left in reversed(range(attempts)):
@@ -88,8 +89,15 @@ class RoundEngine:
             except (JobError, ProtocolError) as failure:
                 self._give_up(planned, failure)
                 if left == 0:
-                    raise JobError(f"round {planned.round}, {planned.kind}: {failure} (after {attempts} attempts)") from None
+                    kind = Shortage if isinstance(failure, Shortage) else JobError
+                    raise kind(f"round {planned.round}, {planned.kind}: {failure} (after {attempts} attempts)") from None
         raise AssertionError("unreachable")
+
+    def can_begin(self, planned: PlannedSum, state: State) -> bool:
+        """Whether enough institutions answer to attempt a sum: of a set that was proposed all, otherwise as many as the plan wants."""
+        survivors = self._store.journal.survivors
+        present = self._cohort.present(state, survivors, self._members(planned))
+        return set(survivors) == set(present) if survivors else len(present) >= self._cohort.fewest
 
     def publish(self, finished: FinishedSum) -> None:
         """Tells every member of the epoch the total; each applies it by itself and must reach the announced state."""

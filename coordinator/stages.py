@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from coordinator.blame import Opening
 from coordinator.cohort import Epoch
 from coordinator.collecting import ask_uploads
-from coordinator.errors import JobError
+from coordinator.errors import Shortage
 from coordinator.link import Link, Reply, Subject
 from coordinator.store import RunStore
 from coordinator.sum_record import SumRecord
@@ -33,7 +33,7 @@ from protocols.secagg import (
 from protocols.terms import Terms
 
 
-class AttemptFailed(JobError):
+class AttemptFailed(Shortage):
     """Too few institutions answered a stage; asking again may succeed."""
 
 
