@@ -18,17 +18,21 @@ def driving(registry: Registry, run: str, seconds: float) -> Iterator[None]:
     Raises:
         LeaseHeld: another process drives the run.
     """
-    owner = f"process {os.getpid()} on {socket.gethostname()}"
-    registry.take_lease(run, owner, seconds, gone=is_gone)
+    registry.take_lease(run, owner(), seconds, gone=is_gone)
     try:
         yield
     finally:
-        registry.release_lease(run, owner)
+        registry.release_lease(run, owner())
 
 
-def is_gone(owner: str) -> bool:
-    """Whether the owner is a process of this machine that no longer lives; of other machines nothing is known."""
-    here = re.fullmatch(rf"process (\d+) on {re.escape(socket.gethostname())}", owner)
+def owner() -> str:
+    """This process, as leases name it."""
+    return f"process {os.getpid()} on {socket.gethostname()}"
+
+
+def is_gone(holder: str) -> bool:
+    """Whether the holder is a process of this machine that no longer lives; of other machines nothing is known."""
+    here = re.fullmatch(rf"process (\d+) on {re.escape(socket.gethostname())}", holder)
     if here is None:
         return False
     try:

@@ -1,0 +1,22 @@
+"""`consortium coordinator serve`."""
+
+from __future__ import annotations
+
+import typer
+
+from coordinator.cli.options import HomeOption
+
+
+def serve(home: HomeOption = None) -> None:
+    """Run the operator's side until it is interrupted: SuperLink, fence, registry service, and one process for each run."""
+    import os
+    import signal
+    from pathlib import Path
+
+    from coordinator.operator_home import open_operator_home
+    from coordinator.serve.serving import serve as serve_home
+
+    ended: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda received, _: ended.append(received))
+    serve_home(open_operator_home(home or Path()), os.environ, lambda: bool(ended), lambda line: typer.echo(line, err=True))

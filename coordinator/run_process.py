@@ -1,0 +1,121 @@
+"""The process of one run: `python -P -m coordinator.run_process --home HOME --run RUN`; started by `serve`, and again when it dies."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+
+from coordinator.errors import JobError, RunStopped
+from coordinator.events import Event, RoundFinished, RunFailed, RunFinished, RunPaused, RunResumed, RunStarted, StageFinished
+from coordinator.exchange import Exchange
+from coordinator.flower_link import FlowerLink
+from coordinator.job import Operator, run_plan
+from coordinator.operator_home import open_operator_home
+from coordinator.registry.records import Run
+from coordinator.registry.registry import Registry
+from coordinator.serve.places import Places
+from model.config import read_config
+from model.layout import Adaptation, AdapterConfig
+from protocols.bundle import installed_bundle
+from protocols.errors import ConsortiumError
+from protocols.plan import plan_from_canonical
+from protocols.roster import Roster, RosterEntry
+
+PATIENCE_SECONDS = 15.0
+
+
+def run(folder: Path, name: str) -> None:
+    """Drives the run to its end, over Flower.
+
+    Raises:
+        ConsortiumError: it failed or was stopped, which the registry says, or cannot be driven now.
+    """
+    places = Places(open_operator_home(folder))
+    registry = places.home.open_registry(_now)
+    try:
+        chosen = registry.run(name)
+        if not chosen.state.ended:
+            _drive(places, registry, chosen)
+    finally:
+        registry.close()
+
+
+def _drive(places: Places, registry: Registry, chosen: Run) -> None:
+    plan, files = plan_from_canonical(chosen.plan.encode()), places.superlink
+    address = f"127.0.0.1:{places.home.settings.serve.superlink_port}"
+    link = FlowerLink(address, files.authority.read_bytes(), files.secret.read_bytes())
+    adaptation = Adaptation(read_config(places.base(plan.base.sha256)), AdapterConfig.from_fields(plan.adapter_fields), plan.seed)
+    operator = Operator(places.home.identity, roster_of(registry), os.urandom, patience=PATIENCE_SECONDS)
+    with link.driving(installed_bundle(), places.claims) as grid:
+        run_plan(
+            plan, Exchange(grid), registry, adaptation=adaptation, operator=operator, directory=places.runs, on_event=_tell
+        )  # fmt: skip
+
+
+def roster_of(registry: Registry) -> Roster:
+    """The institutions that take part now, as the registry has them; each node compares with its own copy."""
+    entries = (RosterEntry(one.name, bytes.fromhex(one.public_key)) for one in registry.participants() if one.revoked_at is None)
+    return Roster(tuple(sorted(entries, key=lambda entry: entry.name)))
+
+
+def _tell(event: Event) -> None:
+    """One line for what an operator wants to read in the log."""
+    if (line := line_of(event)) is not None:
+        print(f"{_now().isoformat(timespec='seconds')} {line}", flush=True)
+
+
+def line_of(event: Event) -> str | None:
+    """The event in words; None for what no operator reads."""
+    match event:
+        case RunStarted(name, rounds, None):
+            return f"run {name} begins: {rounds} rounds"
+        case RunStarted(name, rounds, done):
+            return f"run {name} goes on after round {done} of {rounds}"
+        case StageFinished(number, kind, attempt, stage, answered, missing):
+            away = "".join(f"; {who}: {why}" for who, why in missing)
+            return f"round {number}, {kind} sum, attempt {attempt}: {len(answered)} answered {stage}{away}"
+        case RoundFinished():
+            return f"round {event.round} is over with {event.institutions} institutions"
+        case RunPaused(name, reason):
+            return f"run {name} waits: {reason}"
+        case RunResumed(name):
+            return f"run {name} goes on"
+        case RunFinished(name):
+            return f"run {name} is finished"
+        case RunFailed(name, reason):
+            return f"run {name} failed: {reason}"
+    return None
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+def main(arguments: list[str]) -> int:
+    """0 when the run has ended, in whatever way; 1 when it is to be tried again."""
+    parser = argparse.ArgumentParser(prog="coordinator.run_process")
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--run", required=True)
+    given = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, _end)
+    try:
+        run(given.home, given.run)
+    except RunStopped as stopped:
+        print(str(stopped), flush=True)
+    except ConsortiumError as error:
+        print(str(error), flush=True)
+        return 0 if isinstance(error, JobError) else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
