@@ -47,6 +47,11 @@ class Child:
         return self._process is not None and self._process.poll() is None
 
     @property
+    def age(self) -> float:
+        """Seconds since it was started."""
+        return self._clock() - self._began
+
+    @property
     def exit_code(self) -> int | None:
         """How it ended; None while it runs, and before it ran."""
         return None if self._process is None else self._process.poll()

@@ -1,0 +1,68 @@
+"""`consortium client run`, and its two halves for separate users or containers: `client supernode` and `client node`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from client.cli.ledger import InstitutionOption
+
+FastOption = Annotated[bool, typer.Option("--fast-poll", help="Look for messages ten times a second rather than every 3 s.")]
+FAST_SECONDS = 0.1
+WARNING = (
+    "SuperNode and node run as one user here, so a fault in the SuperNode reaches records and keys: this is for trying out. "
+    "In production run `consortium client supernode` and `consortium client node` as two users or containers"
+)
+
+
+def run(institution: InstitutionOption = None, fast_poll: FastOption = False) -> None:
+    """Take part: run this institution's SuperNode and node until interrupted. Nothing listens but a port on this machine."""
+    import os
+
+    from client.flower_node import IDLE_SECONDS
+    from client.running import run_both
+
+    _say(WARNING)
+    run_both(institution or Path(), os.environ, _interrupted(), _say, FAST_SECONDS if fast_poll else IDLE_SECONDS)
+
+
+def supernode(institution: InstitutionOption = None, fast_poll: FastOption = False) -> None:
+    """Run the SuperNode alone, as a user that can read neither records nor keys of the node."""
+    import os
+    import time
+
+    from client.flower_node import IDLE_SECONDS
+    from client.running import STEP_SECONDS, supernode_child, supernode_files, tend_supernode
+
+    folder, stop = institution or Path(), _interrupted()
+    child = supernode_child(folder, os.environ, _say, FAST_SECONDS if fast_poll else IDLE_SECONDS)
+    try:
+        while not stop():
+            tend_supernode(child, supernode_files(folder).alive, _say)
+            time.sleep(STEP_SECONDS)
+    finally:
+        child.stop()
+
+
+def node(institution: InstitutionOption = None) -> None:
+    """Run the node alone: it answers what a SuperNode on this machine brings, and needs no route out but the registry service."""
+    from client.node_process import main
+
+    raise typer.Exit(main(["--institution", str((institution or Path()).resolve())]))
+
+
+def _interrupted() -> Callable[[], bool]:
+    """Whether somebody asked this process to end."""
+    import signal
+
+    ended: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda received, _: ended.append(received))
+    return lambda: bool(ended)
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)

@@ -1,0 +1,56 @@
+"""The node of a deployed institution: `python -P -m client.node_process --institution FOLDER`; started by `client run`.
+
+It has records, base, keys and ledger, and talks to the SuperNode on this machine alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from client.client_app import folder_node, make_client_app
+from client.connection import load_connection
+from client.flower_node import serve_tasks
+from client.running import runtime_secret
+from protocols.bundle import installed_bundle
+from protocols.errors import ConsortiumError
+
+
+def serve(folder: Path, ended: list[int]) -> None:
+    """Answers messages until a signal is in `ended`.
+
+    Raises:
+        ConsortiumError: a file of the folder is missing or damaged.
+    """
+    runtime = f"127.0.0.1:{load_connection(folder).runtime_port}"
+    open_node = folder_node(folder)
+    app, own = make_client_app(lambda _: open_node()), installed_bundle().sha256
+    open_node()  # so that what is wrong with the folder is said now
+    _say(f"ready; the bundle of this version is {own}")
+    serve_tasks(runtime, runtime_secret(folder), app, {own}, lambda: bool(ended), alive=folder / "flower" / "answered", log=_say)
+
+
+def _say(line: str) -> None:
+    print(f"{datetime.now(UTC).isoformat(timespec='seconds')} {line}", flush=True)
+
+
+def main(arguments: list[str]) -> int:
+    """1 and a sentence where the folder cannot be served."""
+    parser = argparse.ArgumentParser(prog="client.node_process")
+    parser.add_argument("--institution", type=Path, required=True)
+    folder = parser.parse_args(arguments).institution
+    ended: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: ended.append(number))
+    try:
+        serve(folder, ended)
+    except ConsortiumError as error:
+        _say(str(error))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

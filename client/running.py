@@ -1,0 +1,90 @@
+"""`consortium client run`: a SuperNode and a node side by side, each started again when it ends, until it is interrupted."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from client.connection import load_connection
+from client.flower_node import IDLE_SECONDS, SuperNodeFiles, supernode_command
+from client.settings import load_settings
+from protocols.child import Child, Program
+from protocols.files import write_file
+from protocols.flower import environment
+
+STEP_SECONDS = 0.5
+SILENT_SECONDS = 600.0  # a SuperNode that does not come round for so long hangs; large messages take minutes
+_SECRET_BYTES = 32
+Say = Callable[[str], None]
+
+
+def run_both(folder: Path, around: Mapping[str, str], should_stop: Callable[[], bool], say: Say, idle: float = IDLE_SECONDS) -> None:
+    """Watches SuperNode and node of an institution's folder until `should_stop`; called by a process's main thread.
+
+    Raises:
+        SettingsError: a file of the folder is missing or wrong.
+    """
+    supernode, node = supernode_child(folder, around, say, idle), node_child(folder, around, say)
+    try:
+        while not should_stop():
+            tend_supernode(supernode, supernode_files(folder).alive, say)
+            node.tend()
+            time.sleep(STEP_SECONDS)
+    finally:
+        node.stop()
+        supernode.stop()
+
+
+def supernode_files(folder: Path) -> SuperNodeFiles:
+    """What the SuperNode reads: of all the institution's files only these."""
+    return SuperNodeFiles(folder / "ca.pem", folder / "node.key", _secret(folder), _flower(folder) / "alive")
+
+
+def supernode_child(folder: Path, around: Mapping[str, str], say: Say, idle: float = IDLE_SECONDS) -> Child:
+    """The SuperNode; it knows its own key and the coordinator's address, and nothing of records or identity."""
+    connection, files = load_connection(folder), supernode_files(folder)
+    line = tuple(supernode_command(connection.fence, files, connection.runtime_port, idle))
+    program = Program("the SuperNode", line, environment(around, _flower(folder)), folder / "logs" / "supernode.log")
+    return Child(program, time.monotonic, say)
+
+
+def node_child(folder: Path, around: Mapping[str, str], say: Say) -> Child:
+    """The node, which answers what the SuperNode brings."""
+    load_settings(folder / "institution.toml")
+    line = (sys.executable, "-P", "-m", "client.node_process", "--institution", str(folder.resolve()))
+    return Child(Program("the node", line, around, folder / "logs" / "node.log"), time.monotonic, say)
+
+
+def tend_supernode(child: Child, alive: Path, say: Say) -> None:
+    """Starts it where it does not run, and ends one that hangs."""
+    child.tend()
+    if child.running and child.age > SILENT_SECONDS and _age_of(alive) > SILENT_SECONDS:
+        say(f"the SuperNode has done nothing for {SILENT_SECONDS:g} s and is started again")
+        child.stop()
+
+
+def runtime_secret(folder: Path) -> bytes:
+    """What SuperNode and node share."""
+    return _secret(folder).read_bytes()
+
+
+def _secret(folder: Path) -> Path:
+    path = folder / "runtime.secret"
+    if not path.exists():
+        write_file(path, secrets.token_hex(_SECRET_BYTES).encode(), 0o600)
+    return path
+
+
+def _flower(folder: Path) -> Path:
+    return folder / "flower"
+
+
+def _age_of(path: Path) -> float:
+    """Seconds since a file was touched; endless if it never was."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return float("inf")
