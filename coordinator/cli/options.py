@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,6 +17,9 @@ RegistryOption = Annotated[
     typer.Option("--registry", metavar="PATH_OR_URL", help="The registry; registry.db here, unless coordinator.toml says otherwise."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+HomeOption = Annotated[
+    Path | None, typer.Option("--home", metavar="DIR", help="The operator's home that `coordinator init` made; this folder if left out.")
+]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or the beginning of it.")]
 
 
@@ -34,6 +38,20 @@ def opened(registry: str | None) -> Iterator[Registry]:
     from coordinator.registry.registry import Registry
 
     found = Registry.open(located(registry), lambda: datetime.now(UTC), read_only=True)
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+@contextmanager
+def writing(home: Path | None) -> Iterator[Registry]:
+    """The registry of an operator's home, to change it."""
+    from datetime import UTC, datetime
+
+    from coordinator.operator_home import open_operator_home
+
+    found = open_operator_home(home or Path()).open_registry(lambda: datetime.now(UTC))
     try:
         yield found
     finally:
