@@ -39,3 +39,7 @@ class JobError(ConsortiumError):
 
 class RunStopped(JobError):
     """The operator stopped the run."""
+
+
+class NodeKeyError(ConsortiumError):
+    """What an institution sent as its node's public key is none."""
