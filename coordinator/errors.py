@@ -43,3 +43,7 @@ class Shortage(JobError):
 
 class RunStopped(JobError):
     """The operator stopped the run."""
+
+
+class NodeKeyError(ConsortiumError):
+    """What an institution sent as its node's public key is none."""

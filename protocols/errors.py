@@ -105,3 +105,19 @@ class WrongTotal(ProtocolError):
 
 class NoProof(ProtocolError):
     """What is shown as proof of a fault proves none."""
+
+
+class BundleError(ConsortiumError):
+    """The installed packages make no bundle that Flower takes."""
+
+
+class FlowerAway(ConsortiumError):
+    """A Flower process did not answer for as long as was to be waited; what was asked may be asked again."""
+
+
+class FlowerRefused(ConsortiumError):
+    """A Flower process answered that it will not do what it was asked; `status` is that of HTTP."""
+
+    def __init__(self, sentence: str, status: int = 0) -> None:
+        super().__init__(sentence)
+        self.status = status

@@ -1,0 +1,218 @@
+"""The one place where an institution touches flwr's private parts: the SuperNode's process, and answering the tasks that it holds.
+
+Run as `python -P -m client.flower_node`, this is stock `flower-supernode` with three differences. Its process ends when its main
+loop or a thread of it ends, where Flower's would stay alive and pull nothing more. It touches a file whenever the loop turns. And the
+3 s between two pulls of an idle node can be less.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import hmac
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from flwr.app import Context, Error, Message
+from flwr.common.constant import ErrorCode, SubStatus
+from flwr.common.serde import context_from_proto, message_from_proto
+from flwr.proto.node_pb2 import Node
+from flwr.proto.runtime_pb2 import AcquireTaskRequest, PullAppMessagesRequest, PullTaskInputRequest, PushTaskOutputRequest
+from flwr.supercore.constant import TaskType
+from flwr.supercore.inflatable.inflatable_protobuf_utils import make_confirm_message_received_fn_protobuf, make_pull_object_fn_protobuf
+from flwr.supercore.inflatable.inflatable_utils import pull_and_inflate_object_from_tree
+from flwr.supercore.runtime import RuntimeHttpClient
+from flwr.supernode import start_client_internal
+from flwr.supernode.cli import flower_supernode
+from flwr.supernode.runtime.run_clientapp import push_message
+
+from protocols.errors import FlowerAway, FlowerRefused
+from protocols.flower import heart_beats, runtime_client, translated
+
+App = Callable[[Message, Context], Message]
+IDLE_SECONDS = 3  # how long stock Flower 1.41 sleeps between two pulls of an idle node
+_COMPONENT = "flwr-clientapp"
+
+
+@dataclass(frozen=True, slots=True)
+class SuperNodeFiles:
+    """What a SuperNode reads, and `alive`, whose modification time is the last turn of its main loop.
+
+    `authority` certifies the server, `key` is an EC private key in OpenSSH form, `secret` is shared with `serve_tasks` (mode 0600).
+    """
+
+    authority: Path
+    key: Path
+    secret: Path
+    alive: Path
+
+
+def supernode_command(server: str, files: SuperNodeFiles, port: int, idle_seconds: float = IDLE_SECONDS) -> list[str]:
+    """A SuperNode that executes nothing itself: whoever knows the secret claims its tasks on loopback.
+
+    Args:
+        server: host and port under which this machine reaches the coordinator's SuperLink.
+        port: of the Runtime API on 127.0.0.1.
+        idle_seconds: pause between two pulls while there is nothing to do.
+    """
+    return [
+        sys.executable, "-P", "-m", "client.flower_node", "--idle", str(idle_seconds), "--alive", str(files.alive), "--",
+        "--superlink", server, "--root-certificates", str(files.authority), "--auth-supernode-private-key", str(files.key),
+        "--isolation", "process", "--superexec-auth-secret-file", str(files.secret), "--host", "127.0.0.1", "--port", str(port),
+    ]  # fmt: skip
+
+
+def serve_tasks(
+    runtime: str,
+    secret: bytes,
+    app: App,
+    allowed: Collection[str],
+    should_stop: Callable[[], bool],
+    *,
+    alive: Path,
+    log: Callable[[str], None],
+    poll_seconds: float = 0.1,
+    patience: float = 120.0,
+) -> None:
+    """Answers a SuperNode's messages with `app`, one after the other in this process, until `should_stop`.
+
+    What the coordinator sent as code is hashed and never unpacked. No text of an exception leaves: Flower's error code alone does.
+
+    Args:
+        runtime: host and port of the SuperNode's Runtime API.
+        secret: the content of `SuperNodeFiles.secret`.
+        app: answers a message, such as `client.client_app.make_client_app`'s; it may be asked the same again.
+        allowed: SHA-256 of bundles whose messages are answered, such as that of `protocols.bundle.installed_bundle`.
+        should_stop: asked between two messages.
+        alive: touched whenever the SuperNode answered, also while `app` works.
+        log: told in one sentence what was refused or went wrong.
+        poll_seconds: pause while there is nothing to do.
+        patience: seconds for which a SuperNode that restarts in the middle of a message is waited for.
+    """
+    with runtime_client(runtime, "SuperExec", roots=None, secret=secret) as waiting:
+        while not should_stop():
+            token = _acquire(waiting, alive)
+            if not token:
+                time.sleep(poll_seconds)
+                continue
+            try:
+                with translated(f"the SuperNode at {runtime}"):
+                    _Task(runtime, token, patience, alive).answer(app, allowed, log)
+            except (FlowerAway, FlowerRefused) as error:
+                log(f"a message was not answered: {error}")
+
+
+def _acquire(client: RuntimeHttpClient, alive: Path) -> str:
+    """The token of a task, or nothing; a SuperNode that is away has none."""
+    try:
+        token = str(client.AcquireTask(AcquireTaskRequest(supported_task_types=[TaskType.CLIENT_APP])).token)
+    except httpx.HTTPError:
+        return ""
+    alive.touch()
+    return token
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """A claimed task. The SuperNode goes on only after a reply to the message, so each that can be named gets one."""
+
+    runtime: str
+    token: str
+    patience: float
+    alive: Path
+
+    def answer(self, app: App, allowed: Collection[str], log: Callable[[str], None]) -> None:
+        with (
+            runtime_client(self.runtime, _COMPONENT, roots=None, token=self.token) as heart,
+            heart_beats(heart, self.alive.touch),
+            runtime_client(self.runtime, _COMPONENT, roots=None, token=self.token, patience=self.patience) as client,
+        ):
+            given = client.PullTaskInput(PullTaskInputRequest())
+            context = context_from_proto(given.context)
+            pulled = client.PullMessages(PullAppMessagesRequest())
+            header = message_from_proto(pulled.messages_list[0])
+            content = _Content(client, context, pulled.message_object_trees[0])
+            bundle = hashlib.sha256(given.fab.content).hexdigest()
+            if any(hmac.compare_digest(bundle, one) for one in allowed):
+                reply = _reply(header, lambda: app(content.message(), context), log)
+            else:
+                log(f"the coordinator's bundle {bundle} is not the one installed here; both sides must run the same version")
+                content.discard()
+                reply = _error(header, ErrorCode.INVALID_FAB)
+            push_message(client, reply, context)
+            status = SubStatus.FAILED if reply.has_error() else SubStatus.COMPLETED
+            client.PushTaskOutput(PushTaskOutputRequest(sub_status=status, details=""))
+
+
+def _reply(header: Message, answer: Callable[[], Message], log: Callable[[str], None]) -> Message:
+    try:
+        return answer()
+    except httpx.HTTPError:
+        raise  # the SuperNode is away, which is no answer
+    except Exception as error:
+        log(f"{header.metadata.message_type} failed with {type(error).__name__}")
+        return _error(header, ErrorCode.CLIENT_APP_RAISED_EXCEPTION)
+
+
+def _error(header: Message, code: int) -> Message:
+    return Message(Error(code, ""), reply_to=header)
+
+
+class _Content:
+    """What a message holds, still in the SuperNode."""
+
+    def __init__(self, client: RuntimeHttpClient, context: Context, tree: Any) -> None:
+        node, run = Node(node_id=context.node_id), context.run_id
+        self._tree = tree
+        self._pull = make_pull_object_fn_protobuf(client.PullObject, node, run)
+        self._confirm = make_confirm_message_received_fn_protobuf(client.ConfirmMessageReceived, node, run)
+
+    def message(self) -> Message:
+        message = pull_and_inflate_object_from_tree(self._tree, self._pull, self._confirm, return_type=Message)
+        message.metadata.__dict__["_message_id"] = self._tree.object_id  # it is the hash of the rest, and not sent
+        return message
+
+    def discard(self) -> None:
+        self._confirm(self._tree.object_id)
+
+
+class _LoopClock:
+    """Stands for the module `time` in Flower's main loop, which uses it to sleep and for nothing else."""
+
+    def __init__(self, idle_seconds: float, alive: Path) -> None:
+        self._idle_seconds, self._alive = idle_seconds, alive
+
+    def sleep(self, seconds: float) -> None:
+        self._alive.touch()
+        time.sleep(self._idle_seconds if seconds == IDLE_SECONDS else seconds)
+
+
+def main(arguments: list[str]) -> None:
+    """Runs flwr's SuperNode in this process, which ends with it."""
+    parser = argparse.ArgumentParser(prog="client.flower_node")
+    parser.add_argument("--idle", type=float, required=True)
+    parser.add_argument("--alive", type=Path, required=True)
+    parser.add_argument("flower", nargs="+")
+    own = parser.parse_args(arguments)
+    start_client_internal.time = _LoopClock(own.idle, own.alive)
+    sys.argv = ["flower-supernode", *own.flower]
+    report = threading.excepthook
+
+    def end(failed: threading.ExceptHookArgs) -> None:
+        report(failed)
+        os._exit(1)
+
+    threading.excepthook = end
+    flower_supernode()
+    os._exit(1)  # only an error ends the main loop, and Flower's thread for the Runtime API would keep the process
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

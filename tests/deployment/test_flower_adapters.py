@@ -1,0 +1,193 @@
+"""A real SuperLink and two SuperNodes over TLS: questions by way of Exchange, refused bundles, and a SuperLink that is killed."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import sys
+import threading
+import zipfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from client.flower_node import SuperNodeFiles, supernode_command
+from coordinator.errors import NodeKeyError
+from coordinator.exchange import Answer, Exchange
+from coordinator.flower_link import FlowerLink, SuperLinkFiles, superlink_command
+from protocols.bundle import Bundle, installed_bundle
+from protocols.errors import FlowerAway, FlowerRefused
+from protocols.flower import environment as flower_environment
+from protocols.wire import Parcel
+from tests.consortium.command_line import environment
+from tests.deployment.answering_node import SECRETS
+from tests.deployment.processes import Authority, Started, free_port, make_authority, make_node_key, wait_until
+
+pytestmark = pytest.mark.slow
+NAMES = ("north", "south")
+
+
+@dataclass
+class Deployment:
+    """A SuperLink with its nodes, all of one folder."""
+
+    folder: Path
+    authority: Authority
+    port: int
+    superlink: Started | None = None
+
+    @property
+    def claims(self) -> Path:
+        return self.folder / "claims.lock"
+
+    def link(self, patience: float = 60.0, roots: bytes | None = None) -> FlowerLink:
+        own = roots or self.authority.authority.read_bytes()
+        return FlowerLink(f"127.0.0.1:{self.port}", own, (self.folder / "secret").read_bytes(), patience)
+
+    def start_superlink(self) -> None:
+        pki = self.authority
+        files = SuperLinkFiles(self.folder / "state.db", self.folder / "secret", pki.authority, pki.certificate, pki.key)
+        env = flower_environment(environment(), self.folder / "flower")
+        self.superlink = Started(superlink_command(files, self.port), self.folder / "superlink.log", env)
+        wait_until(self.link().healthy, "the SuperLink")
+
+    def start_node(self, name: str, stack: ExitStack) -> None:
+        port = free_port()
+        self.link().register_node(make_node_key(self.folder / f"{name}.key"), name)
+        files = SuperNodeFiles(self.authority.authority, self.folder / f"{name}.key", self.folder / "secret", self.folder / f"{name}.alive")
+        env = flower_environment(environment(), self.folder / f"flower-{name}")
+        command = supernode_command(f"127.0.0.1:{self.port}", files, port, idle_seconds=0.2)
+        stack.callback(Started(command, self.folder / f"{name}.log", env).stop)
+        own = [sys.executable, "-m", "tests.deployment.answering_node", name, f"127.0.0.1:{port}"]
+        runner = Started([*own, str(self.folder / "secret"), str(self.folder / f"{name}.claims")], self.folder / f"{name}-runner.log")
+        stack.callback(runner.stop)
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    folder = tmp_path_factory.mktemp("deployment")
+    (folder / "secret").write_bytes(os.urandom(32))
+    made = Deployment(folder, make_authority(folder / "tls"), free_port())
+    with ExitStack() as stack:
+        stack.callback(lambda: made.superlink and made.superlink.stop())
+        made.start_superlink()
+        for name in NAMES:
+            made.start_node(name, stack)
+        wait_until(lambda: sum(node.online for node in made.link().nodes()) == len(NAMES), "both nodes", 60)
+        yield made
+
+
+def ask(exchange: Exchange, envelope: bytes, deadline: float = 60.0) -> list[Answer]:
+    parcel = Parcel(envelope, {"values": np.arange(5, dtype=np.uint32)})
+    return list(exchange.ask("query.hello", [(node, parcel) for node in exchange.nodes()], "round", deadline))
+
+
+def envelopes(answers: list[Answer]) -> list[bytes]:
+    return sorted(answer.parcel.envelope for answer in answers if answer.parcel is not None)
+
+
+def test_nodes_answer_parcels_and_their_failures_say_nothing(deployment: Deployment) -> None:
+    with deployment.link().driving(installed_bundle(), deployment.claims) as grid:
+        exchange = Exchange(grid)
+        answers = ask(exchange, b"hello")
+        assert envelopes(answers) == [b"north:hello", b"south:hello"]
+        assert all(answer.parcel is not None and answer.parcel.arrays["values"].tolist() == [0, 2, 4, 6, 8] for answer in answers)
+        assert {answer.error for answer in ask(exchange, b"fail")} == {"the node failed (Flower error 2)"}
+        assert envelopes(ask(exchange, b"again")) == [b"north:again", b"south:again"]
+    assert not deployment.link().stop_run(grid.run.run_id), "leaving the block has ended the run"
+    traces = [path for path in deployment.folder.glob("*.log") if SECRETS in path.read_text(errors="replace")]
+    assert not traces
+    assert SECRETS.encode() not in (deployment.folder / "state.db").read_bytes()
+    assert all((deployment.folder / f"{name}.{kind}").exists() for name in NAMES for kind in ("alive", "claims"))
+
+
+def with_another_module(bundle: Bundle) -> Bundle:
+    buffer = io.BytesIO(bundle.content)
+    with zipfile.ZipFile(buffer, "a") as packed:
+        packed.writestr("client/other.py", "raise SystemExit")
+    return Bundle(buffer.getvalue(), hashlib.sha256(buffer.getvalue()).hexdigest())
+
+
+def test_another_bundle_is_refused_without_detail(deployment: Deployment) -> None:
+    with deployment.link().driving(with_another_module(installed_bundle()), deployment.claims) as grid:
+        assert {answer.error for answer in ask(Exchange(grid), b"hello")} == {"the node failed (Flower error 7)"}
+    assert all("is not the one installed here" in (deployment.folder / f"{name}-runner.log").read_text() for name in NAMES)
+    assert not list(deployment.folder.glob("flower-*/apps/*")), "no node has unpacked a bundle"
+
+
+def test_a_run_of_a_dead_process_does_not_stand_in_the_way(deployment: Deployment) -> None:
+    left = deployment.link().start_run(installed_bundle())
+    with deployment.link().driving(installed_bundle(), deployment.claims) as grid:
+        assert grid.run.run_id != left
+        assert envelopes(ask(Exchange(grid), b"hello")) == [b"north:hello", b"south:hello"]
+    assert not deployment.link().stop_run(left)
+
+
+def test_two_runs_at_once_get_their_own_answers(deployment: Deployment) -> None:
+    link, bundle = deployment.link(), installed_bundle()
+    with link.driving(bundle, deployment.claims) as one, link.driving(bundle, deployment.claims) as two:
+        assert envelopes(ask(Exchange(two), b"two")) == [b"north:two", b"south:two"]
+        assert envelopes(ask(Exchange(one), b"one")) == [b"north:one", b"south:one"]
+
+
+def test_a_stopped_run_is_a_typed_error_and_no_signal(deployment: Deployment) -> None:
+    with deployment.link().driving(installed_bundle(), deployment.claims) as grid:
+        assert deployment.link().stop_run(grid.run.run_id)
+        with pytest.raises(FlowerRefused):
+            Exchange(grid).nodes()
+
+
+def test_an_exchange_under_way_survives_a_killed_superlink(deployment: Deployment) -> None:
+    answers: list[Answer] = []
+    assert deployment.superlink is not None
+    with deployment.link().driving(installed_bundle(), deployment.claims) as grid:
+        exchange = Exchange(grid)
+        asking = threading.Thread(target=lambda: answers.extend(ask(exchange, b"slow", 120.0)))
+        asking.start()
+        asking.join(1.5)
+        deployment.superlink.kill()
+        assert asking.is_alive()
+        deployment.start_superlink()
+        asking.join(120)
+        assert envelopes(answers) == [b"north:slow", b"south:slow"]
+        assert envelopes(ask(exchange, b"after")) == [b"north:after", b"south:after"]
+
+
+def test_a_superlink_that_stays_away_is_a_typed_error(deployment: Deployment) -> None:
+    away = FlowerLink(f"127.0.0.1:{free_port()}", deployment.authority.authority.read_bytes(), b"secret", patience=1.0)
+    assert not away.healthy()
+    with pytest.raises(FlowerAway, match="does not answer"):
+        away.nodes()
+
+
+def test_another_authority_is_no_superlink(deployment: Deployment, tmp_path: Path) -> None:
+    stranger = deployment.link(roots=make_authority(tmp_path).authority.read_bytes())
+    assert not stranger.healthy()
+    with pytest.raises(FlowerAway):
+        stranger.nodes()
+
+
+def test_claiming_needs_the_secret(deployment: Deployment) -> None:
+    pki = deployment.authority.authority.read_bytes()
+    stranger = FlowerLink(f"127.0.0.1:{deployment.port}", pki, b"guessed", patience=5.0)
+    with pytest.raises(FlowerRefused, match="401"), stranger.driving(installed_bundle(), deployment.claims):
+        pytest.fail("a task was claimed without the secret")
+
+
+def test_nodes_are_registered_once_and_for_all(deployment: Deployment, tmp_path: Path) -> None:
+    link, key = deployment.link(), make_node_key(tmp_path / "key")
+    node = link.register_node(key, "west")
+    assert link.register_node(key, "west") == node
+    (found,) = [one for one in link.nodes() if one.node == node]
+    assert (found.public_key, found.name, found.online) == (key, "west", False)
+    assert link.unregister_node(key)
+    assert not link.unregister_node(key)
+    with pytest.raises(FlowerRefused):
+        link.register_node(key, "west")
+    with pytest.raises(NodeKeyError):
+        link.register_node("no key")
