@@ -40,10 +40,11 @@ class Method(Generic[Asked, Answered]):
 class JoinRequest(SignedMessage):
     """An invited institution's public keys: identity (Ed25519, 32 bytes), of its SuperNode (OpenSSH), for TLS (a CSR in PEM).
 
-    Signed by the identity key.
+    Signed by the identity key; `coordinator_key` says to whom, so that it can be handed in nowhere else.
     """
 
     name: str
+    coordinator_key: bytes
     identity_key: bytes
     node_key: str
     csr: str
@@ -51,12 +52,11 @@ class JoinRequest(SignedMessage):
 
 
 @dataclass(frozen=True)
-class JoinState(Message):
-    """Where a request stands: waiting, approved or refused; an approved one comes with the certificate (PEM), a refused one says why."""
+class JoinAnswer(Message):
+    """Where a request stands: waiting, approved or refused; with approval comes the certificate (PEM)."""
 
     state: str
     certificate: str = ""
-    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -73,5 +73,5 @@ class IssuedCertificate(Message):
     certificate: str
 
 
-JOIN = Method("Join", JoinRequest, JoinState)
+JOIN = Method("Join", JoinRequest, JoinAnswer)
 RENEW = Method("Renew", RenewRequest, IssuedCertificate)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from coordinator.authority import certificate_sha256
+from coordinator.certificates import certificate_sha256
 from coordinator.errors import NotAuthorised
 from coordinator.service.served import Caller, Former, Invited, Member, Resources
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from coordinator.admission import request_to_join, renew_certificate
+from coordinator.admission import renew_certificate, request_to_join
 from coordinator.service.served import Former, Invited, Member, Resources, Served
-from protocols.service import JOIN, RENEW, IssuedCertificate, JoinRequest, JoinState, RenewRequest
+from protocols.service import JOIN, RENEW, IssuedCertificate, JoinAnswer, JoinRequest, RenewRequest
 
 
-def _join(resources: Resources, caller: Invited, request: JoinRequest) -> JoinState:
-    return request_to_join(resources.registry, resources.authority, caller.invitation, request, resources.clock())
+def _join(at: Resources, caller: Invited, request: JoinRequest) -> JoinAnswer:
+    return request_to_join(at.registry, at.authority, at.coordinator_key, caller.invitation, request, at.clock())
 
 
-def _renew(resources: Resources, caller: Member | Former, request: RenewRequest) -> IssuedCertificate:
-    certificate = renew_certificate(resources.registry, resources.authority, caller.participant, request.csr, isinstance(caller, Former))
-    return IssuedCertificate(certificate)
+def _renew(at: Resources, caller: Member | Former, request: RenewRequest) -> IssuedCertificate:
+    superseded = isinstance(caller, Former)
+    return IssuedCertificate(renew_certificate(at.registry, at.authority, caller.participant, request.csr, superseded))
 
 
 JOINING = (Served(JOIN, (Invited,), _join), Served(RENEW, (Member, Former), _renew))

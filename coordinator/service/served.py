@@ -22,6 +22,7 @@ class Resources:
 
     registry: Registry
     authority: Authority
+    coordinator_key: bytes  # Ed25519, of the operator's identity
     models: Path  # folder of released models
     clock: Callable[[], datetime]  # aware
 
