@@ -117,36 +117,40 @@ def connect(folder: Path, clock: Callable[[], datetime]) -> Iterator[Connection]
     """The registry service with this institution's own certificate (`tls.pem`, `tls.key`, `ca.pem`).
 
     Raises:
-        SettingsError: a file is missing. CertificateExpired: a new certificate must be asked for.
+        SettingsError: a file is missing or damaged. CertificateExpired: it is too late to renew the certificate.
     """
-    settings = load_connection(folder)
-    with connect_with(settings.service, folder, "tls", clock) as connection:
+    settings, now = load_connection(folder), clock()
+    ca, certificate, key = (_read(folder / name) for name in ("ca.pem", "tls.pem", "tls.key"))
+    with connect_with(settings.service, ca, certificate, key, now) as connection:
         yield connection
 
 
 @contextmanager
-def connect_with(address: str, folder: Path, pair: str, clock: Callable[[], datetime]) -> Iterator[Connection]:
-    """The service at `address`, with the certificate and key `PAIR.pem` and `PAIR.key` of a folder; raises as `connect` does."""
-    ca, certificate, key = (_read(folder / name) for name in ("ca.pem", f"{pair}.pem", f"{pair}.key"))
-    _check_valid(folder / f"{pair}.pem", certificate, clock())
-    with grpc.secure_channel(address, grpc.ssl_channel_credentials(ca, key, certificate), options=_OPTIONS) as channel:
+def connect_with(address: str, ca: str, certificate: str, key: str, now: datetime) -> Iterator[Connection]:
+    """The service at `address` with an authority, a certificate and its key, all PEM; raises as `connect` does."""
+    _check_valid(certificate, now)
+    credentials = grpc.ssl_channel_credentials(ca.encode(), key.encode(), certificate.encode())
+    with grpc.secure_channel(address, credentials, options=_OPTIONS) as channel:
         yield Connection(channel, address)
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path) -> str:
     try:
-        return path.read_bytes()
-    except OSError:
-        raise SettingsError(f"{path} cannot be read; `consortium client init` makes it, or the operator's approval does") from None
+        return path.read_text(encoding="ascii")
+    except (OSError, ValueError):
+        raise SettingsError(f"{path} cannot be read; `consortium client status` fetches it once the operator has approved") from None
 
 
-def _check_valid(path: Path, certificate: bytes, now: datetime) -> None:
+def _check_valid(certificate: str, now: datetime) -> None:
     try:
-        until = x509.load_pem_x509_certificate(certificate).not_valid_after_utc
+        until = x509.load_pem_x509_certificate(certificate.encode()).not_valid_after_utc
     except ValueError:
-        raise SettingsError(f"{path} is no certificate; ask the operator for an invitation") from None
+        raise SettingsError("the certificate for the registry service is damaged; ask the operator for a new invitation") from None
     if now >= until:
-        raise CertificateExpired(f"{path} was valid until {until:%Y-%m-%d}; ask the operator for a new invitation and join with it again")
+        raise CertificateExpired(
+            f"the certificate for the registry service was valid until {until:%Y-%m-%d}; "
+            "ask the operator for a new invitation and run `consortium client init` with it in the same folder"
+        )
 
 
 def _unreachable(address: str, code: grpc.StatusCode, details: str) -> ServiceUnreachable:

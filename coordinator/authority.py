@@ -13,7 +13,7 @@ from cryptography.x509.oid import NameOID
 
 from coordinator.certificates import Draft, as_pem, certificate_sha256, check_request, common_name
 from coordinator.errors import SettingsError
-from protocols.curve_keys import TLS_CURVE, key_pem, new_key, tls_key
+from protocols.curve_keys import TLS_CURVE, key_pem, load_tls_key, new_key, tls_key
 from protocols.files import write_file
 
 Clock = Callable[[], datetime]  # aware
@@ -66,11 +66,9 @@ class Authority:
         """
         try:
             certificate = x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes())
-            if not (folder / "ca.key").exists():
-                raise FileNotFoundError
         except (OSError, ValueError):
             raise SettingsError(f"{folder} holds no certificate authority; `consortium coordinator init` makes one") from None
-        return cls(folder, tls_key(folder / "ca.key", randomness), certificate, clock, randomness)
+        return cls(folder, load_tls_key(folder / "ca.key"), certificate, clock, randomness)
 
     @property
     def certificateas_pem(self) -> bytes:

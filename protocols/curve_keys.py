@@ -44,6 +44,11 @@ def tls_key(path: Path, randomness: Callable[[int], bytes]) -> ec.EllipticCurveP
     """
     if not path.exists():
         write_new_secret(path, key_pem(new_key(TLS_CURVE, randomness)))
+    return load_tls_key(path)
+
+
+def load_tls_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    """The TLS key in a file; raises as `tls_key` does, also where there is none."""
     return _checked(path, load_pem_private_key)
 
 
@@ -72,10 +77,14 @@ def check_node_key(line: str) -> None:
 
 
 def _checked(path: Path, load: Callable[[bytes, None], object]) -> ec.EllipticCurvePrivateKey:
-    if path.stat().st_mode & 0o077:
+    try:
+        content, mode = path.read_bytes(), path.stat().st_mode
+    except OSError:
+        raise ConsortiumError(f"{path} cannot be read; restore it from where it was made") from None
+    if mode & 0o077:
         raise ConsortiumError(f"{path} is open to other users; run chmod 600 on it")
     try:
-        key = load(path.read_bytes(), None)
+        key = load(content, None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
