@@ -42,14 +42,15 @@ def request_fingerprint(request: records.JoinRequest) -> str:
     return fingerprint(request.name, bytes.fromhex(request.identity_key))
 
 
-def approve(registry: Registry, authority: Authority, name: str) -> records.Participant:
+def approve(registry: Registry, authority: Authority, request: records.JoinRequest) -> records.Participant:
     """Issues the certificate, then records the institution; a call that was interrupted may be repeated.
 
     Raises:
-        AdmissionError: no request of this name waits.
+        AdmissionError: another request waits under the name by now; its words are to be compared first.
     """
-    request = waiting_request(registry, name)
-    return registry.approve(name, authority.issue(name, request.csr))
+    if _keys(waiting_request(registry, request.name)) != _keys(request):
+        raise AdmissionError(f"{request.name} has asked again with other keys; compare its words before approving it")
+    return registry.approve(request.name, authority.issue(request.name, request.csr))
 
 
 def renew_certificate(registry: Registry, authority: Authority, participant: records.Participant, csr: str, superseded: bool) -> str:
