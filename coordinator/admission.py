@@ -27,9 +27,11 @@ def request_to_join(
     asked = _recorded(request)
     earlier = find_request(registry, request.name)
     if earlier is not None and _keys(earlier) == _keys(asked):
-        return _answer(registry, authority, earlier)
+        return _answer(registry, authority, earlier, now)
     if invitation.used_at is not None:
-        raise AdmissionError(f"the invitation of {request.name} was used for other keys; ask the operator whether it was you, and for a new one")
+        raise AdmissionError(
+            f"the invitation of {request.name} was used for other keys; ask the operator whether it was you, and for a new one"
+        )
     if now >= invitation.expires_at:
         raise AdmissionError(f"the invitation of {request.name} ended on {invitation.expires_at:%Y-%m-%d}; ask the operator for a new one")
     _check_keys_are_new(registry, asked)
@@ -93,7 +95,9 @@ def find_request(registry: Registry, name: str) -> records.JoinRequest | None:
 
 def _check_request(invitation: records.Invitation, coordinator_key: bytes, request: JoinRequest) -> None:
     if request.name != invitation.name:
-        raise AdmissionError(f"the invitation is for {invitation.name} and the request says {request.name[:60]}; join under the invited name")
+        raise AdmissionError(
+            f"the invitation is for {invitation.name} and the request says {request.name[:60]}; join under the invited name"
+        )
     if request.coordinator_key != coordinator_key:
         raise AdmissionError("the request was made for another coordinator; use the invitation that this operator sent")
     verify(request.identity_key, request.signed(), request.signature, request.name)
@@ -103,10 +107,10 @@ def _check_request(invitation: records.Invitation, coordinator_key: bytes, reque
 
 def _check_keys_are_new(registry: Registry, asked: records.JoinRequest) -> None:
     """Keys are public: who hands in another's would stand in its place at the SuperLink, or make every roster contradict itself."""
-    for other in (*registry.participants(), *registry.join_requests()):
-        key = other.public_key if isinstance(other, records.Participant) else other.identity_key
-        if other.name != asked.name and (key == asked.identity_key or other.node_key == asked.node_key):
-            raise AdmissionError(f"{asked.name} asks to join with a key of another institution; make keys of its own")
+    known = [(one.name, one.public_key, one.node_key) for one in registry.participants()]
+    known += [(one.name, one.identity_key, one.node_key) for one in registry.join_requests()]
+    if any(name != asked.name and (key == asked.identity_key or node == asked.node_key) for name, key, node in known):
+        raise AdmissionError(f"{asked.name} asks to join with a key of another institution; make keys of its own")
 
 
 def _recorded(request: JoinRequest) -> records.JoinRequest:
@@ -117,10 +121,14 @@ def _keys(request: records.JoinRequest) -> tuple[str, ...]:
     return request.identity_key, request.node_key, request.csr, request.signature
 
 
-def _answer(registry: Registry, authority: Authority, request: records.JoinRequest) -> JoinAnswer:
+def _answer(registry: Registry, authority: Authority, request: records.JoinRequest, now: datetime) -> JoinAnswer:
+    """An approved institution whose certificate has ended comes back with a new invitation and gets another certificate."""
     if request.state is not JoinState.APPROVED:
         return JoinAnswer(request.state.value)
     participant = registry.participant(request.name)
     if participant.revoked_at is not None or participant.certificate_sha256 is None:
         return JoinAnswer(JoinState.REFUSED.value)
-    return JoinAnswer(request.state.value, as_pem(authority.issued(participant.certificate_sha256)).decode())
+    certificate = authority.issued(participant.certificate_sha256)
+    if certificate.not_valid_after_utc > now:
+        return JoinAnswer(request.state.value, as_pem(certificate).decode())
+    return JoinAnswer(request.state.value, renew_certificate(registry, authority, participant, request.csr, superseded=False))

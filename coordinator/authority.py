@@ -37,7 +37,9 @@ class KeyPair:
 class Authority:
     """Issues and finds certificates; its folder holds `ca.pem`, `ca.key`, `server.pem`, `server.key` and `issued/`."""
 
-    def __init__(self, folder: Path, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate, clock: Clock, draw: Randomness) -> None:
+    def __init__(
+        self, folder: Path, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate, clock: Clock, draw: Randomness
+    ) -> None:
         self._folder = folder
         self._key = key
         self._certificate = certificate
@@ -71,7 +73,7 @@ class Authority:
         return cls(folder, load_tls_key(folder / "ca.key"), certificate, clock, randomness)
 
     @property
-    def certificateas_pem(self) -> bytes:
+    def certificate_pem(self) -> bytes:
         """The authority's own certificate, by which institutions know the server."""
         return as_pem(self._certificate)
 
@@ -83,7 +85,7 @@ class Authority:
         """A certificate with its key, by which whoever holds it may ask to join under `name`; kept nowhere here."""
         key = new_key(TLS_CURVE, self._draw)
         draft = Draft(common_name(_INVITE + name), key.public_key(), BOOTSTRAP_DAYS)
-        return KeyPair(keyas_pem(key), as_pem(self._sign(draft)))
+        return KeyPair(key_pem(key), as_pem(self._sign(draft)))
 
     def issue(self, name: str, csr: str) -> str:
         """The SHA-256 (hexadecimal) of a new certificate for the request's key and the name given here; `issued` has the certificate.

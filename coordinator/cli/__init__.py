@@ -11,7 +11,10 @@ from coordinator.cli.runs import runs
 from coordinator.cli.verify import verify
 
 app = typer.Typer(
-    name="coordinator", no_args_is_help=True, pretty_exceptions_enable=False, help="The operator's side: institutions, runs, rounds, models, audit."
+    name="coordinator",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="The operator's side: institutions, runs, rounds, models, audit.",
 )
 for command in (init, invite, runs, rounds, models, verify):
     app.command()(command)

@@ -11,13 +11,16 @@ from coordinator.cli.options import HomeOption, JsonOption
 from coordinator.cli.printing import print_json
 
 HostOption = Annotated[
-    list[str], typer.Option("--host", metavar="NAME", help="Public name or address of this machine; the first stands in invitations. Repeatable.")
+    list[str],
+    typer.Option("--host", metavar="NAME", help="Public name or address of this machine; the first stands in invitations. Repeatable."),
 ]
 NameOption = Annotated[str, typer.Option("--name", help="What institutions are told the coordinator is called.")]
 BaseOption = Annotated[list[str] | None, typer.Option("--base", metavar="NAME=DIR", help="A base that plans may name. Repeatable.")]
 
 
-def init(host: HostOption, home: HomeOption = Path(), name: NameOption = "coordinator", base: BaseOption = None, as_json: JsonOption = False) -> None:
+def init(
+    host: HostOption, home: HomeOption = Path(), name: NameOption = "coordinator", base: BaseOption = None, as_json: JsonOption = False
+) -> None:
     """Make the operator's folder: identity key, certificate authority, registry and commented settings. Nothing is overwritten."""
     import os
     from datetime import UTC, datetime
@@ -28,9 +31,18 @@ def init(host: HostOption, home: HomeOption = Path(), name: NameOption = "coordi
     settings = new_settings(name, host[0], dict(_bound(text) for text in base or ()))
     made = make_operator_home(home, settings, host, lambda: datetime.now(UTC), os.urandom)
     if as_json:
-        print_json({"home": str(home), "coordinator_key": made.identity.public_key.hex(), "fence": settings.serve.fence, "service": settings.serve.service})
+        print_json(
+            {
+                "home": str(home),
+                "coordinator_key": made.identity.public_key.hex(),
+                "fence": settings.serve.fence,
+                "service": settings.serve.service,
+            }
+        )
         return
-    typer.echo(f"{home / 'coordinator.toml'} holds the settings; institutions will reach {settings.serve.fence} and {settings.serve.service}.")
+    typer.echo(
+        f"{home / 'coordinator.toml'} holds the settings; institutions will reach {settings.serve.fence} and {settings.serve.service}."
+    )
     typer.echo("Keep tls/ca.key and identity.key secret. Next: consortium coordinator invite NAME, for each institution.")
 
 

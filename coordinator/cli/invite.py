@@ -38,5 +38,7 @@ def invite(name: NameArgument, home: HomeOption = Path(), out: OutOption = None,
     if as_json:
         print_json({"institution": name, "file": str(path), "expires": made.expires})
         return
-    typer.echo(f"{path} invites {name} until {made.expires[:10]}. Send it privately; there, `consortium client init --invite FILE` reads it.")
+    typer.echo(
+        f"{path} invites {name} until {made.expires[:10]}. Send it privately; there, `consortium client init --invite FILE` reads it."
+    )
     typer.echo(f"When {name} has asked to join: consortium coordinator participants approve {name}")
