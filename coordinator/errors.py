@@ -17,6 +17,10 @@ class LeaseHeld(RegistryError):
     """Another process drives this run."""
 
 
+class LeaseLost(RegistryError):
+    """Another process took over what this one drove; nothing was written."""
+
+
 class ChainBroken(RegistryError):
     """The event chain is not as it was written; the text names the event."""
 
@@ -47,3 +51,11 @@ class RunStopped(JobError):
 
 class NodeKeyError(ConsortiumError):
     """What an institution sent as its node's public key is none."""
+
+
+class NotAuthorised(ConsortiumError):
+    """A caller whose certificate does not allow what it asks for."""
+
+
+class AdmissionError(ConsortiumError):
+    """An invitation, a request to join or an approval that does not hold."""

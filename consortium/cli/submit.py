@@ -14,23 +14,23 @@ WaitOption = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for eac
 POLL_SECONDS = 0.5
 
 
-def submit(plan: PlanArgument, home: HomeOption = None, wait: WaitOption = True, as_json: JsonOption = False) -> None:
+def submit(plan: PlanArgument, home: HomeOption = Path(), wait: WaitOption = True, as_json: JsonOption = False) -> None:
     """Submit a plan as a run, and show each institution's answer to it before the first round."""
     import os
     import time
 
     from consortium.bases import deployed_plan
     from coordinator.answers import answer_lines, everyone_answered
-    from coordinator.cli.options import writing
+    from coordinator.cli.options import at_home
     from coordinator.cli.printing import print_json
     from coordinator.operator_home import open_operator_home
     from coordinator.serve.places import Places
     from coordinator.submission import submit as submit_plan
     from protocols.plan import load_plan
 
-    place = open_operator_home(home or Path())
+    place = open_operator_home(home)
     complete, config = deployed_plan(load_plan(plan), plan.resolve().parent, place.settings.bases, place.folder)
-    with writing(home) as registry:
+    with at_home(home) as (_, registry):
         run = submit_plan(registry, complete, config, Places(place).base(complete.base.sha256), os.urandom)
         typer.echo(f"submitted as {run.run}", err=as_json)
         while wait and not everyone_answered(registry, run.run):

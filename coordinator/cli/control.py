@@ -18,34 +18,34 @@ POLL_SECONDS = 0.5
 TOLD_EVERY_SECONDS = 30.0
 
 
-def pause(run: RunArgument, home: HomeOption = None, wait: WaitOption = True, as_json: JsonOption = False) -> None:
+def pause(run: RunArgument, home: HomeOption = Path(), wait: WaitOption = True, as_json: JsonOption = False) -> None:
     """Let a run rest after the sum under way; its institutions are asked nothing until it is resumed."""
     from coordinator.registry.states import WantedState
 
     _want(run, WantedState.PAUSED, home, wait, as_json)
 
 
-def resume(run: RunArgument, home: HomeOption = None, wait: WaitOption = True, as_json: JsonOption = False) -> None:
+def resume(run: RunArgument, home: HomeOption = Path(), wait: WaitOption = True, as_json: JsonOption = False) -> None:
     """Let a paused run go on."""
     from coordinator.registry.states import WantedState
 
     _want(run, WantedState.RUNNING, home, wait, as_json)
 
 
-def stop(run: RunArgument, home: HomeOption = None, wait: WaitOption = True, as_json: JsonOption = False) -> None:
+def stop(run: RunArgument, home: HomeOption = Path(), wait: WaitOption = True, as_json: JsonOption = False) -> None:
     """End a run after the sum under way, for good; the same plan may be submitted again and starts anew."""
     from coordinator.registry.states import WantedState
 
     _want(run, WantedState.STOPPED, home, wait, as_json)
 
 
-def _want(run: str, wanted: WantedState, home: Path | None, wait: bool, as_json: bool) -> None:
+def _want(run: str, wanted: WantedState, home: Path, wait: bool, as_json: bool) -> None:
     import time
 
-    from coordinator.cli.options import writing
+    from coordinator.cli.options import at_home
     from coordinator.cli.printing import print_json
 
-    with writing(home) as registry:
+    with at_home(home) as (_, registry):
         found = registry.set_wanted(registry.run(run).run, wanted)
         told = 0.0
         while wait and not _took_effect(found, wanted):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from coordinator.operator_home import OperatorHome
     from coordinator.registry.registry import Registry
 
 RegistryOption = Annotated[
@@ -17,9 +18,7 @@ RegistryOption = Annotated[
     typer.Option("--registry", metavar="PATH_OR_URL", help="The registry; registry.db here, unless coordinator.toml says otherwise."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
-HomeOption = Annotated[
-    Path | None, typer.Option("--home", metavar="DIR", help="The operator's home that `coordinator init` made; this folder if left out.")
-]
+HomeOption = Annotated[Path, typer.Option("--home", metavar="DIR", help="The operator's folder; this one if left out.")]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or the beginning of it.")]
 
 
@@ -45,14 +44,15 @@ def opened(registry: str | None) -> Iterator[Registry]:
 
 
 @contextmanager
-def writing(home: Path | None) -> Iterator[Registry]:
-    """The registry of an operator's home, to change it."""
+def at_home(folder: Path) -> Iterator[tuple[OperatorHome, Registry]]:
+    """The operator's folder with its registry, to read and to write."""
     from datetime import UTC, datetime
 
     from coordinator.operator_home import open_operator_home
 
-    found = open_operator_home(home or Path()).open_registry(lambda: datetime.now(UTC))
+    home = open_operator_home(folder)
+    registry = home.open_registry(lambda: datetime.now(UTC))
     try:
-        yield found
+        yield home, registry
     finally:
-        found.close()
+        registry.close()

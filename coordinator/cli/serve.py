@@ -7,7 +7,7 @@ import typer
 from coordinator.cli.options import HomeOption
 
 
-def serve(home: HomeOption = None) -> None:
+def serve(home: HomeOption = Path()) -> None:
     """Run the operator's side until it is interrupted: SuperLink, fence, registry service, and one process for each run."""
     import os
     import signal
@@ -19,4 +19,4 @@ def serve(home: HomeOption = None) -> None:
     ended: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, _: ended.append(received))
-    serve_home(open_operator_home(home or Path()), os.environ, lambda: bool(ended), lambda line: typer.echo(line, err=True))
+    serve_home(open_operator_home(home), os.environ, lambda: bool(ended), lambda line: typer.echo(line, err=True))
