@@ -62,6 +62,18 @@ class FolderNodes:
         return self._nodes[folder]
 
 
+def folder_node(folder: Path) -> Callable[[], Node]:
+    """The node of a deployed institution's folder, opened when it is first asked for."""
+    opened: list[Node] = []
+
+    def node() -> Node:
+        if not opened:
+            opened.append(open_node(folder, _LastWork(folder), lambda: datetime.now(UTC)))
+        return opened[0]
+
+    return node
+
+
 class _LastWork:
     """Opens records and base of the plan that was asked for last, once."""
 

@@ -108,7 +108,7 @@ class FlowerLink:
             NodeKeyError: that is no such key.
             FlowerRefused: the SuperLink does not take it.
         """
-        key = _pem(public_key)
+        key = node_key_pem(public_key)
         for node in self.nodes():
             if node.public_key == key:
                 return node.node
@@ -117,7 +117,7 @@ class FlowerLink:
 
     def unregister_node(self, public_key: str) -> bool:
         """Shuts the holder of a key out at once; False if it was not registered. Flower never takes the same key again."""
-        key = _pem(public_key)
+        key = node_key_pem(public_key)
         found = [node.node for node in self.nodes() if node.public_key == key]
         for node in found:
             with self._control() as control:
@@ -237,7 +237,7 @@ class LinkGrid(HttpGrid):
             return list(super().pull_messages(message_ids))
 
 
-def _pem(public_key: str) -> str:
+def node_key_pem(public_key: str) -> str:
     """A node's public key in the one form that Flower compares."""
     data = public_key.strip().encode()
     load: Callable[[bytes], object] = serialization.load_pem_public_key if data.startswith(b"-----") else serialization.load_ssh_public_key

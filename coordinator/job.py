@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from coordinator.errors import JobError, RunStopped, Shortage
+from coordinator.errors import JobError, RegistryError, RunStopped, Shortage
 from coordinator.events import Event, ExpertsChosen, RoundFinished, RunFailed, RunFinished, RunStarted
 from coordinator.exchange import Exchange
 from coordinator.lease import driving
@@ -23,7 +23,7 @@ from coordinator.rounds import FinishedSum, RoundEngine
 from coordinator.store import Journal, Part, RunStore
 from coordinator.transcripts import keep_parties
 from coordinator.waiting import Waiting
-from protocols.errors import ConsortiumError
+from protocols.errors import ConsortiumError, FlowerAway, FlowerRefused
 from protocols.files import make_folder
 from protocols.identity import Identity
 from protocols.participation import members_of, too_small
@@ -35,6 +35,10 @@ from protocols.state import State
 from protocols.terms import Adaptation, Terms
 
 LEASE_SECONDS = 7 * 86400.0  # only a holder on another machine that died is waited for so long
+
+
+# What ends a run's process and not the run: Flower, database or disk may be back when the next one goes on from the journal.
+PASSING = (FlowerAway, FlowerRefused, RegistryError, OSError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +129,8 @@ def _drive_or_record(job: _Job, run: Run) -> RunResult:
         return _drive(job, run)
     except RunStopped as stopped:
         job.registry.set_state(run.run, RunState.STOPPED, str(stopped))
+        raise
+    except PASSING:
         raise
     except Exception as error:
         reason = str(error) if isinstance(error, ConsortiumError) else f"an unexpected {type(error).__name__} stopped the job; see its log"

@@ -4,6 +4,7 @@ import typer
 
 from client.cli.init import init
 from client.cli.ledger import app as ledger
+from client.cli.run import node, run, supernode
 from client.cli.status import status
 from client.cli.tune import tune
 
@@ -11,5 +12,5 @@ HELP = "An institution's side: joining, its own ledger, and its own model."
 
 app = typer.Typer(name="client", no_args_is_help=True, pretty_exceptions_enable=False, help=HELP)
 app.add_typer(ledger, name="ledger")
-for command in (init, status, tune):
+for command in (init, status, run, supernode, node, tune):
     app.command()(command)

@@ -11,6 +11,7 @@ from consortium.cli.demo import demo
 from consortium.cli.new import new
 from consortium.cli.plan import plan
 from consortium.cli.simulate import simulate
+from consortium.cli.submit import submit
 from coordinator.cli import app as coordinator
 from model.cli import app as model
 
@@ -19,6 +20,7 @@ HELP = "Institutions fine-tune one language model together; only sums of their u
 app = typer.Typer(name="consortium", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=HELP)
 for command in (demo, new, simulate):
     app.command()(command)
+coordinator.command()(submit)
 app.add_typer(plan, name="plan")
 app.add_typer(client, name="client")
 app.add_typer(coordinator, name="coordinator")

@@ -19,8 +19,9 @@ def submit(plan: PlanArgument, home: HomeOption = Path(), wait: WaitOption = Tru
     import os
     import time
 
-    from consortium.bases import deployed_plan
     from coordinator.answers import answer_lines, everyone_answered
+
+    from consortium.bases import deployed_plan
     from coordinator.cli.options import at_home
     from coordinator.cli.printing import print_json
     from coordinator.operator_home import open_operator_home

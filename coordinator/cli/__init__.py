@@ -2,12 +2,14 @@
 
 import typer
 
+from coordinator.cli.control import pause, resume, stop
 from coordinator.cli.init import init
 from coordinator.cli.invite import invite
 from coordinator.cli.models import models
 from coordinator.cli.participants import app as participants
 from coordinator.cli.rounds import rounds
 from coordinator.cli.runs import runs
+from coordinator.cli.serve import serve
 from coordinator.cli.verify import verify
 
 app = typer.Typer(
@@ -16,6 +18,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="The operator's side: institutions, runs, rounds, models, audit.",
 )
-for command in (init, invite, runs, rounds, models, verify):
+for command in (init, invite, serve, runs, rounds, pause, resume, stop, models, verify):
     app.command()(command)
 app.add_typer(participants, name="participants")

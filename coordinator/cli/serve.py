@@ -11,7 +11,6 @@ def serve(home: HomeOption = Path()) -> None:
     """Run the operator's side until it is interrupted: SuperLink, fence, registry service, and one process for each run."""
     import os
     import signal
-    from pathlib import Path
 
     from coordinator.operator_home import open_operator_home
     from coordinator.serve.serving import serve as serve_home

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from coordinator.errors import NodeKeyError
-from coordinator.flower_link import FlowerLink
+from coordinator.flower_link import FlowerLink, node_key_pem
 from coordinator.registry.registry import Registry
-from protocols.curve_keys import node_key_pem
 from protocols.errors import FlowerRefused
 
 

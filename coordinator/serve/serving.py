@@ -63,7 +63,7 @@ def _supervised(home: OperatorHome, environment: Mapping[str, str], say: Callabl
                 is_admitted=supervisor.keys.is_admitted,
             )
         )
-        resources = Resources(registry, home.authority(_now, os.urandom), home.models, _now)
+        resources = Resources(registry, home.authority(_now, os.urandom), home.identity.public_key, home.models, _now)
         server = start_server(resources, f"{settings.listen}:{settings.service_port}")
         stack.callback(server.stop, settings.stop_seconds)
         yield supervisor
