@@ -72,31 +72,29 @@ def _tell(event: Event) -> None:
 def line_of(event: Event) -> str | None:
     """The event in words; None for what no operator reads."""
     match event:
-        case RunStarted(name, rounds, None):
-            return f"run {name} begins: {rounds} rounds"
         case RunStarted(name, rounds, done):
-            return f"run {name} goes on after round {done} of {rounds}"
+            line = f"run {name} begins: {rounds} rounds" if done is None else f"run {name} goes on after round {done} of {rounds}"
         case StageFinished(number, kind, attempt, stage, answered, missing):
             away = "".join(f"; {who}: {why}" for who, why in missing)
-            return f"round {number}, {kind} sum, attempt {attempt}: {len(answered)} answered {stage}{away}"
+            line = f"round {number}, {kind} sum, attempt {attempt}: {len(answered)} answered {stage}{away}"
         case RoundFinished():
-            return f"round {event.round} is over with {event.institutions} institutions"
+            line = f"round {event.round} is over with {event.institutions} institutions"
         case RunPaused(name, reason):
-            return f"run {name} waits: {reason}"
-        case RunResumed(name):
-            return f"run {name} goes on"
-        case RunFinished(name):
-            return f"run {name} is finished"
+            line = f"run {name} waits: {reason}"
+        case RunResumed(name) | RunFinished(name):
+            line = f"run {name} {'goes on' if isinstance(event, RunResumed) else 'is finished'}"
         case RunFailed(name, reason):
-            return f"run {name} failed: {reason}"
-    return None
+            line = f"run {name} failed: {reason}"
+        case _:
+            return None
+    return line
 
 
 def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _end(number: int, frame: FrameType | None) -> None:
+def _end(number: int, _: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
