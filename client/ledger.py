@@ -217,6 +217,10 @@ class Ledger:
         row = self._database.execute("SELECT plan FROM runs WHERE run = ?", (run,)).fetchone()
         return bytes(row[0]) if row else None
 
+    def runs(self) -> tuple[str, ...]:
+        """Ids of all runs that were accepted, the oldest first."""
+        return tuple(row[0] for row in self._database.execute("SELECT run FROM runs ORDER BY rowid"))
+
     def keep_epoch(self, run: str, epoch: int, stored: StoredEpoch) -> None:
         """Replaces the former stage, so that what it held secret is gone."""
         self._erasing = True
