@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from client.accepting import check_taking_part
 from client.ledger import StoredEpoch
-from client.node import Node, Request, Result, check_not_stopped
+from client.node import Node, Request, Result
 from protocols.epoch import (
     EpochManifest,
     EpochState,
@@ -25,7 +26,7 @@ def announce_keys(node: Node, request: Request) -> Result:
     """Stage 1: fresh channel keys for an epoch whose members and terms this node's own roster and policy allow."""
     manifest = EpochManifest.from_bytes(request.part("manifest"))
     _check_subject(request, manifest)
-    check_not_stopped(node, request.run)
+    check_taking_part(node, request.run)
     if node.ledger.epoch(request.run, request.attempt) is not None:
         raise Refusal(f"epoch {request.attempt} of run {request.run} was begun before at {node.name}; give the next one another number")
     check_cohort(node, manifest)

@@ -70,4 +70,5 @@ def open_node(
     identity = Identity.load(membership.name, folder / "identity.key")
     ledger = Ledger.open(Path(load_settings(folder / "institution.toml").storage.home), clock)
     policy = load_policy(folder / "policy.toml")
-    return Node(identity, membership.roster, membership.coordinator_key, policy, ledger, open_work, os.urandom, rounding_seed)
+    own = (identity, membership.roster, membership.coordinator_key, policy, ledger, open_work, os.urandom)
+    return Node(*own, local_time=lambda: clock().astimezone(), rounding_seed=rounding_seed)

@@ -13,7 +13,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from client import heads, privacy_ledger, vectors
+from client import accepted, heads, privacy_ledger, vectors
 from client.errors import LedgerError
 from client.ledger_file import begin_incarnation, check_promises, checked_incarnation, look_at_database, note_promises, open_database
 from client.ledger_tables import BEFORE_TRANSCRIPTS, TABLES
@@ -87,9 +87,10 @@ class Ledger:
         self._erasing = False
         self._promising = False
         check_promises(database, home)
+        self.accepted = accepted.AcceptedPlans(database, self.transaction, self.now)
         self.heads = heads.Heads(database, self._write)
         self.vectors = vectors.Vectors(home, database, self.transaction)
-        self.privacy = privacy_ledger.PrivacyLedger(database, self.transaction, self._now)
+        self.privacy = privacy_ledger.PrivacyLedger(database, self.transaction, self.now)
 
     @classmethod
     def open(cls, home: Path, clock: Callable[[], datetime]) -> Ledger:
@@ -98,7 +99,7 @@ class Ledger:
         Raises:
             LedgerError: the database is damaged, or is not the one that the files `incarnation` and `promises` beside it belong to.
         """
-        database = open_database(home, TABLES + heads.TABLES + vectors.TABLES + privacy_ledger.TABLES)
+        database = open_database(home, TABLES + accepted.TABLES + heads.TABLES + vectors.TABLES + privacy_ledger.TABLES)
         try:
             begin_incarnation(database, home)
             ledger = cls(home, database, checked_incarnation(database, home), clock)
@@ -155,6 +156,10 @@ class Ledger:
         """The date on this institution's own clock."""
         return self._clock().date()
 
+    def now(self) -> str:
+        """The time on this institution's own clock: ISO 8601, to the second."""
+        return self._clock().isoformat(timespec="seconds")
+
     # Requests and answers.
 
     def reply(self, key: str, request: bytes) -> StoredReply | None:
@@ -179,7 +184,7 @@ class Ledger:
         (count,) = self._database.execute("SELECT count(*) FROM evidence WHERE key = ?", (key,)).fetchone()
         if count >= MOST_EVIDENCE:
             return
-        self._write("INSERT INTO evidence (key, request, earlier, at) VALUES (?, ?, ?, ?)", key, request, earlier, self._now())
+        self._write("INSERT INTO evidence (key, request, earlier, at) VALUES (?, ?, ?, ?)", key, request, earlier, self.now())
 
     def evidence(self) -> list[Evidence]:
         """Requests that were refused because of what had been answered before."""
@@ -187,7 +192,7 @@ class Ledger:
 
     def keep_proof(self, run: str, proof: bytes) -> None:
         """Keeps proof that a run's coordinator published what is wrong; the institution takes no further part in the run."""
-        self._write("INSERT INTO proofs (run, proof, at) VALUES (?, ?, ?)", run, proof, self._now())
+        self._write("INSERT INTO proofs (run, proof, at) VALUES (?, ?, ?)", run, proof, self.now())
 
     def proofs(self) -> list[tuple[str, bytes]]:
         """Run and proof of every fault that was found."""
@@ -203,7 +208,7 @@ class Ledger:
         """Raises Refusal when the run was accepted with another plan."""
         stored = self.plan(run)
         if stored is None:
-            self._write("INSERT INTO runs VALUES (?, ?, ?)", run, plan, self._now())
+            self._write("INSERT INTO runs VALUES (?, ?, ?)", run, plan, self.now())
         elif stored != plan:
             raise Refusal(f"run {run} was accepted with another plan; submit the changed plan as a new run")
 
@@ -211,6 +216,10 @@ class Ledger:
         """Canonical bytes of the plan that was accepted for a run."""
         row = self._database.execute("SELECT plan FROM runs WHERE run = ?", (run,)).fetchone()
         return bytes(row[0]) if row else None
+
+    def runs(self) -> tuple[str, ...]:
+        """Ids of all runs that were accepted, the oldest first."""
+        return tuple(row[0] for row in self._database.execute("SELECT run FROM runs ORDER BY rowid"))
 
     def keep_epoch(self, run: str, epoch: int, stored: StoredEpoch) -> None:
         """Replaces the former stage, so that what it held secret is gone."""
@@ -289,7 +298,7 @@ class Ledger:
         with self.transaction():
             self._erasing = True
             fields = (finished.run, finished.round, finished.sum, finished.transcript, finished.state_hash, finished.institutions)
-            self._write("INSERT OR REPLACE INTO sums VALUES (?, ?, ?, ?, ?, ?, ?)", *fields, self._now())
+            self._write("INSERT OR REPLACE INTO sums VALUES (?, ?, ?, ?, ?, ?, ?)", *fields, self.now())
             # An answer that opened shares is gone with them; asked again, the node says that the sum is over.
             opened = (f"{finished.run}/{finished.round}/{finished.sum}/", "/query.unmask")
             self._write("DELETE FROM replies WHERE instr(key, ?1) = 1 AND substr(key, -length(?2)) = ?2", *opened)
@@ -323,6 +332,3 @@ class Ledger:
     def _write(self, statement: str, *values: object) -> None:
         with self.transaction():
             self._database.execute(statement, values)
-
-    def _now(self) -> str:
-        return self._clock().isoformat(timespec="seconds")

@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from numpy.typing import NDArray
 
+from client.accepting import check_taking_part
 from client.ledger import Ledger
-from client.private_runs import accept_private
 from client.work import Work
-from protocols.errors import PolicyError, Refusal
+from protocols.errors import Refusal
 from protocols.identity import Identity
 from protocols.plan import Plan, plan_from_canonical
-from protocols.policy import Policy, check_plan
+from protocols.policy import Policy
 from protocols.roster import Roster
 from protocols.schedule import PlannedSum, planned_sums
 from protocols.state import State, load_state, state_hash
@@ -69,6 +70,7 @@ class Node:
     ledger: Ledger
     open_work: Callable[[Plan], Work]  # its holder keeps it warm
     randomness: Callable[[int], bytes]
+    local_time: Callable[[], datetime]  # of the place where the institution is: its policy names hours
     rounding_seed: bytes | None = None  # None outside of simulation and tests: rounding is then nobody's to predict
 
     @property
@@ -92,24 +94,6 @@ class Session:
         return state_hash(self.state)
 
 
-def accept_plan(node: Node, run: str, canonical: bytes) -> Plan:
-    """Checks a plan against the policy and binds the run to it.
-
-    Raises:
-        PolicyError, PlanError, Refusal: the node takes no part.
-    """
-    plan = plan_from_canonical(canonical)
-    check_plan(node.policy, plan)
-    if not plan.base.sha256:
-        raise PolicyError("the plan names no base hash; the operator fills in base.sha256 and submits it again")
-    accepted = accept_private(node, run, plan)
-    with node.ledger.transaction():  # a run's terms are those of its plan, also where this process dies
-        node.ledger.accept_run(run, canonical)
-        if accepted is not None:
-            node.ledger.privacy.accept(run, accepted)
-    return plan
-
-
 def open_session(node: Node, run: str) -> Session:
     """The run as this node knows it; its state is computed here or read from its own disk, never taken from a request.
 
@@ -119,7 +103,7 @@ def open_session(node: Node, run: str) -> Session:
     canonical = node.ledger.plan(run)
     if canonical is None:
         raise Refusal(f"run {run} was never announced to {node.name}; greet it with the plan first")
-    check_not_stopped(node, run)
+    check_taking_part(node, run)
     plan = plan_from_canonical(canonical)
     work = node.open_work(plan)
     if work.base_sha256 != plan.base.sha256:
@@ -132,12 +116,6 @@ def open_session(node: Node, run: str) -> Session:
         return Session(plan, work, terms, terms.start(), bytes(32))
     state = load_state(node.ledger.state_path(run, position.state_hash))
     return Session(plan, work, terms, state, position.transcript, position.finished)
-
-
-def check_not_stopped(node: Node, run: str) -> None:
-    """Raises Refusal if this institution has proof against the run's coordinator."""
-    if node.ledger.is_stopped(run):
-        raise Refusal(f"{node.name} takes no part in run {run} any more: it has proof that a published total is wrong")
 
 
 def next_sum(session: Session, request: Request) -> PlannedSum:

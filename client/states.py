@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from client.accepting import accept_plan
 from client.audits import challenge, check_spots
 from client.epochs import erase_used
 from client.ledger import FinishedSum, Position
 from client.manifests import check_manifest
-from client.node import Node, Request, Result, Session, accept_plan, next_sum, open_session
+from client.node import Node, Request, Result, Session, next_sum, open_session
 from client.personal import PersonalFiles
 from client.promises import promise_transcript
 from client.transcripts import checked_transcript
@@ -25,10 +26,11 @@ from protocols.transcript import Transcript, confirmation, survivors_of, verify_
 
 
 def hello(node: Node, request: Request) -> Result:
-    """Accepts the plan or refuses it, and says which state this node is at and how many events it was shown."""
+    """Accepts the plan in writing or refuses it, and says which state this node is at and how many events it was shown."""
     accept_plan(node, request.run, request.part("plan"))
     session = open_session(node, request.run)
-    return Result({"state": session.state_hash, "transcript": session.transcript, "chain": b"%d" % node.ledger.heads.last.length})
+    place = {"state": session.state_hash, "transcript": session.transcript, "chain": b"%d" % node.ledger.heads.last.length}
+    return Result(place | {"acceptance": node.ledger.accepted.acceptance(request.run) or b""})
 
 
 def commit_to(node: Node, request: Request) -> Result:

@@ -20,6 +20,7 @@ from protocols.epoch import EpochCertificate, EpochManifest, EpochState, verify_
 from protocols.errors import Refusal
 from protocols.merkle import leaf_hash
 from protocols.participation import members_of
+from protocols.policy import check_hours, check_layout
 from protocols.privacy.distributed import check_shares
 from protocols.schedule import PlannedSum
 from protocols.secagg import (
@@ -55,6 +56,7 @@ def send_masked_input(node: Node, request: Request) -> Result:
     asked = _asked(node, request)
     if is_distributed(asked.session.plan):
         _check_noise(node, asked)
+    _check_allowed(node, request, asked)
     promise_slot(node, request, asked.manifest)
     leaves, first = [], bytearray()
     for number, chunk in enumerate(mask_chunks(asked.epoch, asked.manifest, _vector(node, request, asked))):
@@ -142,6 +144,16 @@ def _check_noise(node: Node, asked: _Asked) -> None:
     names, epoch = [entry.name for entry in node.roster.entries], asked.epoch.manifest
     able = members_of(asked.session.plan, names, asked.planned.round, asked.planned.kind)
     check_shares(asked.session.plan, epoch.threshold, epoch.colluding, len(able))
+
+
+def _check_allowed(node: Node, request: Request, asked: _Asked) -> None:
+    """Raises PolicyError if what is still to be computed is not allowed now, or not of these experts; what was computed goes out."""
+    session, planned = asked.session, asked.planned
+    if node.ledger.vectors.kept(request.run, planned.round, planned.kind, session.state_hash) is not None:
+        return
+    check_hours(node.policy, node.local_time())
+    if node.policy.limits_layout:
+        check_layout(node.policy, session.terms, session.state)
 
 
 def _vector(node: Node, request: Request, asked: _Asked) -> NDArray[np.uint32]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +23,10 @@ from protocols.epoch import threshold
 from protocols.parts import Survivors, fewest_contributors
 from protocols.plan import Plan, load_plan
 from protocols.ranks import held_slices, kept_rank, largest_rank
-from protocols.schedule import PlannedSum, finds_bases, has_pre_round, planned_sums
+from protocols.schedule import finds_bases, has_pre_round
 from protocols.selection import LEAST_UNEVENNESS
 from protocols.terms import Terms
+from protocols.traffic import round_bytes
 
 FP32_BYTES = 4
 
@@ -54,7 +53,7 @@ def check_costs(path: Path, clock: Callable[[], float]) -> dict[str, Any]:
         plan.records.max_tokens,
         checkpointing=False,
     )
-    traffic = max(_round_bytes(terms))
+    traffic = max(size for _, size in round_bytes(terms, start))
     time = measure_round(plan, base, home, clock)
     return {
         "schema": 1,
@@ -73,15 +72,6 @@ def check_costs(path: Path, clock: Callable[[], float]) -> dict[str, Any]:
         "reveals": _reveals(plan),
         "privacy": privacy,
     }
-
-
-def _round_bytes(terms: Terms) -> Iterator[int]:
-    """Bytes of every round's sums, one way and for one institution; signatures and keys, a few kilobytes, are not counted."""
-    start, first = terms.start(), PlannedSum(1, "update", False)
-    ranges = terms.rule.basis(terms.plan, first, terms.adaptation.layout(start.experts))  # on which a second sum is projected
-    state = replace(start, basis={name: np.broadcast_to(np.float32(0), shape) for name, shape in ranges.items()})
-    for _, sums in groupby(planned_sums(terms.plan), lambda planned: planned.round):
-        yield sum(terms.lanes(state, planned).format.nbytes for planned in sums)
 
 
 def _needs(plan: Plan) -> Iterator[str]:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator
+from datetime import datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from protocols.commented import commented
 from protocols.errors import PolicyError
 from protocols.files import write_file
+from protocols.hours import Hours
 from protocols.plan import Plan
 from protocols.state import State
 from protocols.suites import SUITE, Suite
+from protocols.terms import Terms
+from protocols.traffic import round_bytes
 from protocols.validation import first_problem
 
 
@@ -29,12 +35,38 @@ class Policy(BaseModel):
     suites: tuple[Suite, ...] = Field((SUITE,), description="how keys of secure sums may be agreed: SA-1, SA-1-X25519")
     plans: tuple[str, ...] = Field((), description="names of plans that may be trained; empty allows every name")
     targets: tuple[str, ...] = Field((), description="parts of the network that may be trained; empty allows all")
+    modules: tuple[str, ...] = Field(
+        (), description="names of modules that may be trained, * for any letters, as model.layers.*.self_attn.*; empty allows all"
+    )
+    fields: tuple[str, ...] = Field((), description="fields of a record that a plan may use, by the plan's names; empty allows all")
+    approval: Literal["none", "plan"] = Field("none", description="plan: every plan waits for client approve")
+    hours: str = Field("", description="when this institution trains, by its own clock, as 22:00-06:00; empty allows every hour")
+    max_megabytes_per_round: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        None, description="most megabytes (10^6 bytes) that are sent in one round"
+    )
     max_rounds: Annotated[int, Field(gt=0)] = Field(1000, description="most rounds of one plan")
     max_epsilon: Annotated[float, Field(gt=0)] = Field(10.0, description="most epsilon that private runs together may spend of one unit")
     max_delta: Annotated[float, Field(ge=1e-12, lt=1)] = Field(
         1e-5, description="largest delta of a plan, below 1 / units; max_epsilon is meant at it"
     )
     max_update_norm: Annotated[float, Field(gt=0)] = Field(1000.0, description="largest Frobenius norm of a round's step on one tensor")
+
+    @field_validator("hours")
+    @classmethod
+    def _are_hours(cls, value: str) -> str:
+        if value:
+            Hours.parse(value)
+        return value
+
+    @property
+    def training_hours(self) -> Hours | None:
+        """None where every hour is allowed."""
+        return Hours.parse(self.hours) if self.hours else None
+
+    @property
+    def limits_layout(self) -> bool:
+        """Whether something that follows from plan and base together is limited."""
+        return bool(self.modules) or self.max_megabytes_per_round is not None
 
 
 def check_plan(policy: Policy, plan: Plan) -> None:
@@ -46,6 +78,38 @@ def check_plan(policy: Policy, plan: Plan) -> None:
     for holds, sentence in _terms(policy, plan):
         if not holds:
             raise PolicyError(f"{sentence}; change the plan, or the policy if the institution agrees")
+
+
+def check_layout(policy: Policy, terms: Terms, state: State) -> None:
+    """Refuses what follows from plan and base together, any choice of experts included: which modules are trained, and bytes sent.
+
+    Raises:
+        PolicyError: the first module that may not be trained, or the first round that sends too much.
+    """
+    if policy.modules:
+        _check_modules(policy, terms)
+    if policy.max_megabytes_per_round is None:
+        return
+    for number, size in round_bytes(terms, state):
+        if size > policy.max_megabytes_per_round * 1e6:
+            raise PolicyError(
+                f"round {number} sends {size / 1e6:.1f} MB and this institution's policy allows {policy.max_megabytes_per_round:g}; "
+                "train less of the network, or raise max_megabytes_per_round if the institution agrees"
+            )
+
+
+def check_hours(policy: Policy, now: datetime) -> None:
+    """Refuses to train at a moment of the institution's own time.
+
+    Raises:
+        PolicyError: it lies outside of the policy's hours; the sentence says when to ask again.
+    """
+    hours = policy.training_hours
+    if hours is not None and not hours.cover(now):
+        raise PolicyError(
+            f"this institution trains from {hours} by its own clock (UTC{now:%z}); ask again from {hours.start:%H:%M} on, or change "
+            "hours in its policy if it agrees"
+        )
 
 
 def check_update(policy: Policy, before: State, after: State) -> None:
@@ -79,6 +143,22 @@ def _terms(policy: Policy, plan: Plan) -> Iterator[tuple[bool, str]]:
         asked = plan.privacy
         yield asked.epsilon <= policy.max_epsilon, f"privacy.epsilon is {asked.epsilon:g} and {ours} allows {policy.max_epsilon:g} in all"
         yield asked.delta <= policy.max_delta, f"privacy.delta is {asked.delta:g} and {ours} allows at most {policy.max_delta:g}"
+
+
+def _check_modules(policy: Policy, terms: Terms) -> None:
+    counts = terms.adaptation.expert_counts if terms.plan.trainable.experts != "none" else {}
+    every = {layer: tuple(range(count)) for layer, count in counts.items()}
+    for module in dict.fromkeys(module_of(tensor.name) for tensor in terms.adaptation.layout(every)):
+        if not any(fnmatchcase(module, pattern) for pattern in policy.modules):
+            raise PolicyError(
+                f"the plan may train {module} and this institution's policy allows {', '.join(policy.modules)}; change the plan's "
+                "[trainable], or modules in the policy if the institution agrees"
+            )
+
+
+def module_of(tensor: str) -> str:
+    """The module that a tensor of an adapter belongs to: its name without what LoRA and the tensor itself add."""
+    return re.sub(r"(\.lora_[ABR])?\.weight$", "", tensor)
 
 
 def load_policy(path: Path) -> Policy:

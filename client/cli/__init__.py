@@ -2,15 +2,19 @@
 
 import typer
 
+from client.cli.approve import approve
 from client.cli.init import init
 from client.cli.ledger import app as ledger
+from client.cli.policy import app as policy
 from client.cli.run import node, run, supernode
 from client.cli.status import status
 from client.cli.tune import tune
+from client.cli.withdraw import withdraw
 
-HELP = "An institution's side: joining, its own ledger, and its own model."
+HELP = "An institution's side: joining, its own terms, its own ledger, and its own model."
 
 app = typer.Typer(name="client", no_args_is_help=True, pretty_exceptions_enable=False, help=HELP)
 app.add_typer(ledger, name="ledger")
-for command in (init, status, run, supernode, node, tune):
+app.add_typer(policy, name="policy")
+for command in (init, status, run, supernode, node, approve, withdraw, tune):
     app.command()(command)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from client.node import Node, accept_plan
+from client.accepting import accept_plan
+from client.node import Node
 from client.private_runs import check_budget, private_run
 from protocols.errors import PolicyError, PrivacyError, Refusal
 from protocols.plan import Plan

@@ -236,7 +236,7 @@ class Federation:
     def _node(self, name: str, identity: Identity) -> Node:
         ledger = Ledger.open(self.directory / "institutions" / name, _now)
         policy, key = Policy(suites=self.suites), self.operator_identity.public_key
-        return Node(identity, self.roster, key, policy, ledger, lambda _: self.works[name], self.randomness(name), b"seed")
+        return Node(identity, self.roster, key, policy, ledger, lambda _: self.works[name], self.randomness(name), _now, b"seed")
 
 
 def _identity(name: str) -> Identity:

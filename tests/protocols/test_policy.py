@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from model.layout import Adaptation, AdapterConfig
 from protocols.errors import PolicyError
-from protocols.plan import parse_plan
-from protocols.policy import Policy, check_plan, check_update, load_policy, write_policy
+from protocols.plan import Plan, parse_plan
+from protocols.policy import Policy, check_hours, check_layout, check_plan, check_update, load_policy, write_policy
 from protocols.state import State
+from protocols.terms import Terms
+from protocols.traffic import round_bytes
+from tests.federation.federation import CONFIG
 
 PLAN = parse_plan({"name": "triage", "base": "tiny", "records": {"prompt": "{a}", "target": "{b}"}}, "plan.toml")
 
@@ -68,3 +74,61 @@ def test_a_step_over_the_policys_norm_is_refused(step: float) -> None:
     with pytest.raises(PolicyError, match="round 2 moves b by"):
         check_update(Policy(max_update_norm=1.5), before, after)
     check_update(Policy(max_update_norm=1.5), before, before)
+
+
+@pytest.mark.parametrize("hours", ["22-06", "24:00-06:00", "06:00-06:00", "always"])
+def test_hours_that_are_none_are_named(tmp_path: Path, hours: str) -> None:
+    (tmp_path / "policy.toml").write_text(f'hours = "{hours}"\n')
+    with pytest.raises(PolicyError, match=r"policy\.toml: hours: .*leave it empty"):
+        load_policy(tmp_path / "policy.toml")
+
+
+def test_outside_of_its_hours_an_institution_says_when_to_ask_again() -> None:
+    noon = datetime(2030, 1, 1, 12, tzinfo=timezone(timedelta(hours=2)))
+    sentence = r"trains from 22:00 to 06:00 by its own clock \(UTC\+0200\); ask again from 22:00 on"
+    with pytest.raises(PolicyError, match=sentence):
+        check_hours(Policy(hours="22:00-06:00"), noon)
+    check_hours(Policy(hours="09:00-17:00"), noon)
+    check_hours(Policy(), noon)
+
+
+def terms_of(**trainable: Any) -> Terms:
+    content = {"name": "triage", "base": "tiny", "records": {"prompt": "{a}", "target": "{b}"}, "trainable": trainable}
+    plan: Plan = parse_plan(content, "plan.toml")
+    return Terms(plan, Adaptation(CONFIG, AdapterConfig.from_fields(plan.adapter_fields), plan.seed))
+
+
+ATTENTION = {"targets": ["attention"], "experts": "none"}
+
+
+def test_only_modules_that_match_a_pattern_are_trained() -> None:
+    terms, policy = terms_of(**ATTENTION), Policy(modules=("model.layers.*.self_attn.*",))
+    check_layout(policy, terms, terms.start())
+    other = terms_of(targets=["attention", "lm_head"], experts="none")
+    with pytest.raises(PolicyError, match=r"the plan may train lm_head and this institution's policy allows model\.layers"):
+        check_layout(policy, other, other.start())
+
+
+def test_a_plan_that_may_choose_any_expert_is_refused_before_it_chooses() -> None:
+    terms, policy = terms_of(targets=["attention"]), Policy(modules=("model.layers.*.self_attn.*", "model.layers.1.mlp.experts.0.*"))
+    with pytest.raises(PolicyError, match=r"may train model\.layers\.1\.mlp\.experts\.1\."):
+        check_layout(policy, terms, terms.start())
+
+
+def test_a_round_that_sends_more_than_the_policy_allows_is_refused_with_both_figures() -> None:
+    terms = terms_of(**ATTENTION)
+    sizes = dict(round_bytes(terms, terms.start()))
+    largest = max(sizes.values())
+    check_layout(Policy(max_megabytes_per_round=largest / 1e6), terms, terms.start())
+    with pytest.raises(PolicyError, match=rf"round 1 sends {sizes[1] / 1e6:.1f} MB .* allows 0\.0001;"):
+        check_layout(Policy(max_megabytes_per_round=1e-4), terms, terms.start())
+
+
+def test_chosen_experts_count_where_none_did_before() -> None:
+    terms = terms_of(targets=["attention"], expert_rank=2)
+    start = terms.start()
+    chosen = replace(start, experts={1: (0, 2)}, tensors=terms.adaptation.initial({1: (0, 2)}))
+    before, after = dict(round_bytes(terms, start)), dict(round_bytes(terms, chosen))
+    assert after[1] > before[1]
+    with pytest.raises(PolicyError, match="round 1 sends"):
+        check_layout(Policy(max_megabytes_per_round=before[1] / 1e6), terms, chosen)
