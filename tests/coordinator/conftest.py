@@ -62,6 +62,13 @@ def location(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
+def empty_location(server: PostgreSQL) -> Iterator[str]:
+    """A database of PostgreSQL without any table."""
+    with server.database(empty=True) as url:
+        yield url
+
+
+@pytest.fixture
 def registry(location: str, clock: Callable[[], datetime]) -> Iterator[Registry]:
     opened = Registry.open(location, clock)
     yield opened
