@@ -17,12 +17,12 @@ class NodeKeys:
         self._registry = registry
         self._link = link
         self._say = say
-        self._admitted: frozenset[str] = frozenset()
+        self._admitted: frozenset[str] = frozenset()  # as OpenSSH writes a key
         self._told: frozenset[str] = frozenset()  # what the SuperLink has, as far as is known
         self._refused: set[str] = set()
 
     def is_admitted(self, public_key: str) -> bool:
-        """Whether a node with this key (PEM) may pass the fence; safe to ask from any thread."""
+        """Whether a node with this key (OpenSSH) may pass the fence; safe to ask from any thread."""
         return public_key in self._admitted
 
     def forget(self) -> None:
@@ -32,15 +32,16 @@ class NodeKeys:
     def admit(self) -> None:
         """Reads who may pass the fence now; a revoked institution's node is shut out at once."""
         participants = self._registry.participants()
-        self._admitted = frozenset(node_key_pem(one.node_key) for one in participants if one.node_key and one.revoked_at is None)
+        self._admitted = frozenset(one.node_key for one in participants if one.node_key and one.revoked_at is None)
 
     def tell(self) -> None:
         """Registers and unregisters keys at the SuperLink where they differ. Raises FlowerAway if it does not answer."""
         wanted = self._admitted - self._refused
         if wanted == self._told:
             return
+        keys = {node_key_pem(key) for key in wanted}
         for node in self._link.nodes():
-            if node.public_key not in wanted:
+            if node.public_key not in keys:
                 self._link.unregister_node(node.public_key)
         for key in sorted(wanted):
             self._register(key)
