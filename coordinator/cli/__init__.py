@@ -1,7 +1,8 @@
-"""`consortium coordinator …`: reading and auditing the registry. A file per noun; what is heavy is imported by the command."""
+"""`consortium coordinator …`: reading, auditing and keeping the registry. A file per noun; what is heavy is imported by the command."""
 
 import typer
 
+from coordinator.cli.db import app as db
 from coordinator.cli.models import models
 from coordinator.cli.rounds import rounds
 from coordinator.cli.runs import runs
@@ -12,3 +13,4 @@ app = typer.Typer(
 )
 for command in (runs, rounds, models, verify):
     app.command()(command)
+app.add_typer(db)
