@@ -98,17 +98,27 @@ def script_of(config: Config) -> ScriptDirectory:
 
 
 def _writing_engine(url: URL) -> Engine:
-    engine = engine_of(url)
-    with engine.connect().execution_options(writes=True) as connection, connection.begin():
-        migrate(connection)
-    return engine
+    with _ended_if_refused(engine_of(url)) as engine:
+        with engine.connect().execution_options(writes=True) as connection, connection.begin():
+            migrate(connection)
+        return engine
 
 
 def _reading_engine(url: URL) -> Engine:
-    engine = reading_engine_of(url)
-    with engine.connect() as connection:
-        _check_schema(connection, _shown(url.render_as_string()) if engine.url.get_backend_name() == "postgresql" else url.database)
-    return engine
+    shown = _shown(url.render_as_string()) if url.get_backend_name() != "sqlite" else url.database
+    with _ended_if_refused(reading_engine_of(url)) as engine:
+        with engine.connect() as connection:
+            _check_schema(connection, shown)
+        return engine
+
+
+@contextmanager
+def _ended_if_refused(engine: Engine) -> Iterator[Engine]:
+    try:
+        yield engine
+    except BaseException:
+        engine.dispose()
+        raise
 
 
 def reading_engine_of(url: URL) -> Engine:
@@ -135,9 +145,8 @@ def _check_schema(connection: Connection, shown: str | None) -> None:
     if present is None or not set(inspect(connection).get_table_names()) >= FIRST_TABLES:
         raise RegistryError(f"{shown} is no registry: it lacks the tables of one; name another with --registry")
     if present != known[0]:
-        remedy = (
-            "stop its coordinator and run `consortium coordinator db upgrade`" if present in known else "install the version that wrote it"
-        )
+        upgrade = "stop its coordinator and run `consortium coordinator db upgrade`"
+        remedy = upgrade if present in known else "install the version that wrote it"
         raise RegistryError(f"{shown} has schema {present} and this version reads {known[0]}; {remedy}")
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from alembic.config import Config
-from sqlalchemy import URL
+from sqlalchemy import URL, Engine
 
 from coordinator.errors import RegistryError
 from coordinator.registry.database import engine_of, explained, migrate, reading_engine_of, revision_of, script_of, url_of
@@ -25,11 +26,8 @@ class Schema:
 
 def schema_of(location: str) -> Schema:
     """Looks without changing anything; raises RegistryError if nothing can be opened there."""
-    with explained(location):
-        engine = reading_engine_of(url_of(location))
-        with engine.connect() as connection:
-            present = revision_of(connection)
-        engine.dispose()
+    with explained(location), _used_once(reading_engine_of(url_of(location))) as engine, engine.connect() as connection:
+        present = revision_of(connection)
     return Schema(present, script_of(Config()).get_heads()[0])
 
 
@@ -42,11 +40,9 @@ def move_schema(location: str, revision: str = "head") -> Schema:
         RegistryError: there is no such file or revision, or the registry is damaged.
     """
     schema_of(location)
-    with explained(location):
-        engine = engine_of(url_of(location))
+    with explained(location), _used_once(engine_of(url_of(location))) as engine:
         with engine.connect().execution_options(writes=True) as connection, connection.begin():
             migrate(connection, revision)
-        engine.dispose()
     return schema_of(location)
 
 
@@ -59,9 +55,7 @@ def back_up(location: str, target: Path) -> None:
     with explained(location):
         url = url_of(location)
         if url.get_backend_name() != "sqlite":
-            raise RegistryError(
-                "a registry in PostgreSQL is copied by its own tool; run `pg_dump --format=custom`, and pg_restore to go back"
-            )
+            raise RegistryError("PostgreSQL copies a registry itself: run `pg_dump --format=custom`, and pg_restore to go back")
         schema_of(location)
     if target.exists():
         raise RegistryError(f"{target} exists and is not written over; name a new file")
@@ -73,6 +67,14 @@ def back_up(location: str, target: Path) -> None:
     except (OSError, sqlite3.Error) as error:
         draft.unlink(missing_ok=True)
         raise RegistryError(f"{target} cannot be written ({error}); check the folder, its rights and its space") from None
+
+
+@contextmanager
+def _used_once(engine: Engine) -> Iterator[Engine]:
+    try:
+        yield engine
+    finally:
+        engine.dispose()
 
 
 def _copy(url: URL, draft: Path) -> None:
