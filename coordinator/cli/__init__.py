@@ -1,8 +1,9 @@
-"""`consortium coordinator …`: inviting, watching, auditing. A file per noun; what is heavy is imported by the command."""
+"""`consortium coordinator …`: inviting, watching, auditing, and keeping the registry. A file per noun; commands import what is heavy."""
 
 import typer
 
 from coordinator.cli.control import pause, resume, stop
+from coordinator.cli.db import app as db
 from coordinator.cli.init import init
 from coordinator.cli.invite import invite
 from coordinator.cli.models import models
@@ -21,3 +22,4 @@ app = typer.Typer(
 for command in (init, invite, serve, runs, rounds, pause, resume, stop, models, verify):
     app.command()(command)
 app.add_typer(participants, name="participants")
+app.add_typer(db)
