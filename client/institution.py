@@ -68,6 +68,10 @@ def open_node(
     """
     membership = read_membership(folder)
     identity = Identity.load(membership.name, folder / "identity.key")
-    ledger = Ledger.open(Path(load_settings(folder / "institution.toml").storage.home), clock)
+    storage = load_settings(folder / "institution.toml").storage
+    ledger = Ledger.open(Path(storage.home), clock)
     policy = load_policy(folder / "policy.toml")
-    return Node(identity, membership.roster, membership.coordinator_key, policy, ledger, open_work, os.urandom, rounding_seed)
+    return Node(
+        identity, membership.roster, membership.coordinator_key, policy, ledger, open_work, os.urandom, rounding_seed,
+        storage.checkpoint_seconds,
+    )  # fmt: skip

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
 
+from client.checkpoints import Checkpoints
 from client.ledger import Ledger
 from client.private_runs import accept_private
 from client.work import Work
@@ -70,10 +72,16 @@ class Node:
     open_work: Callable[[Plan], Work]  # its holder keeps it warm
     randomness: Callable[[int], bytes]
     rounding_seed: bytes | None = None  # None outside of simulation and tests: rounding is then nobody's to predict
+    checkpoint_seconds: float = 0.0  # at least, between two of a training; 0 for none
+    stopwatch: Callable[[], float] = time.monotonic
 
     @property
     def name(self) -> str:
         return self.identity.name
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        return Checkpoints(self.ledger.home, self.checkpoint_seconds, self.stopwatch)
 
 
 @dataclass(frozen=True, slots=True)
