@@ -84,11 +84,14 @@ class Checkpoints:
             path.unlink(missing_ok=True)
 
     def _open(self, run: str, identity: Callable[[], bytes]) -> Checkpoint:
-        of_run = lambda: hashlib.sha256(run.encode() + b"\0" + identity()).digest()  # noqa: E731
-        return Checkpoint(self._path(run), of_run, self._seconds, self._clock)
+        return Checkpoint(self._path(run), partial(_identity_in, run, identity), self._seconds, self._clock)
 
     def _path(self, run: str) -> Path:
         return self._folder / f"{run}.safetensors"
+
+
+def _identity_in(run: str, identity: Callable[[], bytes]) -> bytes:
+    return hashlib.sha256(run.encode() + b"\0" + identity()).digest()
 
 
 def _to_bytes(progress: Progress, identity: bytes) -> bytes:
