@@ -13,6 +13,10 @@ class RecordError(ConsortiumError):
     """Records, or templates for them, that cannot be used. No value of a record is ever part of the text."""
 
 
+class StorageError(ConsortiumError):
+    """What must be on disk before an answer cannot be written; nothing was answered, and nothing changed."""
+
+
 class LedgerError(ConsortiumError):
     """The ledger is damaged, or not the one that this institution used last."""
 

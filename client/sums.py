@@ -165,6 +165,7 @@ def _vector(node: Node, request: Request, asked: _Asked) -> NDArray[np.uint32]:
         values = contribute(session.work, session.terms, state, planned, train)
         vector = encode(values, asked.lanes, len(node.roster.entries), _rounding(node, planned)).astype("<u4", copy=False)
         node.ledger.vectors.keep(request.run, planned.round, planned.kind, session.state_hash, vector.data.cast("B"))
+        node.checkpoints.erase(request.run)
         return vector
     return stored.view("<u4")
 

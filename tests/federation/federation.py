@@ -16,6 +16,7 @@ from flwr.app import Context, Message, RecordDict
 from numpy.typing import NDArray
 
 from client.answering import answer
+from client.checkpoints import CheckpointOf
 from client.client_app import make_client_app
 from client.ledger import Ledger
 from client.node import Node
@@ -91,7 +92,13 @@ class FormulaWork:
         return self._draw("gradient", module, shape=(shapes[f"{module}.lora_B.weight"][0], shapes[f"{module}.lora_A.weight"][1]))
 
     def train(
-        self, round_number: int, tensors: Tensors, trained: Collection[str], experts: Experts, corrections: Tensors | None = None
+        self,
+        round_number: int,
+        tensors: Tensors,
+        trained: Collection[str],
+        experts: Experts,
+        corrections: Tensors | None = None,
+        checkpoint: CheckpointOf | None = None,
     ) -> LocalUpdate:
         self.trainings.append(round_number)
         step = learning_rate(self.plan, round_number) * self.plan.training.local_steps
@@ -124,7 +131,7 @@ class FormulaPrivate:
     def label_counts(self) -> NDArray[np.float64]:
         return np.array([300.0, 200.0])
 
-    def train(self, asked: PrivateRound) -> Tensors:
+    def train(self, asked: PrivateRound, checkpoint: CheckpointOf | None = None) -> Tensors:
         self.work.trainings.append(asked.round)
         self.work.secrets.append(asked.secret)
         stream = CryptographicStream(asked.secret, Purpose.NOISE)
