@@ -9,8 +9,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
+from coordinator.awaiting import await_answers
 from coordinator.errors import JobError, RunStopped
 from coordinator.events import Event, ExpertsChosen, RoundFinished, RunFailed, RunFinished, RunStarted
 from coordinator.exchange import Exchange
@@ -46,6 +48,7 @@ class Operator:
     randomness: Callable[[int], bytes]
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
+    awaits_answers: bool = False  # of people at institutions; those of a simulation answer at once, and never otherwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,11 +159,19 @@ def _drive(job: _Job, run: Run) -> RunResult:
 
 def _begin(job: _Job, run: Run) -> None:
     job.registry.record_participants([Participant(entry.name, entry.public_key.hex()) for entry in job.operator.roster.entries])
-    for state in (RunState.ACCEPTING, RunState.RUNNING):
-        if run.state in (RunState.SUBMITTED, RunState.ACCEPTING) and run.state != state:
-            run = job.registry.set_state(job.run, state)
+    if run.state is RunState.SUBMITTED:
+        run = job.registry.set_state(job.run, RunState.ACCEPTING)
+    if run.state is RunState.ACCEPTING:
+        _await_answers(job)
+        job.registry.set_state(job.run, RunState.RUNNING)
     rounds = job.registry.rounds(job.run)
     job.on_event(RunStarted(job.run, job.plan.rounds, rounds[-1].number if rounds else None))
+
+
+def _await_answers(job: _Job) -> None:
+    if job.operator.awaits_answers:
+        seconds, obey = job.plan.participation.deadline_seconds, partial(_obey_operator, job)
+        await_answers(job.engine.cohort, seconds, obey, job.operator.clock, job.operator.sleep)
 
 
 def _obey_operator(job: _Job) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -27,8 +28,9 @@ def test_a_signed_acceptance_holds_for_its_run_plan_and_institution() -> None:
 
 @pytest.mark.parametrize("changed", ["run", "plan_sha256", "terms_sha256", "institution", "at"])
 def test_an_altered_acceptance_is_not_signed(changed: str) -> None:
+    changes: dict[str, Any] = {changed: "other"}
     with pytest.raises(SignatureError):
-        replace(ACCEPTED, **{changed: "other"}).check("r1", PLAN, "ada", ADA.public_key)
+        replace(ACCEPTED, **changes).check("r1", PLAN, "ada", ADA.public_key)
 
 
 def test_an_acceptance_of_other_terms_run_or_institution_is_none() -> None:
