@@ -9,7 +9,7 @@ from protocols.acceptance import Withdrawal
 
 
 def take_withdrawal(registry: Registry, withdrawal: Withdrawal, institution: str) -> tuple[ModelVersion, ...]:
-    """Keeps an institution's withdrawal and returns the model versions that it marks.
+    """Keeps an institution's withdrawal from a run and returns the model versions that it marks; said again, it changes nothing.
 
     Args:
         institution: whose connection brought it.
@@ -17,20 +17,15 @@ def take_withdrawal(registry: Registry, withdrawal: Withdrawal, institution: str
     Raises:
         SignatureError, Refusal: it is not that institution's own. RegistryError: there is no such institution or run.
     """
-    participant = registry.participant(institution)
-    withdrawal.check(institution, bytes.fromhex(participant.public_key))
-    run = registry.run(withdrawal.run).run if withdrawal.run else None
+    withdrawal.check(institution, bytes.fromhex(registry.participant(institution).public_key))
+    run = registry.run(withdrawal.run).run
     registry.withdraw(records.Withdrawal(institution, run, withdrawal.to_bytes().hex(), withdrawal.signature.hex()))
-    return tuple(version for version in registry.models_with(institution) if institution in withdrawn_from(registry, version))
+    return tuple(version for version in registry.models_with(institution) if version.run == run)
 
 
 def withdrawn_from(registry: Registry, version: ModelVersion) -> tuple[str, ...]:
-    """Institutions whose updates are in a model version and that withdrew from its run since, sorted.
-
-    A withdrawal from all runs is one from those that were submitted before it.
-    """
-    submitted = registry.run(version.run).created_at
-    gone = {one.institution for one in registry.withdrawals(version.run) if one.run or one.at is None or one.at >= submitted}
+    """Institutions whose updates are in a model version and that have withdrawn from its run, sorted."""
+    gone = {one.institution for one in registry.withdrawals(version.run)}
     return tuple(sorted(name for name in gone if _key(version) in map(_key, registry.models_with(name))))
 
 

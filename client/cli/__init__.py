@@ -3,16 +3,17 @@
 import typer
 
 from client.cli.approve import approve
+from client.cli.init import init
 from client.cli.ledger import app as ledger
 from client.cli.policy import app as policy
+from client.cli.status import status
 from client.cli.tune import tune
 from client.cli.withdraw import withdraw
 
-HELP = "An institution's side: its own terms, its own ledger, and its own model."
+HELP = "An institution's side: joining, its own terms, its own ledger, and its own model."
 
 app = typer.Typer(name="client", no_args_is_help=True, pretty_exceptions_enable=False, help=HELP)
 app.add_typer(ledger, name="ledger")
 app.add_typer(policy, name="policy")
-app.command()(approve)
-app.command()(withdraw)
-app.command()(tune)
+for command in (init, status, approve, withdraw, tune):
+    app.command()(command)

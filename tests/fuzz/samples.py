@@ -11,13 +11,12 @@ from functools import cache
 from typing import Any
 
 import protocols
-from protocols.acceptance import Acceptance, Withdrawal
 from protocols.codec import Message
 from protocols.identity import Envelope, _Sealed, seal_envelope
 from protocols.lanes import LaneFormat
 from protocols.pack import pack
 from protocols.secagg import UploadRoot
-from tests.fuzz import evidence
+from tests.fuzz import evidence, service
 from tests.protocols.secagg.cohort import Sum
 from tests.vectors.replay import fresh_randomness, replayed_sum
 
@@ -73,9 +72,8 @@ def _said(done: Sum) -> list[Any]:
     roots = [UploadRoot(upload.sender, upload.root, upload.signature) for upload in done.uploads.values()]
     after = [evidence.opened(done), evidence.transcript(done), evidence.shown_total(done), LaneFormat(5, 2, 20)]
     proofs = [evidence.proofs_against_coordinators(done), evidence.proofs_against_members(done)]
-    said = [Acceptance("run", "ab" * 32, "", "ada", "2030-01-01T00:00:00+00:00", bytes(64)), Withdrawal("", "ada", "no", "2030", bytes(64))]
     envelopes = [_Sealed.from_bytes(data) for data in sealed_envelopes(done)]
-    return [epoch, rows, roots, done.certificate(), done.answers(), after, proofs, said, envelopes]
+    return [epoch, rows, roots, done.certificate(), done.answers(), after, proofs, envelopes, service.said()]
 
 
 def _reached(value: Any) -> Iterator[Message]:

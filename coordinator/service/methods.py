@@ -1,0 +1,9 @@
+"""All methods that the service answers, noun by noun."""
+
+from __future__ import annotations
+
+from coordinator.service.joining import JOINING
+from coordinator.service.served import Served
+from coordinator.service.withdrawing import WITHDRAWING
+
+METHODS: tuple[Served, ...] = (*JOINING, *WITHDRAWING)
