@@ -35,3 +35,7 @@ class ServiceRefused(ConsortiumError):
 
 class JoiningError(ConsortiumError):
     """An invitation, or a folder to join from, that cannot be used."""
+
+
+class WithdrawalUntold(ConsortiumError):
+    """This institution has withdrawn, and the coordinator could not be told."""

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from coordinator.awaiting import await_answers
 from coordinator.errors import JobError, RegistryError, RunStopped, Shortage
 from coordinator.events import Event, ExpertsChosen, RoundFinished, RunFailed, RunFinished, RunStarted
 from coordinator.exchange import Exchange
@@ -51,6 +52,7 @@ class Operator:
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     patience: float | None = None  # seconds between looks whether missing institutions are back; None: a run with too few fails
+    awaits_answers: bool = False  # of people at institutions; those of a simulation answer at once, and never otherwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,11 +169,19 @@ def _drive(job: _Job, run: Run) -> RunResult:
 
 def _begin(job: _Job, run: Run) -> None:
     job.registry.record_participants([Participant(entry.name, entry.public_key.hex()) for entry in job.operator.roster.entries])
-    for state in (RunState.ACCEPTING, RunState.RUNNING):
-        if run.state in (RunState.SUBMITTED, RunState.ACCEPTING) and run.state != state:
-            run = job.registry.set_state(job.run, state)
+    if run.state is RunState.SUBMITTED:
+        run = job.registry.set_state(job.run, RunState.ACCEPTING)
+    if run.state is RunState.ACCEPTING:
+        _await_answers(job)
+        job.registry.set_state(job.run, RunState.RUNNING)
     rounds = job.registry.rounds(job.run)
     job.on_event(RunStarted(job.run, job.plan.rounds, rounds[-1].number if rounds else None))
+
+
+def _await_answers(job: _Job) -> None:
+    if job.operator.awaits_answers:
+        seconds, obey = job.plan.participation.deadline_seconds, job.waiting.obey_operator
+        await_answers(job.engine.cohort, seconds, obey, job.operator.clock, job.operator.sleep)
 
 
 def _advance_or_wait(job: _Job, planned: PlannedSum) -> None:

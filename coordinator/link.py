@@ -84,6 +84,7 @@ class Link:
         self.run = run
         self.missing: dict[str, str] = {}  # institution -> why it did not answer the last question
         self.accused: dict[str, str] = {}  # institution -> whom it blames for that
+        self.refused: dict[str, str] = {}  # institution -> its own signed words, where it declined the last question
         self.seen_events: dict[str, int] = {}  # institution -> length of the event chain that it said to have seen, 0 of none
         self._exchange = exchange
         self._deadline = deadline
@@ -97,7 +98,7 @@ class Link:
         subject, nodes = Subject(0, "run", 0), self._exchange.nodes()
         parcel = self._sealed(subject, "query.hello", "", plan, {})
         greetings: dict[str, Reply] = {}
-        self.missing, self.accused, self._nodes, self._incarnations = {}, {}, {}, {}
+        self.missing, self.accused, self.refused, self._nodes, self._incarnations = {}, {}, {}, {}, {}
         for answer in self._exchange.ask("query.hello", [(node, parcel) for node in nodes], self.run, self._deadline):
             reply = self._opened(answer, subject, "query.hello", None)
             if reply is not None and reply.institution not in greetings:
@@ -112,7 +113,8 @@ class Link:
 
     def ask(self, subject: Subject, message_type: str, payloads: Mapping[str, bytes], arrays: Arrays | None = None) -> Iterator[Reply]:
         """Yields verified answers as they arrive; afterwards `missing` says who did not give one and why."""
-        self.missing, self.accused = {name: "it is not connected" for name in payloads if name not in self._nodes}, {}
+        self.missing = {name: "it is not connected" for name in payloads if name not in self._nodes}
+        self.accused, self.refused = {}, {}
         names = {self._nodes[name]: name for name in payloads if name in self._nodes}
         content = arrays or {}
         parcels = ((node, self._sealed(subject, message_type, name, payloads[name], content)) for node, name in sorted(names.items()))
@@ -197,7 +199,7 @@ class Link:
             self.missing[name or f"node {answer.node}"] = _one_line(str(error))
             return None
         if "refused" in parts:
-            self.missing[name] = _one_line(parts["refused"].decode(errors="replace"))
+            self.missing[name] = self.refused[name] = _one_line(parts["refused"].decode(errors="replace"))
             self.accused[name] = parts.get("accused", b"").decode(errors="replace")
             return None
         return Reply(name, parts, answer.parcel.arrays, envelope.incarnation, answer.parcel.envelope)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from protocols.acceptance import Withdrawal
 from protocols.codec import Message, SignedMessage
 
 SERVICE = "consortium.Registry"
@@ -73,5 +74,13 @@ class IssuedCertificate(Message):
     certificate: str
 
 
+@dataclass(frozen=True)
+class KeptWithdrawal(Message):
+    """The institution's word is on record; `models` are the released versions that contain its rounds, and say so from now on."""
+
+    models: tuple[str, ...]
+
+
 JOIN = Method("Join", JoinRequest, JoinAnswer)
 RENEW = Method("Renew", RenewRequest, IssuedCertificate)
+WITHDRAW = Method("Withdraw", Withdrawal, KeptWithdrawal)

@@ -17,4 +17,5 @@ app = typer.Typer(name="client", no_args_is_help=True, pretty_exceptions_enable=
 app.add_typer(ledger, name="ledger")
 app.add_typer(policy, name="policy")
 for command in (init, status, run, supernode, node, approve, withdraw, tune):
+for command in (init, status, approve, withdraw, tune):
     app.command()(command)

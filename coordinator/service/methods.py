@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from coordinator.service.joining import JOINING
 from coordinator.service.served import Served
+from coordinator.service.withdrawing import WITHDRAWING
 
-METHODS: tuple[Served, ...] = (*JOINING,)
+METHODS: tuple[Served, ...] = (*JOINING, *WITHDRAWING)

@@ -165,8 +165,8 @@ class Federation:
     seed: int | None = None  # of everybody's randomness and of the coordinator's clock, so that a repeated run has the same bytes
     suites: tuple[Suite, ...] = ("SA-1",)  # that institutions accept
     config: ModelConfig = CONFIG
-    patience: float | None = None  # of the operator; its sleep calls `on_sleep`
-    on_sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] | None = None  # of the coordinator, where it is a test's own
+    means: Mapping[str, Any] = field(default_factory=dict)  # of the operator, beyond its own
     messages: list[tuple[str, Message]] = field(default_factory=list)  # requests as they reached institutions
 
     def __post_init__(self) -> None:
@@ -191,8 +191,8 @@ class Federation:
             self.events.append(event)
             on_event(event)
 
-        clock = time.monotonic if self.seed is None else float  # which counts no seconds
-        operator = Operator(self.operator_identity, self.roster, self.randomness("operator"), clock, self.on_sleep, self.patience)
+        clock = self.clock or (time.monotonic if self.seed is None else float)  # which counts no seconds
+        operator = Operator(self.operator_identity, self.roster, self.randomness("operator"), clock, **self.means)
         exchange = Exchange(self.grid, poll_seconds=0.0)
         return run_plan(
             self.plan,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from protocols.acceptance import Acceptance, Withdrawal
 from protocols.codec import Message
 from protocols.identity import Identity
-from protocols.service import IssuedCertificate, JoinAnswer, JoinRequest, RenewRequest
+from protocols.service import IssuedCertificate, JoinAnswer, JoinRequest, KeptWithdrawal, RenewRequest
 
 REQUEST = "-----BEGIN CERTIFICATE REQUEST-----\nAA==\n-----END CERTIFICATE REQUEST-----\n"
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n"
@@ -14,4 +15,15 @@ def said() -> list[Message]:
     """Requests and answers."""
     ada = Identity("ada", bytes(32))
     join = JoinRequest("ada", bytes(32), ada.public_key, "ecdsa-sha2-nistp384 AA==", REQUEST, b"").signed_by(ada.sign)
-    return [join, JoinAnswer("waiting"), JoinAnswer("approved", CERTIFICATE), RenewRequest(REQUEST), IssuedCertificate(CERTIFICATE)]
+    accepted = Acceptance("run", "ab" * 32, "", "ada", "2030-01-01T00:00:00+00:00").signed_by(ada.sign)
+    withdrawn = Withdrawal("run", "ada", "no", "2030-01-01T00:00:00+00:00").signed_by(ada.sign)
+    consent = [accepted, withdrawn, KeptWithdrawal(("triage 1",))]
+    joining = [
+        *consent,
+        join,
+        JoinAnswer("waiting"),
+        JoinAnswer("approved", CERTIFICATE),
+        RenewRequest(REQUEST),
+        IssuedCertificate(CERTIFICATE),
+    ]
+    return [*joining, *consent]
