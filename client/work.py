@@ -112,6 +112,9 @@ class Work(Protocol):
         Every step moves by SCAFFOLD's `corrections` (`protocols.aggregation.scaffold`) less, each times the learning rate.
         """
 
+    def train_alone(self, round_number: int, tensors: Tensors, experts: Experts, steps: int | None = None) -> LocalUpdate:
+        """A round of whoever trains without others: all tensors, in every round, on the records that are next; `steps` or `local_steps`."""
+
     def evaluate(self, tensors: Tensors, experts: Experts) -> MetricSums:
         """The plan's metric over this institution's test records."""
 

@@ -163,8 +163,12 @@ class Workbench:
         experts: Experts,
         corrections: Tensors | None = None,
         steps: int | None = None,
+        turn: int | None = None,
     ) -> LocalUpdate:
-        """The plan's local steps (or `steps`) from `tensors`, at the round's learning rate, on the records that are next in the order."""
+        """The plan's local steps (or `steps`) from `tensors`, at the round's learning rate, on the records that are next in the order.
+
+        `turn` counts the rounds of this training up to this one; the plan's batches decide it if None.
+        """
         steps = steps or self.plan.training.local_steps
         net = self.base.adapted(self._adapter, experts, tensors)
         return train_locally(
@@ -172,7 +176,7 @@ class Workbench:
             self._data,
             self.plan.training,
             trained,
-            first_step=(turn_of(self.plan, round_number) - 1) * steps,
+            first_step=((turn or turn_of(self.plan, round_number)) - 1) * steps,
             steps=steps,
             learning_rate=learning_rate(self.plan, round_number),
             held_rank=held_rank(self.plan, self.max_rank),
@@ -180,6 +184,10 @@ class Workbench:
             mtp=self.plan.trainable.mtp is not False,
             execution=self._execution(),
         )
+
+    def train_alone(self, round_number: int, tensors: Tensors, experts: Experts, steps: int | None = None) -> LocalUpdate:
+        """A round of whoever trains without others: in every round, even where the plan has batches."""
+        return self.train(round_number, tensors, tuple(tensors), experts, steps=steps, turn=round_number)
 
     def evaluate(self, tensors: Tensors, experts: Experts) -> MetricSums:
         """The plan's metric over the first `evaluation.max_records` test records of a fixed order."""

@@ -110,14 +110,21 @@ class Link:
                 self._miss(name, "query.hello", self.missing.get(name, "it is not connected"))
         return greetings
 
-    def ask(self, subject: Subject, message_type: str, payloads: Mapping[str, bytes], arrays: Arrays | None = None) -> Iterator[Reply]:
-        """Yields verified answers as they arrive; afterwards `missing` says who did not give one and why."""
+    def ask(
+        self,
+        subject: Subject,
+        message_type: str,
+        payloads: Mapping[str, bytes],
+        arrays: Arrays | None = None,
+        deadline: float | None = None,
+    ) -> Iterator[Reply]:
+        """Yields verified answers as they arrive, for `deadline` seconds or the plan's; afterwards `missing` says who gave none and why."""
         self.missing, self.accused = {name: "it is not connected" for name in payloads if name not in self._nodes}, {}
         names = {self._nodes[name]: name for name in payloads if name in self._nodes}
         content = arrays or {}
         parcels = ((node, self._sealed(subject, message_type, name, payloads[name], content)) for node, name in sorted(names.items()))
         silent = set(names.values())
-        for answer in self._exchange.ask(message_type, parcels, f"{self.run}/{subject.round}", self._deadline):
+        for answer in self._exchange.ask(message_type, parcels, f"{self.run}/{subject.round}", deadline or self._deadline):
             name = names[answer.node]
             silent.discard(name)
             reply = self._opened(answer, subject, message_type, name)
@@ -128,14 +135,21 @@ class Link:
         for name in sorted(silent):
             self._miss(name, message_type, "it did not answer in time")
 
-    def decide(self, subject: Subject, message_type: str, payloads: Mapping[str, bytes], read: Callable[[Reply], T]) -> dict[str, T]:
+    def decide(
+        self,
+        subject: Subject,
+        message_type: str,
+        payloads: Mapping[str, bytes],
+        read: Callable[[Reply], T],
+        deadline: float | None = None,
+    ) -> dict[str, T]:
         """`collect` for what an institution answers once: the requests are on disk before the first one leaves."""
         # Hashes, one after the other: what a setup relays to all members may be more than fits into memory at once.
         asked = ((name, self._sealed(subject, message_type, name, payload, {}).envelope) for name, payload in payloads.items())
         requests = {name: hashlib.sha256(request).hexdigest() for name, request in asked}
         question = f"{self.run}/{subject.round}/{subject.stage(message_type)}/{subject.attempt}"
-        self._outbox.keep(question, subject.attempt, self._deadline, requests)
-        return self.collect(subject, message_type, payloads, read)
+        self._outbox.keep(question, subject.attempt, deadline or self._deadline, requests)
+        return self.collect(subject, message_type, payloads, read, deadline=deadline)
 
     def follow_up(
         self, subject: Subject, message_type: str, payloads: Mapping[str, bytes], read: Callable[[Reply], T], arrays: Arrays | None = None
@@ -147,11 +161,17 @@ class Link:
         return answers
 
     def collect(
-        self, subject: Subject, message_type: str, payloads: Mapping[str, bytes], read: Callable[[Reply], T], arrays: Arrays | None = None
+        self,
+        subject: Subject,
+        message_type: str,
+        payloads: Mapping[str, bytes],
+        read: Callable[[Reply], T],
+        arrays: Arrays | None = None,
+        deadline: float | None = None,
     ) -> dict[str, T]:
         """What `read` makes of each answer as it arrives; whose answer it refuses with a ConsortiumError is missing, and nobody else."""
         answers: dict[str, T] = {}
-        for reply in self.ask(subject, message_type, payloads, arrays):
+        for reply in self.ask(subject, message_type, payloads, arrays, deadline):
             try:
                 answers[reply.institution] = read(reply)
             except ConsortiumError as error:

@@ -16,7 +16,7 @@ from coordinator.uploads import proposed_uploads, stored_uploads
 from protocols.encoding import LaneLayout
 from protocols.errors import DishonestMember
 from protocols.pack import pack
-from protocols.schedule import PlannedSum
+from protocols.schedule import PlannedSum, upload_deadline
 from protocols.secagg import (
     Accumulator,
     OpenedSeeds,
@@ -72,7 +72,8 @@ class Stages:
         accumulator = stored_uploads(one.manifest, spools)
         message_type = "evaluate.sum" if planned.kind == "evaluate" else "train.sum"
         missing = {name: spool for name, spool in spools.items() if name not in accumulator.roots}
-        ask_uploads(self._link, one.subject, message_type, one.parts, missing, accumulator)
+        deadline = upload_deadline(self._terms.plan, planned)
+        ask_uploads(self._link, one.subject, message_type, one.parts, missing, accumulator, deadline)
         self._report(one.subject, message_type, set(accumulator.roots))
         self._enough(one, len(accumulator.roots), message_type)
         return accumulator

@@ -105,3 +105,7 @@ class WrongTotal(ProtocolError):
 
 class NoProof(ProtocolError):
     """What is shown as proof of a fault proves none."""
+
+
+class ReleaseBroken(ConsortiumError):
+    """A model version's files are not those that were released and signed."""

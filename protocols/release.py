@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from coordinator.errors import ReleaseBroken
-from protocols.errors import SignatureError
+from protocols.errors import ReleaseBroken, SignatureError
 from protocols.identity import Identity, verify
 
 _PURPOSE = b"consortium model manifest 1\0"
