@@ -17,6 +17,10 @@ class LeaseHeld(RegistryError):
     """Another process drives this run."""
 
 
+class LeaseLost(RegistryError):
+    """Another process took over what this one drove; nothing was written."""
+
+
 class ChainBroken(RegistryError):
     """The event chain is not as it was written; the text names the event."""
 
