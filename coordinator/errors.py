@@ -39,3 +39,11 @@ class JobError(ConsortiumError):
 
 class RunStopped(JobError):
     """The operator stopped the run."""
+
+
+class NotAuthorised(ConsortiumError):
+    """A caller whose certificate does not allow what it asks for."""
+
+
+class AdmissionError(ConsortiumError):
+    """An invitation, a request to join or an approval that does not hold."""
