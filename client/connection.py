@@ -14,7 +14,6 @@ from cryptography import x509
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from client.errors import CertificateExpired, ServiceRefused, ServiceUnreachable, SettingsError
-from protocols.codec import Message
 from protocols.commented import commented
 from protocols.files import write_file
 from protocols.service import MAX_MESSAGE, SERVICE, Answered, Asked, Method

@@ -67,7 +67,9 @@ def _check_free(folder: Path, invitation: InvitationFile) -> None:
         return
     name, coordinator_key = owner
     if name != invitation.institution:
-        raise JoiningError(f"{folder} is {name}'s and the invitation is for {invitation.institution}; name another folder with --institution")
+        raise JoiningError(
+            f"{folder} is {name}'s and the invitation is for {invitation.institution}; name another folder with --institution"
+        )
     if coordinator_key != invitation.coordinator_key:
         raise JoiningError(f"{folder} belongs to a consortium of another coordinator; name another folder with --institution")
 

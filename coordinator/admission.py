@@ -29,7 +29,9 @@ def request_to_join(
     if earlier is not None and _keys(earlier) == _keys(asked):
         return _answer(registry, authority, earlier)
     if invitation.used_at is not None:
-        raise AdmissionError(f"the invitation of {request.name} was used for other keys; ask the operator whether it was you, and for a new one")
+        raise AdmissionError(
+            f"the invitation of {request.name} was used for other keys; ask the operator whether it was you, and for a new one"
+        )
     if now >= invitation.expires_at:
         raise AdmissionError(f"the invitation of {request.name} ended on {invitation.expires_at:%Y-%m-%d}; ask the operator for a new one")
     _check_keys_are_new(registry, asked)
@@ -92,7 +94,9 @@ def find_request(registry: Registry, name: str) -> records.JoinRequest | None:
 
 def _check_request(invitation: records.Invitation, coordinator_key: bytes, request: JoinRequest) -> None:
     if request.name != invitation.name:
-        raise AdmissionError(f"the invitation is for {invitation.name} and the request says {request.name[:60]}; join under the invited name")
+        raise AdmissionError(
+            f"the invitation is for {invitation.name} and the request says {request.name[:60]}; join under the invited name"
+        )
     if request.coordinator_key != coordinator_key:
         raise AdmissionError("the request was made for another coordinator; use the invitation that this operator sent")
     verify(request.identity_key, request.signed(), request.signature, request.name)

@@ -13,7 +13,7 @@ from cryptography.x509.oid import NameOID
 
 from coordinator.certificates import Draft, as_pem, certificate_sha256, check_request, common_name
 from coordinator.errors import SettingsError
-from protocols.curve_keys import TLS_CURVE, key_pem, load_tls_key, new_key, tls_key
+from protocols.curve_keys import TLS_CURVE, load_tls_key, new_key, tls_key
 from protocols.files import write_file
 
 Clock = Callable[[], datetime]  # aware
@@ -37,7 +37,9 @@ class KeyPair:
 class Authority:
     """Issues and finds certificates; its folder holds `ca.pem`, `ca.key`, `server.pem`, `server.key` and `issued/`."""
 
-    def __init__(self, folder: Path, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate, clock: Clock, draw: Randomness) -> None:
+    def __init__(
+        self, folder: Path, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate, clock: Clock, draw: Randomness
+    ) -> None:
         self._folder = folder
         self._key = key
         self._certificate = certificate

@@ -15,6 +15,7 @@ from coordinator.setup import Setup
 from coordinator.store import RunStore
 from protocols.epoch import EpochCertificate, EpochManifest, certify_epoch, disputed_pairs, threshold
 from protocols.pack import pack
+from protocols.participation import fewest_in_a_sum
 from protocols.parts import update_threshold
 from protocols.privacy.distributed import least_threshold
 from protocols.state import PreRound, State, state_hash
@@ -98,11 +99,6 @@ class Cohort:
         places = {name: (reply.parts.get("state", b""), reply.parts.get("transcript", b"")) for name, reply in greetings.items()}
         return tuple(sorted(bring_up_to_date(self.link, self.store, state, places, wanted, (state_hash(state), bytes(32)))))
 
-    @property
-    def fewest(self) -> int:
-        """Institutions that the plan wants in a sum, at least."""
-        return max(self.terms.plan.secure_aggregation.min_institutions, self.terms.plan.participation.quorum)
-
     def _check_size(self, members: tuple[str, ...], of: tuple[str, ...], only: tuple[str, ...]) -> None:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in sorted(self.link.missing.items()))
         if only and set(members) != set(only):
@@ -110,7 +106,7 @@ class Cohort:
             raise JobError(
                 f"{lost} signed for an unfinished sum and did not come back, so it cannot be opened ({reasons or 'no reason given'})"
             )
-        needed = max(self.fewest, self._for_noise(of))
+        needed = max(fewest_in_a_sum(self.terms.plan), self._for_noise(of))
         if len(members) < needed:
             raise JobError(f"{len(members)} institutions take part and the plan needs {needed} ({reasons or 'none is connected'})")
 

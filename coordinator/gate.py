@@ -64,7 +64,6 @@ def _worse_than_alone(plan: Plan, rounds: Sequence[Round]) -> str | None:
     worse = last.figures.get(WORSE_THAN_ALONE)
     if worse == 0:
         return None
-    found = (
-        "was not compared" if worse is None else f"is worse for {worse:.0f} of {last.institutions} institutions than their local-only ones"
-    )
+    counted = "" if worse is None else f"is worse for {worse:.0f} of {last.institutions} institutions than their local-only ones"
+    found = counted or "was not compared with local-only ones"
     return f"the model {found}, and release.require.no_institution_worse_than_alone is true; train longer, or change it in a new plan"

@@ -15,7 +15,9 @@ from protocols.names import check_institution_name
 INVITATION_DAYS = 14
 
 
-def invite(registry: Registry, authority: Authority, name: str, serve: ServeSettings, coordinator_key: bytes, now: datetime) -> InvitationFile:
+def invite(
+    registry: Registry, authority: Authority, name: str, serve: ServeSettings, coordinator_key: bytes, now: datetime
+) -> InvitationFile:
     """Writes down that `name` is invited, and returns the file to hand over; the private key in it is kept nowhere here.
 
     Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -22,6 +22,7 @@ from protocols.wire import Parcel
 T = TypeVar("T")
 Arrays = Mapping[str, NDArray[Any]]
 _LONGEST_REASON = 400
+_LONGEST_KEPT = 200  # of a reason that goes into the registry for good
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +69,12 @@ class _Traffic:
 
     def add(self, name: str, answer: Answer) -> None:
         before = self.parts.get(name, Part())
-        self.parts[name] = Part(before.bytes_up + answer.bytes_up, before.bytes_down + answer.bytes_down, before.missing_from)
+        self.parts[name] = replace(before, bytes_up=before.bytes_up + answer.bytes_up, bytes_down=before.bytes_down + answer.bytes_down)
 
-    def miss(self, name: str, stage: str) -> None:
+    def miss(self, name: str, stage: str, reason: str) -> None:
         before = self.parts.get(name, Part())
-        self.parts[name] = Part(before.bytes_up, before.bytes_down, before.missing_from or stage)
+        if before.missing_from is None:
+            self.parts[name] = replace(before, missing_from=stage, reason=reason[:_LONGEST_KEPT])
 
 
 class Link:
@@ -183,7 +185,7 @@ class Link:
         self._miss(name, message_type, _one_line(reason))
 
     def take_traffic(self) -> dict[str, Part]:
-        """Bytes and first missed stage by institution since the last call."""
+        """Bytes, first missed stage and why it was missed, by institution, since the last call."""
         parts, self._traffic = self._traffic.parts, _Traffic()
         return parts
 
@@ -224,7 +226,7 @@ class Link:
 
     def _miss(self, name: str, message_type: str, reason: str) -> None:
         self.missing[name] = reason
-        self._traffic.miss(name, message_type)
+        self._traffic.miss(name, message_type, _one_line(reason))
 
 
 def _count(digits: bytes) -> int:

@@ -112,9 +112,8 @@ def _override(facts: CardFacts) -> list[str]:
         return []
     faults = "\n".join(f"- {_plain(fault)}" for fault in facts.override.unmet)
     reason = _plain(facts.override.reason)
-    return [
-        f"## Released all the same\nNot everything that the plan requires of a release was met:\n\n{faults}\n\nThe operator's reason: {reason}\n"
-    ]
+    head = "## Released all the same\nNot everything that the plan requires of a release was met:"
+    return [f"{head}\n\n{faults}\n\nThe operator's reason: {reason}\n"]
 
 
 def _measured(plan: Plan) -> str:

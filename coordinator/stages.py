@@ -16,6 +16,7 @@ from coordinator.uploads import proposed_uploads, stored_uploads
 from protocols.encoding import LaneLayout
 from protocols.errors import DishonestMember
 from protocols.pack import pack
+from protocols.participation import fewest_in_a_sum
 from protocols.schedule import PlannedSum, upload_deadline
 from protocols.secagg import (
     Accumulator,
@@ -143,7 +144,7 @@ class Stages:
         return answers
 
     def _enough(self, one: Attempt, count: int, stage: str, needed: int | None = None) -> None:
-        needed = needed or max(one.epoch.manifest.threshold, self._terms.plan.participation.quorum, one.fewest)
+        needed = needed or max(one.epoch.manifest.threshold, fewest_in_a_sum(self._terms.plan), one.fewest)
         if count < needed:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in sorted(self._link.missing.items()))
             raise AttemptFailed(f"{count} institutions answered {stage} and {needed} are needed ({reasons})")

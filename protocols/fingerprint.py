@@ -25,10 +25,4 @@ def same_fingerprint(given: str, expected: str) -> bool:
 
 def _word(bits: int) -> str:
     """16 bits as consonant, vowel, consonant, vowel, consonant: 4, 2, 4, 2 and 4 bits, the highest first."""
-    return (
-        _CONSONANTS[bits >> 12]
-        + _VOWELS[bits >> 10 & 3]
-        + _CONSONANTS[bits >> 6 & 15]
-        + _VOWELS[bits >> 4 & 3]
-        + _CONSONANTS[bits & 15]
-    )
+    return _CONSONANTS[bits >> 12] + _VOWELS[bits >> 10 & 3] + _CONSONANTS[bits >> 6 & 15] + _VOWELS[bits >> 4 & 3] + _CONSONANTS[bits & 15]

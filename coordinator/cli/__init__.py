@@ -2,7 +2,7 @@
 
 import typer
 
-from coordinator.cli.models import models
+from coordinator.cli.models import app as models
 from coordinator.cli.rounds import rounds
 from coordinator.cli.runs import runs
 from coordinator.cli.verify import verify
@@ -10,5 +10,6 @@ from coordinator.cli.verify import verify
 app = typer.Typer(
     name="coordinator", no_args_is_help=True, pretty_exceptions_enable=False, help="The operator's side: runs, rounds, models, audit."
 )
-for command in (runs, rounds, models, verify):
+for command in (runs, rounds, verify):
     app.command()(command)
+app.add_typer(models, name="models")
