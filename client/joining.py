@@ -17,6 +17,7 @@ from client.new_folder import INVITATION, REQUEST, make_folder_to_join, signing_
 from protocols.curve_keys import load_tls_key
 from protocols.files import write_file
 from protocols.fingerprint import fingerprint
+from protocols.identity import Identity
 from protocols.invitation import InvitationFile, read_invitation
 from protocols.service import JOIN, RENEW, JoinAnswer, JoinRequest, RenewRequest
 
@@ -63,8 +64,8 @@ def fetch_certificate(folder: Path, clock: Clock) -> Standing:
 
 def own_fingerprint(folder: Path) -> str:
     """The words of this institution's identity key, to be compared with what the operator sees."""
-    request = JoinRequest.from_bytes((folder / REQUEST).read_bytes())
-    return fingerprint(request.name, request.identity_key)
+    name = read_membership(folder).name
+    return fingerprint(name, Identity.load(name, folder / "identity.key").public_key)
 
 
 def _ask(folder: Path, name: str, clock: Clock) -> str:

@@ -27,7 +27,7 @@ def request_to_join(
     asked = _recorded(request)
     earlier = find_request(registry, request.name)
     if earlier is not None and _keys(earlier) == _keys(asked):
-        return _answer(registry, authority, earlier)
+        return _answer(registry, authority, earlier, now)
     if invitation.used_at is not None:
         raise AdmissionError(
             f"the invitation of {request.name} was used for other keys; ask the operator whether it was you, and for a new one"
@@ -44,14 +44,15 @@ def request_fingerprint(request: records.JoinRequest) -> str:
     return fingerprint(request.name, bytes.fromhex(request.identity_key))
 
 
-def approve(registry: Registry, authority: Authority, name: str) -> records.Participant:
+def approve(registry: Registry, authority: Authority, request: records.JoinRequest) -> records.Participant:
     """Issues the certificate, then records the institution; a call that was interrupted may be repeated.
 
     Raises:
-        AdmissionError: no request of this name waits.
+        AdmissionError: another request waits under the name by now; its words are to be compared first.
     """
-    request = waiting_request(registry, name)
-    return registry.approve(name, authority.issue(name, request.csr))
+    if _keys(waiting_request(registry, request.name)) != _keys(request):
+        raise AdmissionError(f"{request.name} has asked again with other keys; compare its words before approving it")
+    return registry.approve(request.name, authority.issue(request.name, request.csr))
 
 
 def renew_certificate(registry: Registry, authority: Authority, participant: records.Participant, csr: str, superseded: bool) -> str:
@@ -106,10 +107,10 @@ def _check_request(invitation: records.Invitation, coordinator_key: bytes, reque
 
 def _check_keys_are_new(registry: Registry, asked: records.JoinRequest) -> None:
     """Keys are public: who hands in another's would stand in its place at the SuperLink, or make every roster contradict itself."""
-    for other in (*registry.participants(), *registry.join_requests()):
-        key = other.public_key if isinstance(other, records.Participant) else other.identity_key
-        if other.name != asked.name and (key == asked.identity_key or other.node_key == asked.node_key):
-            raise AdmissionError(f"{asked.name} asks to join with a key of another institution; make keys of its own")
+    known = [(one.name, one.public_key, one.node_key) for one in registry.participants()]
+    known += [(one.name, one.identity_key, one.node_key) for one in registry.join_requests()]
+    if any(name != asked.name and (key == asked.identity_key or node == asked.node_key) for name, key, node in known):
+        raise AdmissionError(f"{asked.name} asks to join with a key of another institution; make keys of its own")
 
 
 def _recorded(request: JoinRequest) -> records.JoinRequest:
@@ -120,10 +121,14 @@ def _keys(request: records.JoinRequest) -> tuple[str, ...]:
     return request.identity_key, request.node_key, request.csr, request.signature
 
 
-def _answer(registry: Registry, authority: Authority, request: records.JoinRequest) -> JoinAnswer:
+def _answer(registry: Registry, authority: Authority, request: records.JoinRequest, now: datetime) -> JoinAnswer:
+    """An approved institution whose certificate has ended comes back with a new invitation and gets another certificate."""
     if request.state is not JoinState.APPROVED:
         return JoinAnswer(request.state.value)
     participant = registry.participant(request.name)
     if participant.revoked_at is not None or participant.certificate_sha256 is None:
         return JoinAnswer(JoinState.REFUSED.value)
-    return JoinAnswer(request.state.value, as_pem(authority.issued(participant.certificate_sha256)).decode())
+    certificate = authority.issued(participant.certificate_sha256)
+    if certificate.not_valid_after_utc > now:
+        return JoinAnswer(request.state.value, as_pem(certificate).decode())
+    return JoinAnswer(request.state.value, renew_certificate(registry, authority, participant, request.csr, superseded=False))

@@ -13,7 +13,7 @@ from cryptography.x509.oid import NameOID
 
 from coordinator.certificates import Draft, as_pem, certificate_sha256, check_request, common_name
 from coordinator.errors import SettingsError
-from protocols.curve_keys import TLS_CURVE, load_tls_key, new_key, tls_key
+from protocols.curve_keys import TLS_CURVE, key_pem, load_tls_key, new_key, tls_key
 from protocols.files import write_file
 
 Clock = Callable[[], datetime]  # aware
@@ -73,7 +73,7 @@ class Authority:
         return cls(folder, load_tls_key(folder / "ca.key"), certificate, clock, randomness)
 
     @property
-    def certificateas_pem(self) -> bytes:
+    def certificate_pem(self) -> bytes:
         """The authority's own certificate, by which institutions know the server."""
         return as_pem(self._certificate)
 
@@ -85,7 +85,7 @@ class Authority:
         """A certificate with its key, by which whoever holds it may ask to join under `name`; kept nowhere here."""
         key = new_key(TLS_CURVE, self._draw)
         draft = Draft(common_name(_INVITE + name), key.public_key(), BOOTSTRAP_DAYS)
-        return KeyPair(keyas_pem(key), as_pem(self._sign(draft)))
+        return KeyPair(key_pem(key), as_pem(self._sign(draft)))
 
     def issue(self, name: str, csr: str) -> str:
         """The SHA-256 (hexadecimal) of a new certificate for the request's key and the name given here; `issued` has the certificate.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -84,6 +85,18 @@ def load_settings(path: Path = Path("coordinator.toml")) -> CoordinatorSettings:
     except (OSError, ValueError) as error:
         cause = first_problem(error, CoordinatorSettings) if isinstance(error, ValidationError) else f"cannot be read: {error}"
         raise SettingsError(f"{path}: {cause}") from None
+
+
+def new_settings(name: str, host: str, bases: Mapping[str, str]) -> CoordinatorSettings:
+    """The settings of a new operator's home.
+
+    Raises:
+        SettingsError: the name or the host cannot be one.
+    """
+    try:
+        return CoordinatorSettings.model_validate({"serve": {"name": name, "host": host}, "bases": dict(bases)})
+    except ValidationError as error:
+        raise SettingsError(f"--{first_problem(error, CoordinatorSettings).removeprefix('serve.')}") from None
 
 
 def write_settings(path: Path, settings: CoordinatorSettings) -> None:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from coordinator.certificates import certificate_sha256
 from coordinator.errors import NotAuthorised
+from coordinator.registry.records import Participant
 from coordinator.service.served import Caller, Former, Invited, Member, Resources
-
-if TYPE_CHECKING:
-    from coordinator.registry.records import Participant
 
 
 def caller_of(resources: Resources, auth_context: Mapping[str, Sequence[bytes]]) -> Caller:

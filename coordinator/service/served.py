@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from coordinator.authority import Authority
 from coordinator.registry import Registry
+from coordinator.registry.records import Invitation, Participant
 from protocols.service import Method
-
-if TYPE_CHECKING:
-    from coordinator.registry.records import Invitation, Participant
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,4 +67,4 @@ class Served:
 
     method: Method[Any, Any]
     callers: tuple[type[Caller], ...]
-    answer: Callable[[Resources, Any, Any], Any | Iterator[Any]]
+    answer: Callable[[Resources, Any, Any], Any]

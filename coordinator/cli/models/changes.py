@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from coordinator.cli.models.show import NameArgument
-from coordinator.cli.options import JsonOption, RunArgument
+from coordinator.cli.options import HomeOption, JsonOption, RunArgument, at_home
 from coordinator.cli.printing import print_json
 
 if TYPE_CHECKING:
     from coordinator.registry.records import ModelVersion
 
-HomeOption = Annotated[Path, typer.Option("--home", metavar="DIR", help="The operator's home.")]
 OverrideOption = Annotated[
     str, typer.Option("--override", metavar="REASON", help="Release it even if it does not meet the plan's requirements; say why.")
 ]
@@ -29,15 +28,10 @@ def release(run: RunArgument, override: OverrideOption = "", home: HomeOption = 
     """
     from datetime import UTC, datetime
 
-    from coordinator.operator_home import open_operator_home
     from coordinator.releasing import release_run
 
-    place = open_operator_home(home)
-    registry = place.open_registry(_now)
-    try:
+    with at_home(home) as (place, registry):
         version = release_run(place, registry, run, datetime.now(UTC), " ".join(override.split()))
-    finally:
-        registry.close()
     _told(version, f"Released {version.name} {version.version} at {place.models / version.path}.", as_json)
 
 
@@ -46,23 +40,13 @@ def withdraw(
 ) -> None:
     """Withdraw a released version: institutions get it no more and are told why. Its files stay; copies cannot be called back."""
     from coordinator.errors import RegistryError
-    from coordinator.operator_home import open_operator_home
 
     text = " ".join(reason.split())
     if not text:
         raise RegistryError("a version is withdrawn with a reason; say in --reason what is wrong with it")
-    registry = open_operator_home(home).open_registry(_now)
-    try:
+    with at_home(home) as (_, registry):
         withdrawn = registry.withdraw_model(name, version, text)
-    finally:
-        registry.close()
     _told(withdrawn, f"Withdrew {name} {version}: {text}", as_json)
-
-
-def _now() -> Any:
-    from datetime import UTC, datetime
-
-    return datetime.now(UTC)
 
 
 def _told(version: ModelVersion, sentence: str, as_json: bool) -> None:
