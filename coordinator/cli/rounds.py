@@ -10,7 +10,7 @@ from coordinator.cli.options import JsonOption, RegistryOption, RunArgument, ope
 from coordinator.cli.printing import figure, megabytes, print_json, print_table, timestamp
 
 if TYPE_CHECKING:
-    from coordinator.registry.records import Round
+    from coordinator.registry.records import Contribution, Round
 
 COLUMNS = ("round", "of", "missing", "loss", "metric", "s", "MB up", "MB down", "state")
 
@@ -50,9 +50,7 @@ def _document(one: Round) -> dict[str, Any]:
         "round": one.number,
         "institutions": one.institutions,
         "missing": list(one.missing),
-        "absences": {
-            part.institution: {"from": part.missing_from, "reason": part.reason} for part in one.contributions if part.missing_from
-        },
+        "absences": {part.institution: _absence(part) for part in one.contributions if part.missing_from},
         "loss": one.loss,
         "metric": one.metric,
         "seconds": one.seconds,
@@ -64,3 +62,7 @@ def _document(one: Round) -> dict[str, Any]:
         "finished_at": timestamp(one.finished_at),
         **({"figures": dict(one.figures)} if one.figures else {}),
     }
+
+
+def _absence(part: Contribution) -> dict[str, Any]:
+    return {"from": part.missing_from, "reason": part.reason}
