@@ -101,4 +101,6 @@ def _same(state: State, release: Release) -> bool:
 
 def _bytes(tensors: Mapping[str, NDArray[np.float32]]) -> dict[str, tuple[tuple[int, ...], bytes]]:
     """By name: shape, and a hash of the values, in which -0.0 and 0.0 differ."""
-    return {name: (values.shape, hashlib.sha256(np.ascontiguousarray(values, "<f4").tobytes()).digest()) for name, values in tensors.items()}
+    return {
+        name: (values.shape, hashlib.sha256(np.ascontiguousarray(values, "<f4").tobytes()).digest()) for name, values in tensors.items()
+    }
