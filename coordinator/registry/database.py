@@ -10,14 +10,22 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError
+from sqlalchemy import URL, Connection, Engine, create_engine, event, func, inspect, make_url, select
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import StaticPool
 
 from coordinator.errors import RegistryError
 from coordinator.registry.tables import Base
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+LOCK_SECONDS = 5  # a writer waits so long for another before the transaction is tried anew
+# No wait is without end: not for a server that does not answer, nor for a writer that hangs while it holds the chain's head.
+POSTGRESQL_WAITS = {
+    "connect_timeout": 10,
+    "tcp_user_timeout": 30_000,
+    "options": f"-c lock_timeout={LOCK_SECONDS}s -c idle_in_transaction_session_timeout=60s",
+}
+MIGRATION_LOCK = 0x636F6E73  # an advisory lock's key in PostgreSQL: "cons"
 
 
 def open_engine(location: str, read_only: bool) -> Engine:
@@ -35,7 +43,7 @@ def open_engine(location: str, read_only: bool) -> Engine:
         ) from None
     except ModuleNotFoundError as error:
         raise RegistryError(f"{_shown(location)} needs the Python package {error.name}; install consortium[postgresql]") from None
-    except DatabaseError as error:
+    except DBAPIError as error:
         raise RegistryError(
             f"{_shown(location)} cannot be opened as a registry: {str(error.orig).splitlines()[0]}; check path and rights"
         ) from None
@@ -46,6 +54,8 @@ def migrate(connection: Connection) -> None:
     config = Config()
     config.attributes["connection"] = connection
     script = _script(config)
+    if connection.dialect.name == "postgresql":  # two processes may open a new registry at once; SQLite's writer has its lock
+        connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
     present = MigrationContext.configure(connection).get_current_revision()
     if present == script.get_current_head():
         return
@@ -96,15 +106,23 @@ def _check_schema(connection: Connection, shown: str | None) -> None:
 
 
 def _engine(url: URL) -> Engine:
+    if url.get_backend_name() == "postgresql":
+        return _postgresql_engine(url)
     if url.get_backend_name() != "sqlite":
-        # SQLAlchemy's own default for postgresql:// is psycopg2; the extra `postgresql` installs its successor.
-        return create_engine(url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url)
+        raise RegistryError(f"{url.get_backend_name()} keeps no registry; give the path of a SQLite file, or postgresql:// ...")
     # One connection must be shared in memory, where every new one would be another, empty database.
     options: dict[str, Any] = {"poolclass": StaticPool} if _in_memory(url) else {}
-    engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False}, **options)
+    engine = create_engine(url, connect_args={"timeout": LOCK_SECONDS, "check_same_thread": False}, **options)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _postgresql_engine(url: URL) -> Engine:
+    # SQLAlchemy's own default for postgresql:// is psycopg2; the extra `postgresql` installs its successor.
+    driver = url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
+    waits = {name: value for name, value in POSTGRESQL_WAITS.items() if name not in url.query}
+    return create_engine(driver, connect_args=waits, pool_pre_ping=True)  # a connection of before a restart is made anew
 
 
 def _in_memory(url: URL) -> bool:
