@@ -108,4 +108,4 @@ def write_settings(path: Path, settings: CoordinatorSettings) -> None:
         "\n".join(["[serve]", *commented(settings.serve)]),
         "\n".join([f"[bases]  # {described}", *(f"{quoted(name)} = {quoted(place)}" for name, place in settings.bases.items())]),
     ]
-    write_file(path, "\n\n".join(tables).encode() + b"\n")
+    write_file(path, "\n\n".join(tables).encode() + b"\n", mode=0o600)  # a URL may hold a password
