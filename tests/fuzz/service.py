@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from protocols.codec import Message
 from protocols.identity import Identity
-from protocols.service import IssuedCertificate, JoinAnswer, JoinRequest, RenewRequest
+from protocols.service import (
+    FileChunk,
+    IssuedCertificate,
+    JoinAnswer,
+    JoinRequest,
+    ModelEntry,
+    ModelFileRequest,
+    ModelList,
+    ModelListRequest,
+    RenewRequest,
+)
 
 REQUEST = "-----BEGIN CERTIFICATE REQUEST-----\nAA==\n-----END CERTIFICATE REQUEST-----\n"
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n"
@@ -14,4 +24,10 @@ def said() -> list[Message]:
     """Requests and answers."""
     ada = Identity("ada", bytes(32))
     join = JoinRequest("ada", bytes(32), ada.public_key, "ecdsa-sha2-nistp384 AA==", REQUEST, b"").signed_by(ada.sign)
-    return [join, JoinAnswer("waiting"), JoinAnswer("approved", CERTIFICATE), RenewRequest(REQUEST), IssuedCertificate(CERTIFICATE)]
+    entry = ModelEntry("triage", 1, "triage-01020304", "ab" * 32, "2030-02-03T00:00:00+00:00", "", "")
+    withdrawn = ModelEntry(
+        "triage", 2, "triage-05", "cd" * 32, "2030-02-03T00:00:00+00:00", "2030-02-04T00:00:00+00:00", "codes were wrong"
+    )
+    models = [ModelListRequest("triage"), ModelList((entry, withdrawn)), ModelFileRequest("triage", 1, "plan.json"), FileChunk(b"{}")]
+    joining = [join, JoinAnswer("waiting"), JoinAnswer("approved", CERTIFICATE), RenewRequest(REQUEST), IssuedCertificate(CERTIFICATE)]
+    return [*joining, *models]
