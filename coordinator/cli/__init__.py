@@ -2,6 +2,7 @@
 
 import typer
 
+from coordinator.cli.db import app as db
 from coordinator.cli.init import init
 from coordinator.cli.invite import invite
 from coordinator.cli.models import app as models
@@ -18,5 +19,5 @@ app = typer.Typer(
 )
 for command in (init, invite, runs, rounds, verify):
     app.command()(command)
-app.add_typer(models, name="models")
-app.add_typer(participants, name="participants")
+for group, name in ((models, "models"), (participants, "participants"), (db, "db")):
+    app.add_typer(group, name=name)

@@ -59,10 +59,10 @@ def finished_run(operator: Operator, institutions: tuple[str, ...], plan: Plan =
     run = registry.create_run(submitted, os.urandom(4)).run
     for state in (RunState.ACCEPTING, RunState.RUNNING):
         registry.set_state(run, state)
-    name = "model.layers.0.self_attn.q_a_proj.lora_A.weight"
+    factor = "model.layers.0.self_attn.q_a_proj.lora_A.weight"
     values = np.arange(5 * CHUNK // 8, dtype=np.float32).reshape(5, -1)
     store = RunStore(operator.home.runs / run)
-    digest = store.keep_state(State(plan.base.sha256, 0, {name: values, name.replace("_A", "_B"): values[:, :5].T.copy()}, {}))
+    digest = store.keep_state(State(plan.base.sha256, 0, {factor: values, factor.replace("_A", "_B"): values[:, :5].T.copy()}, {}))
     store.update(state_sha256=digest, transcript="d" * 64, threshold=3)
     registry.record_round(
         run, Round(0, digest, {"evaluate": "d" * 64}, tuple(Contribution(n, 1, 1) for n in institutions), 1.0, metric=0.5)
