@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from client.alone import measured_alone
 from client.contribution import contribute
 from client.manifests import check_manifest, check_members, check_subject
 from client.node import Arrays, Node, Request, Result, Session, next_sum, open_session
@@ -162,7 +163,8 @@ def _vector(node: Node, request: Request, asked: _Asked) -> NDArray[np.uint32]:
     if stored is None:
         train = partial(train_once, node, request.run, session, planned)
         state = measured_state(node, request.run, session, planned)
-        values = contribute(session.work, session.terms, state, planned, train)
+        alone = partial(measured_alone, node, request.run, session)
+        values = contribute(session.work, session.terms, state, planned, train, alone)
         vector = encode(values, asked.lanes, len(node.roster.entries), _rounding(node, planned)).astype("<u4", copy=False)
         node.ledger.vectors.keep(request.run, planned.round, planned.kind, session.state_hash, vector.data.cast("B"))
         node.checkpoints.erase(request.run)

@@ -120,6 +120,9 @@ class Work(Protocol):
         What `checkpoint` has kept of the very same training is gone on from, and ends with the same bits.
         """
 
+    def train_alone(self, round_number: int, tensors: Tensors, experts: Experts, steps: int | None = None) -> LocalUpdate:
+        """A round of whoever trains without others: all tensors, in every round, on the records that are next; `steps` or `local_steps`."""
+
     def evaluate(self, tensors: Tensors, experts: Experts) -> MetricSums:
         """The plan's metric over this institution's test records."""
 

@@ -167,8 +167,12 @@ class Workbench:
         corrections: Tensors | None = None,
         checkpoint: CheckpointOf | None = None,
         steps: int | None = None,
+        turn: int | None = None,
     ) -> LocalUpdate:
-        """The plan's local steps (or `steps`) from `tensors`, at the round's learning rate, on the records that are next in the order."""
+        """The plan's local steps (or `steps`) from `tensors`, at the round's learning rate, on the records that are next in the order.
+
+        `turn` counts the rounds of this training up to this one; the plan's batches decide it if None.
+        """
         steps = steps or self.plan.training.local_steps
         facts = {"round": round_number, "steps": steps, "trained": sorted(trained), "experts": sorted(experts.items())}
         net = self.base.adapted(self._adapter, experts, tensors)
@@ -177,7 +181,7 @@ class Workbench:
             self._data,
             self.plan.training,
             trained,
-            first_step=(turn_of(self.plan, round_number) - 1) * steps,
+            first_step=((turn or turn_of(self.plan, round_number)) - 1) * steps,
             steps=steps,
             learning_rate=learning_rate(self.plan, round_number),
             held_rank=held_rank(self.plan, self.max_rank),
@@ -186,6 +190,10 @@ class Workbench:
             execution=self._execution(),
             keeper=checkpoint(partial(self._identity, facts, tensors, corrections or {})) if checkpoint else None,
         )
+
+    def train_alone(self, round_number: int, tensors: Tensors, experts: Experts, steps: int | None = None) -> LocalUpdate:
+        """A round of whoever trains without others: in every round, even where the plan has batches."""
+        return self.train(round_number, tensors, tuple(tensors), experts, steps=steps, turn=round_number)
 
     def _identity(self, facts: Mapping[str, object], *inputs: Tensors) -> bytes:
         """Of all that a training depends on."""

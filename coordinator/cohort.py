@@ -16,7 +16,7 @@ from coordinator.setup import Setup
 from coordinator.store import RunStore
 from protocols.epoch import EpochCertificate, EpochManifest, certify_epoch, disputed_pairs, threshold
 from protocols.pack import pack
-from protocols.participation import members_of
+from protocols.participation import fewest_in_a_sum, members_of
 from protocols.parts import update_threshold
 from protocols.privacy.distributed import least_threshold
 from protocols.schedule import planned_sums
@@ -115,12 +115,7 @@ class Cohort:
         """Whether those who accepted are enough for each of the plan's sums."""
         plan, names = self.terms.plan, [entry.name for entry in self.link.roster.entries]
         asked = {members_of(plan, names, planned.round, planned.kind) for planned in planned_sums(plan)}
-        return all(len(set(of) & set(accepted)) >= max(self.fewest, self._for_noise(of)) for of in asked)
-
-    @property
-    def fewest(self) -> int:
-        """Institutions that the plan wants in a sum, at least."""
-        return max(self.terms.plan.secure_aggregation.min_institutions, self.terms.plan.participation.quorum)
+        return all(len(set(of) & set(accepted)) >= max(fewest_in_a_sum(self.terms.plan), self._for_noise(of)) for of in asked)
 
     def _check_size(self, members: tuple[str, ...], of: tuple[str, ...], only: tuple[str, ...]) -> None:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in sorted(self.link.missing.items()))
@@ -129,7 +124,7 @@ class Cohort:
             raise Shortage(
                 f"{lost} signed for an unfinished sum and did not come back, so it cannot be opened ({reasons or 'no reason given'})"
             )
-        needed = max(self.fewest, self._for_noise(of))
+        needed = max(fewest_in_a_sum(self.terms.plan), self._for_noise(of))
         if len(members) < needed:
             raise Shortage(f"{len(members)} institutions take part and the plan needs {needed} ({reasons or 'none is connected'})")
 

@@ -247,10 +247,11 @@ def _merged(job: _Job, finished: FinishedSum) -> dict[str, Part]:
     merged = dict(parts)
     for name in names:
         before, now = parts.get(name, Part()), traffic.get(name, Part())
-        missing = before.missing_from
-        if name not in finished.survivors:
-            missing = missing or now.missing_from or f"{finished.planned.kind} sum"
-        merged[name] = Part(before.bytes_up + now.bytes_up, before.bytes_down + now.bytes_down, missing)
+        missing, reason = before.missing_from, before.reason
+        if name not in finished.survivors and not missing:
+            missing = now.missing_from or f"{finished.planned.kind} sum"
+            reason = now.reason or f"it was not in the set that the {finished.planned.kind} sum is of"
+        merged[name] = Part(before.bytes_up + now.bytes_up, before.bytes_down + now.bytes_down, missing, reason)
     return merged
 
 
@@ -272,7 +273,7 @@ def _record_round(job: _Job, planned: tuple[PlannedSum, ...]) -> None:
 
 
 def _round_row(number: int, journal: Journal, state: State) -> Round:
-    parts = tuple(Contribution(name, p.bytes_up, p.bytes_down, p.missing_from) for name, p in sorted(journal.parts.items()))
+    parts = tuple(Contribution(name, p.bytes_up, p.bytes_down, p.missing_from, p.reason) for name, p in sorted(journal.parts.items()))
     kept = state.pre_round.kept if state.pre_round is not None else None
     experts, more = state.experts if number == 0 else kept, dict(journal.figures)
     loss, metric = more.pop("loss", None), more.pop("metric", None)

@@ -21,7 +21,7 @@ from coordinator.sum_record import SumRecord
 from protocols.chain import MOST_DIGESTS
 from protocols.encoding import LaneLayout, decode
 from protocols.errors import ConsortiumError, ProtocolError
-from protocols.participation import members_of
+from protocols.participation import fewest_in_a_sum, members_of
 from protocols.parts import pre_round_of
 from protocols.proposals import Proposal
 from protocols.schedule import PlannedSum
@@ -98,7 +98,7 @@ class RoundEngine:
         """Whether enough institutions answer to attempt a sum: of a set that was proposed all, otherwise as many as the plan wants."""
         survivors = self._store.journal.survivors
         present = self._cohort.present(state, survivors, self._members(planned))
-        return set(survivors) == set(present) if survivors else len(present) >= self._cohort.fewest
+        return set(survivors) == set(present) if survivors else len(present) >= fewest_in_a_sum(self._terms.plan)
 
     def publish(self, finished: FinishedSum) -> None:
         """Tells every member of the epoch the total; each applies it by itself and must reach the announced state."""

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from coordinator.counted_again import verify_faults, verify_kept_files, verify_totals
 from coordinator.countersigned import SignedRun, named_transcripts, verify_signed
-from coordinator.errors import ChainBroken, RegistryError, ReleaseBroken
-from coordinator.manifest import file_sha256, verify_release
+from coordinator.errors import ChainBroken, RegistryError
 from coordinator.registry.reading import CHANGED
 from coordinator.registry.records import Event, ModelVersion, Participant, Round, Run
 from coordinator.registry.registry import Registry
@@ -18,7 +17,9 @@ from coordinator.row_audit import audit_models, audit_participants, audit_rounds
 from coordinator.submitted_plan import kept_for, promise_of
 from coordinator.transcripts import KeptTranscripts, kept_parties, kept_transcripts
 from protocols.audit import Audit, counted
+from protocols.errors import ReleaseBroken
 from protocols.parties import Parties
+from protocols.release import file_sha256, verify_release
 
 NOT_COUNTED = (
     "Whether totals are the sums of what was sent: institutions looked at chunks that they drew; --full counts what is kept again."

@@ -12,6 +12,7 @@ SERVICE = "consortium.Registry"
 MAX_MESSAGE = 2**20  # bytes of a request or reply; of a stream, of each message
 UNARY_SECONDS = 60.0  # a call may ask for less time, never for more or for no end
 STREAM_SECONDS = 3600.0
+CHUNK = 1_000_000  # bytes of a file in one message of a stream
 
 Asked = TypeVar("Asked", bound=Message)
 Answered = TypeVar("Answered", bound=Message)
@@ -81,6 +82,51 @@ class KeptWithdrawal(Message):
     models: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class ModelListRequest(Message):
+    """Versions of runs that the caller took part in: those with this name, or all if it is empty."""
+
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class ModelEntry(Message):
+    """A released version. Times are ISO 8601; `withdrawn_at` is empty unless it was withdrawn."""
+
+    name: str
+    version: int
+    run: str
+    manifest_sha256: str
+    released_at: str
+    withdrawn_at: str
+    withdrawn_reason: str
+
+
+@dataclass(frozen=True)
+class ModelList(Message):
+    """By name and version."""
+
+    versions: tuple[ModelEntry, ...]
+
+
+@dataclass(frozen=True)
+class ModelFileRequest(Message):
+    """A file of a released version: `manifest.json`, or one that it names."""
+
+    name: str
+    version: int
+    file: str
+
+
+@dataclass(frozen=True)
+class FileChunk(Message):
+    """The next bytes of a file."""
+
+    content: bytes
+
+
 JOIN = Method("Join", JoinRequest, JoinAnswer)
 RENEW = Method("Renew", RenewRequest, IssuedCertificate)
 WITHDRAW = Method("Withdraw", Withdrawal, KeptWithdrawal)
+MODEL_LIST = Method("ModelList", ModelListRequest, ModelList)
+MODEL_FILE = Method("ModelFile", ModelFileRequest, FileChunk, streamed=True)

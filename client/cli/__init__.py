@@ -5,6 +5,7 @@ import typer
 from client.cli.approve import approve
 from client.cli.init import init
 from client.cli.ledger import app as ledger
+from client.cli.models import app as models
 from client.cli.policy import app as policy
 from client.cli.run import node, run, supernode
 from client.cli.status import status
@@ -14,8 +15,7 @@ from client.cli.withdraw import withdraw
 HELP = "An institution's side: joining, its own terms, its own ledger, and its own model."
 
 app = typer.Typer(name="client", no_args_is_help=True, pretty_exceptions_enable=False, help=HELP)
-app.add_typer(ledger, name="ledger")
-app.add_typer(policy, name="policy")
+for group, name in ((ledger, "ledger"), (policy, "policy"), (models, "models")):
+    app.add_typer(group, name=name)
 for command in (init, status, run, supernode, node, approve, withdraw, tune):
-for command in (init, status, approve, withdraw, tune):
     app.command()(command)

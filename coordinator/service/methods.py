@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from coordinator.service.joining import JOINING
+from coordinator.service.models import MODELS
 from coordinator.service.served import Served
 from coordinator.service.withdrawing import WITHDRAWING
 
-METHODS: tuple[Served, ...] = (*JOINING, *WITHDRAWING)
+METHODS: tuple[Served, ...] = (*JOINING, *MODELS, *WITHDRAWING)

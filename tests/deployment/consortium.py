@@ -112,7 +112,11 @@ def stand_up(folder: Path, names: Sequence[str]) -> Deployment:
     """An operator that serves, and institutions that joined and accepted one another; none of them runs yet."""
     made = Deployment(folder, names)
     made.call("coordinator", "init", "--home", "operator", "--host", "localhost")
-    _set(made.operator / "coordinator.toml", listen='"127.0.0.1"', **{f"{name}_port": str(free_port()) for name in ("fence", "service", "superlink")})
+    _set(
+        made.operator / "coordinator.toml",
+        listen='"127.0.0.1"',
+        **{f"{name}_port": str(free_port()) for name in ("fence", "service", "superlink")},
+    )
     made.serve()
     made.call_each([("coordinator", "invite", name, "--home", "operator", "--out", f"{name}.invitation") for name in names])
     said = made.call_each([("client", "init", "--invite", f"{name}.invitation", "--institution", name) for name in names])
@@ -120,7 +124,9 @@ def stand_up(folder: Path, names: Sequence[str]) -> Deployment:
     made.call_each([("coordinator", "participants", "approve", name, "--home", "operator", "--fingerprint", words[name]) for name in names])
     made.call_each([("client", "status", "--institution", name) for name in names])
     for other in names:
-        made.call_each([("client", "roster", "accept", other, "--fingerprint", words[other], "--institution", name) for name in names if name != other])
+        made.call_each(
+            [("client", "roster", "accept", other, "--fingerprint", words[other], "--institution", name) for name in names if name != other]
+        )
     for name in names:
         _set(folder / name / "connection.toml", runtime_port=str(free_port()))
     return made
