@@ -97,7 +97,7 @@ class RoundEngine:
     def can_begin(self, planned: PlannedSum, state: State) -> bool:
         """Whether enough institutions answer to attempt a sum: of a set that was proposed all, otherwise as many as the plan wants."""
         survivors = self._store.journal.survivors
-        present = self._cohort.present(state, survivors, self._members(planned))
+        present = self.cohort.present(state, survivors, self._members(planned))
         return set(survivors) == set(present) if survivors else len(present) >= fewest_in_a_sum(self._terms.plan)
 
     def publish(self, finished: FinishedSum) -> None:

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from coordinator.errors import RegistryError
 from coordinator.registry.bodies import approval_body, invitation_body, join_request_body
 from coordinator.registry.conversion import invitation_of, join_request_of, participant_of
-from coordinator.registry.participants import add_participant
+from coordinator.registry.participants import active_participant, add_participant
 from coordinator.registry.reading import read_rows
 from coordinator.registry.records import Invitation, JoinRequest, Participant
 from coordinator.registry.states import JoinState
@@ -80,6 +80,18 @@ class Joining(Transactions):
         approved = participant_of(row)
         change.append("participant-approved", None, approval_body(approved))
         return approved
+
+    @writes
+    def renew_certificate(self, change: Change, name: str, certificate_sha256: str) -> Participant:
+        """Puts another client certificate in the place of an institution's present one.
+
+        Raises:
+            RegistryError: there is no such institution, or it was revoked.
+        """
+        row = active_participant(change.session, name)
+        row.certificate_sha256 = certificate_sha256
+        change.append("certificate-renewed", None, {"name": name, "certificate_sha256": certificate_sha256})
+        return participant_of(row)
 
     @writes
     def refuse_join(self, change: Change, name: str, reason: str) -> JoinRequest:

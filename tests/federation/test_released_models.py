@@ -103,7 +103,7 @@ def replace_plan() -> Any:
     return PLAN.model_copy(update={"seed": 7})
 
 
-LIES: dict[str, tuple[Callable[[Path], None], dict[str, Any], str]] = {
+LIES: dict[str, tuple[Callable[[Path], object], dict[str, Any], str]] = {
     "other tensors": (other_tensors, {}, "its tensors or experts are not those of the run's final state"),
     "a tensor left out": (one_tensor_less, {}, "its tensors or experts are not those of the run's final state"),
     "no tensors": (lambda folder: (folder / "adapter_model.safetensors").write_bytes(b"") and None, {}, "signed, and yet not usable"),
