@@ -28,12 +28,13 @@ Clock = Callable[[], datetime]  # aware
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where an institution stands with the operator, the words of its own identity key, and until when its certificate holds."""
+    """Where an institution stands with the operator, the words of both identity keys, and until when its certificate holds."""
 
     name: str
     coordinator: str
     state: str  # waiting, approved or refused
     fingerprint: str
+    coordinator_fingerprint: str
     valid_until: datetime | None = None
 
 
@@ -59,7 +60,7 @@ def fetch_certificate(folder: Path, clock: Clock) -> Standing:
     else:
         state = APPROVED
         _renew(folder, name, clock)
-    return _standing(folder, name, state)
+    return _standing(folder, state)
 
 
 def own_fingerprint(folder: Path) -> str:
@@ -99,9 +100,11 @@ def _keep(folder: Path, name: str, certificate: str) -> None:
     write_file(folder / "tls.pem", certificate.encode())
 
 
-def _standing(folder: Path, name: str, state: str) -> Standing:
+def _standing(folder: Path, state: str) -> Standing:
+    membership, coordinator = read_membership(folder), load_connection(folder).coordinator
     valid_until = _certificate(folder).not_valid_after_utc if state == APPROVED else None
-    return Standing(name, load_connection(folder).coordinator, state, own_fingerprint(folder), valid_until)
+    words = own_fingerprint(folder), fingerprint(coordinator, membership.coordinator_key)
+    return Standing(membership.name, coordinator, state, *words, valid_until)
 
 
 def _certificate(folder: Path) -> x509.Certificate:

@@ -22,6 +22,8 @@ from client.new_folder import REQUEST, make_folder_to_join, signing_request
 from client.settings import load_settings
 from coordinator.participants import known_institutions
 from coordinator.service.methods import METHODS
+from coordinator.service.served import Caller, Resources
+from protocols.codec import Message
 from protocols.curve_keys import load_tls_key
 from protocols.fingerprint import fingerprint
 from protocols.identity import Identity
@@ -97,7 +99,11 @@ def test_no_private_key_is_sent(operator: Operator, folder: Path, invitation: In
     sent: list[bytes] = []
 
     def overheard(answer: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda resources, caller, request: sent.append(request.to_bytes()) or answer(resources, caller, request)
+        def answered(resources: Resources, caller: Caller, request: Message) -> Any:
+            sent.append(request.to_bytes())
+            return answer(resources, caller, request)
+
+        return answered
 
     with operator.serving([replace(served, answer=overheard(served.answer)) for served in METHODS]):
         joined(folder, invitation)
