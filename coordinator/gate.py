@@ -54,9 +54,10 @@ def audit_gate(run: Run, rounds: Sequence[Round], events: Sequence[Event]) -> st
         ChainBroken: neither is so.
     """
     try:
-        faults = unmet(submitted_plan(run), rounds)
-    except PlanError:
+        plan = submitted_plan(run)
+    except (ChainBroken, PlanError):  # a changed one is named by the audit of its run
         return ""
+    faults = unmet(plan, rounds)
     if not faults:
         return f"Run {run.run} met what its plan requires of a release."
     for decided in overrides(events):

@@ -49,10 +49,8 @@ def audit_rounds(run: str, events: Sequence[Event], rounds: Sequence[Round]) -> 
 
 def audit_models(run: str, events: Sequence[Event], versions: Sequence[ModelVersion]) -> str:
     """Rows of released models."""
-    bodies, names = [model_version_body(one) for one in versions], ("name", "version")
-    _compare("model_versions", names, bodies, _bodies(events, "model-released"), f" of run {run}")
-    withdrawn = [{"name": one.name, "version": one.version, "reason": one.withdrawn_reason} for one in versions if one.withdrawn_at]
-    _compare("model_versions", names, withdrawn, _bodies(events, "model-withdrawn"), f" of run {run}, withdrawn")
+    bodies = [model_version_body(one) for one in versions]
+    _compare("model_versions", ("name", "version"), bodies, _bodies(events, "model-released"), f" of run {run}")
     are = "is the one that was" if len(versions) == 1 else "are those that were"
     return f"{counted(len(versions), 'model version')} of run {run} {are} released." if versions else ""
 

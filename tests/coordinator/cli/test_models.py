@@ -69,13 +69,8 @@ def test_lineage_is_shown(database: str, trained: TrainedModel) -> None:
     assert shown["missing"] == [{"institution": "delta", "rounds": [0, 1, 2], "reason": "missing from update sum"}]
     assert shown["metric"] == {"name": "accuracy", "higher_is_better": True, "base": 0.25, "final": 0.75}
     told = call("show", "triage", "--registry", database).output
-    for text in (
-        "rounds 0 to 2",
-        "delta, round 0-2: missing from update sum",
-        "0.2500 (base) to 0.7500",
-        "no noise",
-        trained.transcript_sha256,
-    ):
+    missing = "delta, round 0-2: missing from update sum"
+    for text in ("rounds 0 to 2", missing, "0.2500 (base) to 0.7500", "no noise", trained.transcript_sha256):
         assert text in told
     assert "there is no released model 'triage 2'" in str(call("show", "triage", "2", "--registry", database).exception)
 
