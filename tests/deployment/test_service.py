@@ -15,6 +15,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 from client.connection import connect
 from client.errors import ServiceRefused, ServiceUnreachable, SettingsError
 from client.joining import fetch_certificate, join
+from coordinator.errors import AdmissionError
 from coordinator.errors import SettingsError as OperatorSettingsError
 from coordinator.service.served import Member, Resources, Served
 from coordinator.service.server import start_server
@@ -54,6 +55,15 @@ def test_an_unknown_error_tells_nothing(operator: Operator, member: Path, caplog
         service.call(RENEW, RenewRequest(""))
     assert RECORD not in str(raised.value) + caplog.text
     assert "Renew failed with ValueError at " in caplog.text and "test_service.py" in caplog.text
+
+
+def test_a_terminal_obeys_no_answer(operator: Operator, member: Path) -> None:
+    def refuses(resources: Resources, caller: Member, request: RenewRequest) -> IssuedCertificate:
+        raise AdmissionError("no\x1b[2J\x07 longer" + "x" * 1000)
+
+    with operator.serving([Served(RENEW, (Member,), refuses)]), connect(member, now) as service, pytest.raises(ServiceRefused) as raised:
+        service.call(RENEW, RenewRequest(""))
+    assert str(raised.value).startswith("no[2J longer") and len(str(raised.value)) <= 500
 
 
 def test_calls_that_are_no_calls(operator: Operator, member: Path) -> None:
