@@ -1,4 +1,3 @@
-"""`consortium coordinator …`: inviting, watching, auditing. A file per noun; what is heavy is imported by the command."""
 """`consortium coordinator …`: inviting, watching, auditing, and keeping the registry. A file per noun; commands import what is heavy."""
 
 import typer
@@ -7,7 +6,6 @@ from coordinator.cli.db import app as db
 from coordinator.cli.init import init
 from coordinator.cli.invite import invite
 from coordinator.cli.models import app as models
-from coordinator.cli.models import models
 from coordinator.cli.participants import app as participants
 from coordinator.cli.rounds import rounds
 from coordinator.cli.runs import runs

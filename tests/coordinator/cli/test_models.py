@@ -81,7 +81,7 @@ def test_options_before_a_command_are_wrong_use(database: str) -> None:
 
 @pytest.fixture
 def home(tmp_path: Path) -> OperatorHome:
-    return make_operator_home(tmp_path / "home", CoordinatorSettings(), ["localhost"], lambda: datetime.now(UTC), os.urandom)
+    return make_operator_home(tmp_path / "home", CoordinatorSettings(), lambda: datetime.now(UTC), os.urandom)
 
 
 def finished(home: OperatorHome, required: float) -> str:
