@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from client.ledger import Ledger
 from client.private_runs import accept_private
 from client.work import Work
+from protocols.epoch import EpochManifest
 from protocols.errors import PolicyError, Refusal
 from protocols.identity import Identity
+from protocols.parties import Parties
 from protocols.plan import Plan, plan_from_canonical
 from protocols.policy import Policy, check_plan
-from protocols.roster import Roster
+from protocols.roster import FormerKey, Roster
 from protocols.schedule import PlannedSum, planned_sums
 from protocols.state import State, load_state, state_hash
 from protocols.terms import Terms
@@ -70,10 +72,21 @@ class Node:
     open_work: Callable[[Plan], Work]  # its holder keeps it warm
     randomness: Callable[[int], bytes]
     rounding_seed: bytes | None = None  # None outside of simulation and tests: rounding is then nobody's to predict
+    former: tuple[FormerKey, ...] = ()  # of all institutions, in the order in which they were replaced
+    former_identity: Identity | None = None  # until the last epoch that began under it is over
 
     @property
     def name(self) -> str:
         return self.identity.name
+
+    @property
+    def parties(self) -> Parties:
+        return Parties(self.roster, self.coordinator_key, self.former)
+
+    def signer(self, epoch: EpochManifest) -> Identity:
+        """The own identity as it was when an epoch was agreed: a new key signs from the next epoch on."""
+        key, before = self.parties.roster_of(epoch).key_of(self.name), self.former_identity
+        return before if before is not None and before.public_key == key else self.identity
 
 
 @dataclass(frozen=True, slots=True)

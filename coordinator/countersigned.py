@@ -142,7 +142,7 @@ def _check_transcript(signed: SignedRun, one: Transcript, parties: Parties) -> N
     if one.manifest.run != signed.run:
         raise ChainBroken(f"{_where(one)}: the transcript lies in the folder of run {signed.run}; {REPLACED}")
     try:
-        verify_transcript(one, parties.roster, parties.coordinator_key)
+        verify_transcript(one, parties.roster_of(one.epoch), parties.coordinator_key)
     except ProtocolError as error:
         raise ChainBroken(f"{_where(one)}: {error}") from None
 

@@ -16,19 +16,17 @@ from coordinator.events import Event, ExpertsChosen, RoundFinished, RunFailed, R
 from coordinator.exchange import Exchange
 from coordinator.lease import driving
 from coordinator.link import Link
+from coordinator.members import Members, OfferedRoster
 from coordinator.registry.records import Contribution, NewRun, Participant, Round, Run, Spent
 from coordinator.registry.registry import Registry
 from coordinator.registry.states import RunState, WantedState
 from coordinator.rounds import FinishedSum, RoundEngine
 from coordinator.store import Journal, Part, RunStore
-from coordinator.transcripts import keep_parties
 from protocols.errors import ConsortiumError
 from protocols.files import make_folder
 from protocols.identity import Identity
 from protocols.participation import members_of, too_small
-from protocols.parties import Parties
 from protocols.plan import Plan
-from protocols.roster import Roster
 from protocols.schedule import PlannedSum, planned_sums
 from protocols.state import State
 from protocols.terms import Adaptation, Terms
@@ -39,10 +37,10 @@ LEASE_SECONDS = 7 * 86400.0  # only a holder on another machine that died is wai
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """The coordinator's own means: its key, the roster that it offers, and the edges of the process."""
+    """The coordinator's own means: its key, the roster that it offers now, and the edges of the process."""
 
     identity: Identity
-    roster: Roster
+    roster: OfferedRoster  # asked anew before every sum
     randomness: Callable[[int], bytes]
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
@@ -99,16 +97,16 @@ def run_plan(
     Raises:
         ConsortiumError: the run failed or was stopped; the registry says so with the same sentence.
     """
-    if (fault := too_small(plan, len(operator.roster.entries))) is not None:
+    if (fault := too_small(plan, len(operator.roster().entries))) is not None:
         raise JobError(f"the roster does not carry this plan: {fault}")
     if not plan.base.sha256:
         raise JobError("base.sha256 of the plan is empty; fill in the checkpoint's hash, so that every institution trains the same base")
     run = _find_or_create(plan, registry, operator)
     make_folder(directory / run.run, 0o700)  # opened seeds and totals are for members
     terms, store = Terms(plan, adaptation), RunStore(directory / run.run)
-    link = Link(exchange, operator.identity, operator.roster, run.run, plan.participation.deadline_seconds, store.outbox)
+    members = Members(operator.roster, store.directory, operator.identity.public_key)
+    link = Link(exchange, operator.identity, members, run.run, plan.participation.deadline_seconds, store.outbox)
     engine = RoundEngine(terms, link, store, registry, on_event)
-    keep_parties(store.directory, Parties(operator.roster, operator.identity.public_key))
     job = _Job(run.run, terms, registry, store, engine, operator, on_event)
     with driving(registry, run.run, LEASE_SECONDS):
         return _drive_or_record(job, run)
@@ -155,7 +153,7 @@ def _drive(job: _Job, run: Run) -> RunResult:
 
 
 def _begin(job: _Job, run: Run) -> None:
-    job.registry.record_participants([Participant(entry.name, entry.public_key.hex()) for entry in job.operator.roster.entries])
+    job.registry.record_participants([Participant(entry.name, entry.public_key.hex()) for entry in job.engine.link.roster.entries])
     for state in (RunState.ACCEPTING, RunState.RUNNING):
         if run.state in (RunState.SUBMITTED, RunState.ACCEPTING) and run.state != state:
             run = job.registry.set_state(job.run, state)
@@ -223,7 +221,7 @@ def _merged(job: _Job, finished: FinishedSum) -> dict[str, Part]:
     Who was not yet asked for a sum of the round, as its batch does not train now, has no part: greetings are not counted.
     """
     parts, traffic = job.store.journal.parts, job.engine.link.take_traffic()
-    names = members_of(job.plan, (entry.name for entry in job.operator.roster.entries), finished.planned.round, finished.planned.kind)
+    names = members_of(job.plan, job.engine.link.roster.names, finished.planned.round, finished.planned.kind)
     merged = dict(parts)
     for name in names:
         before, now = parts.get(name, Part()), traffic.get(name, Part())

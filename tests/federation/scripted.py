@@ -152,7 +152,7 @@ class Script:
     def terms_of(self, members: Sequence[str], **changes: Any) -> EpochManifest:
         """The next epoch's terms."""
         self.epochs += 1
-        n, roster = len(members), self.federation.roster.roster_hash
+        n, roster = len(members), self.federation.roster.hash_of(members)
         honest = EpochManifest(self.run, self.epochs, roster, tuple(sorted(members)), n, 1, threshold(n, 1), SUITE, 6, b"")
         return replace(honest, **changes).signed_by(self.federation.operator_identity.sign)
 
