@@ -15,3 +15,19 @@ class RecordError(ConsortiumError):
 
 class LedgerError(ConsortiumError):
     """The ledger is damaged, or not the one that this institution used last."""
+
+
+class ServiceUnreachable(ConsortiumError):
+    """The registry service does not answer, or is not the one that the operator's certificate names."""
+
+
+class CertificateExpired(ConsortiumError):
+    """This institution's certificate is of no use any more."""
+
+
+class ServiceRefused(ConsortiumError):
+    """The registry service answered that it will not do what was asked; the sentence is its own."""
+
+
+class JoiningError(ConsortiumError):
+    """An invitation, or a folder to join from, that cannot be used."""

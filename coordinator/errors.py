@@ -17,6 +17,10 @@ class LeaseHeld(RegistryError):
     """Another process drives this run."""
 
 
+class LeaseLost(RegistryError):
+    """Another process took over what this one drove; nothing was written."""
+
+
 class ChainBroken(RegistryError):
     """The event chain is not as it was written; the text names the event."""
 
@@ -39,3 +43,11 @@ class JobError(ConsortiumError):
 
 class RunStopped(JobError):
     """The operator stopped the run."""
+
+
+class NotAuthorised(ConsortiumError):
+    """A caller whose certificate does not allow what it asks for."""
+
+
+class AdmissionError(ConsortiumError):
+    """An invitation, a request to join or an approval that does not hold."""

@@ -23,6 +23,22 @@ def write_file(path: Path, data: bytes | memoryview, mode: int = 0o644) -> None:
     _sync_directory(path.parent)
 
 
+def write_new_secret(path: Path, data: bytes) -> None:
+    """Writes a file that its owner alone may read (mode 0600): whole or not at all, and on disk with its name before this returns.
+
+    Raises:
+        FileExistsError: there is one already, which is unchanged.
+    """
+    make_folder(path.parent)
+    draft = path.with_name(f".{path.name}.draft")
+    _replace(draft, data, 0o600)
+    try:
+        os.link(draft, path)
+    finally:
+        draft.unlink()
+    _sync_directory(path.parent)
+
+
 def make_folder(path: Path, mode: int = 0o777) -> None:
     """Makes a folder and those above it; each name that is new is on disk before this returns. `mode` is that of the last."""
     if path.is_dir():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from protocols.codec import Message
 from protocols.errors import ConsortiumError, SignatureError
+from protocols.files import write_new_secret
 from protocols.roster import Roster
 
 SEED_BYTES = 32
@@ -49,18 +49,10 @@ class Identity:
 
     def save(self, path: Path) -> None:
         """Writes the key file (mode 0600): whole or not at all, and never over another."""
-        draft = path.with_name(f".{path.name}.draft")
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(self._key.private_bytes_raw())
-            file.flush()
-            os.fsync(file.fileno())
         try:
-            os.link(draft, path)
+            write_new_secret(path, self._key.private_bytes_raw())
         except FileExistsError:
             raise ConsortiumError(f"{path} holds a key already; move it away before making a new identity") from None
-        finally:
-            draft.unlink()
 
     @classmethod
     def load(cls, name: str, path: Path) -> Identity:

@@ -1,14 +1,21 @@
-"""`consortium coordinator …`: reading and auditing the registry. A file per noun; what is heavy is imported by the command."""
+"""`consortium coordinator …`: inviting, watching, auditing. A file per noun; what is heavy is imported by the command."""
 
 import typer
 
+from coordinator.cli.init import init
+from coordinator.cli.invite import invite
 from coordinator.cli.models import models
+from coordinator.cli.participants import app as participants
 from coordinator.cli.rounds import rounds
 from coordinator.cli.runs import runs
 from coordinator.cli.verify import verify
 
 app = typer.Typer(
-    name="coordinator", no_args_is_help=True, pretty_exceptions_enable=False, help="The operator's side: runs, rounds, models, audit."
+    name="coordinator",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="The operator's side: institutions, runs, rounds, models, audit.",
 )
-for command in (runs, rounds, models, verify):
+for command in (init, invite, runs, rounds, models, verify):
     app.command()(command)
+app.add_typer(participants, name="participants")

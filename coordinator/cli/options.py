@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from coordinator.operator_home import OperatorHome
     from coordinator.registry.registry import Registry
 
 RegistryOption = Annotated[
@@ -16,6 +18,7 @@ RegistryOption = Annotated[
     typer.Option("--registry", metavar="PATH_OR_URL", help="The registry; registry.db here, unless coordinator.toml says otherwise."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+HomeOption = Annotated[Path, typer.Option("--home", metavar="DIR", help="The operator's folder; this one if left out.")]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or the beginning of it.")]
 
 
@@ -38,3 +41,18 @@ def opened(registry: str | None) -> Iterator[Registry]:
         yield found
     finally:
         found.close()
+
+
+@contextmanager
+def at_home(folder: Path) -> Iterator[tuple[OperatorHome, Registry]]:
+    """The operator's folder with its registry, to read and to write."""
+    from datetime import UTC, datetime
+
+    from coordinator.operator_home import open_operator_home
+
+    home = open_operator_home(folder)
+    registry = home.open_registry(lambda: datetime.now(UTC))
+    try:
+        yield home, registry
+    finally:
+        registry.close()

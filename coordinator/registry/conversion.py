@@ -6,8 +6,36 @@ from datetime import UTC, datetime
 
 from coordinator.errors import ChainBroken
 from coordinator.registry.reading import CHANGED, check_types
-from coordinator.registry.records import Contribution, Event, ModelVersion, Participant, Round, Run, Spent
-from coordinator.registry.tables import ContributionRow, EventRow, ModelVersionRow, ParticipantRow, PrivacySpendRow, RoundRow, RunRow
+from coordinator.registry.records import (
+    Answer,
+    Contribution,
+    Event,
+    Invitation,
+    JoinRequest,
+    ModelVersion,
+    Participant,
+    Rotation,
+    Round,
+    Run,
+    Spent,
+    Voucher,
+    Withdrawal,
+)
+from coordinator.registry.tables import (
+    AnswerRow,
+    ContributionRow,
+    EventRow,
+    InvitationRow,
+    JoinRequestRow,
+    ModelVersionRow,
+    ParticipantRow,
+    PrivacySpendRow,
+    RotationRow,
+    RoundRow,
+    RunRow,
+    VoucherRow,
+    WithdrawalRow,
+)
 
 
 def run_of(row: RunRow) -> Run:
@@ -48,7 +76,32 @@ def round_of(row: RoundRow) -> Round:
 
 
 def participant_of(row: ParticipantRow) -> Participant:
-    return Participant(row.name, row.public_key, row.joined_at)
+    key, revoked = (row.node_key, row.certificate_sha256), (row.revoked_at, row.revoked_reason)
+    return Participant(row.name, row.public_key, row.joined_at, *key, *revoked)
+
+
+def invitation_of(row: InvitationRow) -> Invitation:
+    return Invitation(row.name, row.certificate_sha256, row.expires_at, row.used_at, row.created_at)
+
+
+def join_request_of(row: JoinRequestRow) -> JoinRequest:
+    return JoinRequest(row.name, row.identity_key, row.node_key, row.csr, row.signature, row.requested_at, row.state)
+
+
+def rotation_of(row: RotationRow) -> Rotation:
+    return Rotation(_name_of(row), row.old_key, row.new_key, row.signature, row.at)
+
+
+def voucher_of(row: VoucherRow) -> Voucher:
+    return Voucher(row.subject, row.public_key, _name_of(row), row.signature, row.at)
+
+
+def answer_of(row: AnswerRow) -> Answer:
+    return Answer(_name_of(row), row.accepted, row.reason, row.statement, row.signature, row.at)
+
+
+def withdrawal_of(row: WithdrawalRow) -> Withdrawal:
+    return Withdrawal(_name_of(row), None if row.run is None else row.run.run, row.statement, row.signature, row.at)
 
 
 def model_version_of(row: ModelVersionRow) -> ModelVersion:
@@ -64,6 +117,8 @@ def model_version_of(row: ModelVersionRow) -> ModelVersion:
         signer=row.signer,
         metric=row.metric,
         released_at=row.released_at,
+        withdrawn_at=row.withdrawn_at,
+        withdrawn_reason=row.withdrawn_reason,
     )
 
 
@@ -86,15 +141,19 @@ def _hash_of(text: str) -> bytes:
 
 def _contribution_of(row: ContributionRow) -> Contribution:
     check_types(row)
-    if row.participant is None:
-        raise ChainBroken(f"row {row.id} of `contributions` names participant {row.participant_id}, which has no row; {CHANGED}")
-    check_types(row.participant)
-    return Contribution(row.participant.name, row.bytes_up, row.bytes_down, row.missing_from)
+    return Contribution(_name_of(row), row.bytes_up, row.bytes_down, row.missing_from, row.reason)
 
 
 def _spent_of(row: PrivacySpendRow) -> Spent:
     check_types(row)
-    if row.participant is None:
-        raise ChainBroken(f"row {row.id} of `privacy_spend` names participant {row.participant_id}, which has no row; {CHANGED}")
-    check_types(row.participant)
-    return Spent(row.participant.name, row.epsilon, row.delta)
+    return Spent(_name_of(row), row.epsilon, row.delta)
+
+
+def _name_of(row: ContributionRow | PrivacySpendRow | RotationRow | VoucherRow | AnswerRow | WithdrawalRow) -> str:
+    """Of the institution that a row belongs to."""
+    participant: ParticipantRow | None = row.participant
+    if participant is None:  # SQLite looks at foreign keys only where it is told to
+        key = row.by_participant_id if isinstance(row, VoucherRow) else row.participant_id
+        raise ChainBroken(f"row {row.id} of `{row.__tablename__}` names participant {key}, which has no row; {CHANGED}")
+    check_types(participant)
+    return participant.name

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from coordinator.registry.states import RunState, WantedState
+from coordinator.registry.states import JoinState, RunState, WantedState
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,7 @@ class Contribution:
     bytes_up: int
     bytes_down: int
     missing_from: str | None = None  # stage, e.g. "train.sum"; None when its update is in the sum
+    reason: str = ""  # why it was missing, in a sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,10 @@ class Participant:
     name: str
     public_key: str
     joined_at: datetime | None = None  # None until recorded
+    node_key: str | None = None  # of its SuperNode, OpenSSH or PEM text; None before it was approved
+    certificate_sha256: str | None = None  # hexadecimal, of its client certificate
+    revoked_at: datetime | None = None
+    revoked_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +127,8 @@ class ModelVersion:
     signer: str  # Ed25519 public key in hexadecimal
     metric: float | None
     released_at: datetime | None = None  # None until recorded
+    withdrawn_at: datetime | None = None
+    withdrawn_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,3 +142,72 @@ class Event:
     body: str
     previous_hash: bytes
     hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Invitation:
+    """Who may ask to join until when; the certificate's hash is hexadecimal."""
+
+    name: str
+    certificate_sha256: str
+    expires_at: datetime
+    used_at: datetime | None = None
+    created_at: datetime | None = None  # None until recorded
+
+
+@dataclass(frozen=True, slots=True)
+class JoinRequest:
+    """What an institution asks to join with: its keys' public parts and a certificate request, signed with its identity key."""
+
+    name: str
+    identity_key: str  # Ed25519, hexadecimal
+    node_key: str
+    csr: str  # PEM
+    signature: str  # hexadecimal
+    requested_at: datetime | None = None  # None until recorded
+    state: JoinState = JoinState.WAITING
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """An institution's new key, signed with the one before; both Ed25519 in hexadecimal."""
+
+    institution: str
+    old_key: str
+    new_key: str
+    signature: str  # hexadecimal
+    at: datetime | None = None  # None until recorded
+
+
+@dataclass(frozen=True, slots=True)
+class Voucher:
+    """The word of institution `by` that `public_key` is that of `subject`."""
+
+    subject: str
+    public_key: str
+    by: str
+    signature: str  # hexadecimal
+    at: datetime | None = None  # None until recorded
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An institution's signed answer to a run's plan; a refusal gives its reason."""
+
+    institution: str
+    accepted: bool
+    reason: str
+    statement: str
+    signature: str  # hexadecimal
+    at: datetime | None = None  # None until recorded
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawal:
+    """An institution's signed word that it takes no further part in a run, or in any."""
+
+    institution: str
+    run: str | None  # None: all runs
+    statement: str
+    signature: str  # hexadecimal
+    at: datetime | None = None  # None until recorded

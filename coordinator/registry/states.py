@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import Enum, StrEnum
 
 from coordinator.errors import IllegalTransition
 
@@ -29,6 +29,14 @@ class WantedState(Enum):
     RUNNING = "running"
     PAUSED = "paused"
     STOPPED = "stopped"
+
+
+class JoinState(StrEnum):
+    """Where a request to join is."""
+
+    WAITING = "waiting"
+    APPROVED = "approved"
+    REFUSED = "refused"
 
 
 _UNTIMELY = frozenset({RunState.FAILED, RunState.STOPPED})

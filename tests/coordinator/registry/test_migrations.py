@@ -13,7 +13,6 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, inspect
-from sqlalchemy.exc import OperationalError
 
 from coordinator.errors import ChainBroken, RegistryError
 from coordinator.registry import Registry
@@ -22,7 +21,8 @@ from coordinator.registry.records import Contribution, Round
 from coordinator.registry.tables import Base
 from coordinator.row_audit import audit_rounds
 
-TABLES = {"participants", "runs", "rounds", "contributions", "model_versions", "privacy_spend", "events", "leases"}
+JOINING = {"invitations", "join_requests", "rotations", "vouchers", "answers", "withdrawals", "chain_head"}
+TABLES = {"participants", "runs", "rounds", "contributions", "model_versions", "privacy_spend", "events", "leases"} | JOINING
 
 
 def test_migrated_schema_equals_the_declared_one() -> None:
@@ -53,7 +53,7 @@ def test_opening_twice_migrates_once(tmp_path: Path, clock: Callable[[], datetim
     for _ in range(2):
         Registry.open(str(tmp_path / "registry.db"), clock).close()
     connection = sqlite3.connect(tmp_path / "registry.db")
-    assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0003",)]
+    assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0004",)]
     connection.close()
 
 
@@ -95,7 +95,7 @@ def test_looking_at_a_registry_writes_nothing_beside_it_and_refuses_another_sche
     before = path.read_bytes()
     registry = Registry.open(str(path), clock, read_only=True)
     assert registry.runs() == ()
-    with pytest.raises(OperationalError, match="readonly"):
+    with pytest.raises(RegistryError, match="cannot be written"):
         registry.append_event("note", None, {})
     registry.close()
     assert path.read_bytes() == before
@@ -104,7 +104,7 @@ def test_looking_at_a_registry_writes_nothing_beside_it_and_refuses_another_sche
     connection.execute("UPDATE alembic_version SET version_num = '0000'")
     connection.commit()
     connection.close()
-    with pytest.raises(RegistryError, match="has schema 0000 and this version reads 0003"):
+    with pytest.raises(RegistryError, match="has schema 0000 and this version reads 0004"):
         Registry.open(str(path), clock, read_only=True)
 
 

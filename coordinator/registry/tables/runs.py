@@ -1,83 +1,16 @@
-"""The tables. Times are UTC with microseconds; hashes are hexadecimal text; enums are stored by value."""
+"""Tables of runs, their rounds and the models that they released."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from enum import Enum
-from typing import Any, ClassVar
+from datetime import datetime
+from typing import Any
 
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    CheckConstraint,
-    DateTime,
-    Dialect,
-    ForeignKey,
-    MetaData,
-    String,
-    Text,
-    TypeDecorator,
-    UniqueConstraint,
-)
-from sqlalchemy import Enum as EnumType
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy import JSON, BigInteger, CheckConstraint, ForeignKey, String, Text, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from coordinator.registry.states import RunState, WantedState
-
-# Named constraints, so that a migration can drop them on every database.
-_NAMES = {
-    "ix": "ix_%(table_name)s_%(column_0_name)s",
-    "uq": "uq_%(table_name)s_%(column_0_name)s",
-    "ck": "ck_%(table_name)s_%(constraint_name)s",
-    "fk": "fk_%(table_name)s_%(column_0_name)s",
-    "pk": "pk_%(table_name)s",
-}
-
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """An aware UTC time; SQLite drops the zone, which is put back when a row is read."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError("times in the registry carry a time zone")
-        return value.astimezone(UTC)
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-def _by_value(states: type[Enum]) -> EnumType:
-    # Plain text with a check: a native enum of PostgreSQL cannot lose a value again, and SQLite has none.
-    names = {"values_callable": lambda members: [member.value for member in members], "native_enum": False}
-    return EnumType(states, name=states.__name__.lower(), length=16, create_constraint=True, **names)
-
-
-class Base(DeclarativeBase):
-    metadata = MetaData(naming_convention=_NAMES)
-    type_annotation_map: ClassVar[dict[Any, Any]] = {
-        datetime: UtcDateTime,
-        dict[str, Any]: JSON,
-        RunState: _by_value(RunState),
-        WantedState: _by_value(WantedState),
-    }
-
-
-class ParticipantRow(Base):
-    """An institution and the key that it signs with."""
-
-    __tablename__ = "participants"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(String(200), unique=True)
-    public_key: Mapped[str] = mapped_column(String(64))
-    joined_at: Mapped[datetime]
+from coordinator.registry.tables.base import Base
+from coordinator.registry.tables.parties import ParticipantRow
 
 
 class RunRow(Base):
@@ -137,6 +70,7 @@ class ContributionRow(Base):
     bytes_up: Mapped[int] = mapped_column(BigInteger)
     bytes_down: Mapped[int] = mapped_column(BigInteger)
     missing_from: Mapped[str | None] = mapped_column(String(64))
+    reason: Mapped[str] = mapped_column(Text, server_default=text("''"))
     participant: Mapped[ParticipantRow] = relationship(lazy="joined")
 
 
@@ -156,6 +90,8 @@ class ModelVersionRow(Base):
     signer: Mapped[str] = mapped_column(String(64))
     metric: Mapped[float | None]
     released_at: Mapped[datetime]
+    withdrawn_at: Mapped[datetime | None]
+    withdrawn_reason: Mapped[str] = mapped_column(Text, server_default=text("''"))
     run: Mapped[RunRow] = relationship(lazy="joined")
 
 
@@ -171,27 +107,3 @@ class PrivacySpendRow(Base):
     epsilon: Mapped[float]
     delta: Mapped[float]
     participant: Mapped[ParticipantRow] = relationship(lazy="joined")
-
-
-class EventRow(Base):
-    """A link of the event chain. The database refuses to change or delete one (migrations)."""
-
-    __tablename__ = "events"
-
-    sequence: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    kind: Mapped[str] = mapped_column(String(64))
-    run: Mapped[str | None] = mapped_column(String(80), index=True)
-    at: Mapped[datetime]
-    body: Mapped[str] = mapped_column(Text)
-    previous_hash: Mapped[str] = mapped_column(String(64))
-    hash: Mapped[str] = mapped_column(String(64), unique=True)
-
-
-class LeaseRow(Base):
-    """Who drives a run (or another named thing), and until when without renewal."""
-
-    __tablename__ = "leases"
-
-    name: Mapped[str] = mapped_column(String(80), primary_key=True)
-    owner: Mapped[str] = mapped_column(String(200))
-    expires_at: Mapped[datetime]

@@ -1,0 +1,54 @@
+"""`consortium client status`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from client.cli.ledger import InstitutionOption, JsonOption, check_folder, print_json, told
+
+if TYPE_CHECKING:
+    from client.joining import Standing
+
+
+def status(institution: InstitutionOption = None, as_json: JsonOption = False) -> None:
+    """Ask the operator where this institution stands, and fetch or renew its certificate."""
+    from datetime import UTC, datetime
+
+    from client.joining import fetch_certificate
+
+    folder = institution or Path()
+    with told(as_json):
+        check_folder(folder)
+        standing = fetch_certificate(folder, lambda: datetime.now(UTC))
+    if as_json:
+        print_json(document(standing))
+    else:
+        tell(standing)
+
+
+def tell(standing: Standing) -> None:
+    """Where the institution stands and what comes next."""
+    typer.echo(f"{standing.name} at {standing.coordinator}: {standing.state}")
+    if standing.state == "waiting":
+        typer.echo(f"Read these words to the operator, by telephone or in person:\n\n    {standing.fingerprint}\n")
+        typer.echo("After the operator has approved: consortium client status")
+    elif standing.valid_until is not None:
+        typer.echo(f"Certificate until {standing.valid_until:%Y-%m-%d}; it is renewed by itself. Words: {standing.fingerprint}")
+    else:
+        typer.echo("Ask the operator why; a new invitation lets this institution ask again from an empty folder.")
+
+
+def document(standing: Standing) -> dict[str, object]:
+    """For programs."""
+    until = standing.valid_until
+    return {
+        "schema": 1,
+        "institution": standing.name,
+        "coordinator": standing.coordinator,
+        "state": standing.state,
+        "fingerprint": standing.fingerprint,
+        "certificate_until": None if until is None else until.isoformat(),
+    }

@@ -1,0 +1,111 @@
+"""Joining a consortium: the request goes to the operator, a person approves it there, and the certificate comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+
+from client.connection import connect, connect_with, load_connection
+from client.errors import JoiningError
+from client.institution import read_membership
+from client.new_folder import INVITATION, REQUEST, make_folder_to_join, signing_request
+from protocols.curve_keys import load_tls_key
+from protocols.files import write_file
+from protocols.fingerprint import fingerprint
+from protocols.identity import Identity
+from protocols.invitation import InvitationFile, read_invitation
+from protocols.service import JOIN, RENEW, JoinAnswer, JoinRequest, RenewRequest
+
+APPROVED = "approved"
+RENEW_BEFORE = timedelta(days=60)
+Clock = Callable[[], datetime]  # aware
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where an institution stands with the operator, the words of its own identity key, and until when its certificate holds."""
+
+    name: str
+    coordinator: str
+    state: str  # waiting, approved or refused
+    fingerprint: str
+    valid_until: datetime | None = None
+
+
+def join(folder: Path, invitation: InvitationFile, clock: Clock, randomness: Callable[[int], bytes]) -> Standing:
+    """Makes the folder and its keys where they are missing, hands in the request, and says where it stands.
+
+    Raises:
+        ConsortiumError: the folder is another's, or the service refuses or cannot be reached; a repeated call goes on with the same keys.
+    """
+    make_folder_to_join(folder, invitation, randomness)
+    return fetch_certificate(folder, clock)
+
+
+def fetch_certificate(folder: Path, clock: Clock) -> Standing:
+    """Asks where the request stands and keeps the certificate of an approved one; one that ends soon is renewed.
+
+    Raises:
+        ConsortiumError: the folder has not joined, the service refuses or cannot be reached, or its certificate is not for this key.
+    """
+    name = read_membership(folder).name
+    if (folder / INVITATION).exists():
+        state = _ask(folder, name, clock)
+    else:
+        state = APPROVED
+        _renew(folder, name, clock)
+    return _standing(folder, name, state)
+
+
+def own_fingerprint(folder: Path) -> str:
+    """The words of this institution's identity key, to be compared with what the operator sees."""
+    name = read_membership(folder).name
+    return fingerprint(name, Identity.load(name, folder / "identity.key").public_key)
+
+
+def _ask(folder: Path, name: str, clock: Clock) -> str:
+    invitation, request = read_invitation(folder / INVITATION), JoinRequest.from_bytes((folder / REQUEST).read_bytes())
+    with connect_with(invitation.service, invitation.ca, invitation.certificate, invitation.key, clock()) as service:
+        answer: JoinAnswer = service.call(JOIN, request)
+    if answer.state == APPROVED:
+        _keep(folder, name, answer.certificate)
+        (folder / INVITATION).unlink()
+    return answer.state
+
+
+def _renew(folder: Path, name: str, clock: Clock) -> None:
+    """The key stays the same: a new one could not take its place in one step with its certificate."""
+    if _certificate(folder).not_valid_after_utc - clock() > RENEW_BEFORE:
+        return
+    with connect(folder, clock) as service:
+        _keep(folder, name, service.call(RENEW, RenewRequest(signing_request(folder, name))).certificate)
+
+
+def _keep(folder: Path, name: str, certificate: str) -> None:
+    """Writes `tls.pem`, if it is for this name and key and the operator's authority issued it."""
+    try:
+        issued = x509.load_pem_x509_certificate(certificate.encode())
+        issued.verify_directly_issued_by(x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes()))
+    except (ValueError, TypeError, InvalidSignature):
+        raise JoiningError("the operator sent a certificate that its own authority did not issue; tell the operator") from None
+    subject = issued.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    if [part.value for part in subject] != [f"institution:{name}"] or issued.public_key() != load_tls_key(folder / "tls.key").public_key():
+        raise JoiningError(f"the operator sent a certificate that is not for {name} with this folder's key; tell the operator")
+    write_file(folder / "tls.pem", certificate.encode())
+
+
+def _standing(folder: Path, name: str, state: str) -> Standing:
+    valid_until = _certificate(folder).not_valid_after_utc if state == APPROVED else None
+    return Standing(name, load_connection(folder).coordinator, state, own_fingerprint(folder), valid_until)
+
+
+def _certificate(folder: Path) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate((folder / "tls.pem").read_bytes())
+    except (OSError, ValueError):
+        raise JoiningError(f"{folder / 'tls.pem'} is no certificate; join with `consortium client init --invite FILE`") from None

@@ -1,0 +1,73 @@
+"""From bytes to an answer: the caller is identified, the request read, and whatever goes wrong told without our insides."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+
+from coordinator.errors import NotAuthorised
+from coordinator.service.callers import caller_of
+from coordinator.service.served import Caller, Resources, Served
+from protocols.errors import ConsortiumError, MalformedMessage
+
+_log = logging.getLogger(__name__)
+
+
+def handler_of(served: Served, resources: Resources) -> grpc.RpcMethodHandler:
+    """The method as gRPC calls it, with bytes on both sides."""
+
+    def once(request: bytes, context: grpc.ServicerContext) -> bytes:
+        with _told(context, served):
+            caller = _admitted(served, resources, context)
+            answer: bytes = served.answer(resources, caller, served.method.request.from_bytes(request)).to_bytes()
+            return answer
+
+    def stream(request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+        with _told(context, served):
+            caller = _admitted(served, resources, context)
+            for message in served.answer(resources, caller, served.method.request.from_bytes(request)):
+                _admitted(served, resources, context)  # a revocation ends what has begun
+                yield message.to_bytes()
+
+    return grpc.unary_stream_rpc_method_handler(stream) if served.method.streamed else grpc.unary_unary_rpc_method_handler(once)
+
+
+def _admitted(served: Served, resources: Resources, context: grpc.ServicerContext) -> Caller:
+    left = context.time_remaining()
+    if left is None or left > served.method.seconds + 1:
+        raise MalformedMessage(f"{served.method.name} needs a deadline of at most {served.method.seconds:g} seconds; set one")
+    caller = caller_of(resources, context.auth_context())
+    if not isinstance(caller, served.callers):
+        raise NotAuthorised(f"this certificate does not allow {served.method.name}; join first, and wait to be approved")
+    return caller
+
+
+@contextmanager
+def _told(context: grpc.ServicerContext, served: Served) -> Iterator[None]:
+    """An error of ours is told by its sentence; of any other, the log alone learns which kind and where."""
+    try:
+        yield
+    except ConsortiumError as error:
+        context.abort(_status_of(error), str(error))
+    except Exception as error:  # whatever it is, its text may hold what nobody outside should read
+        _log.error("%s failed with %s", served.method.name, _place_of(error))
+        context.abort(grpc.StatusCode.INTERNAL, "the coordinator could not answer; its log says why")
+
+
+def _status_of(error: ConsortiumError) -> Any:
+    if isinstance(error, NotAuthorised):
+        return grpc.StatusCode.PERMISSION_DENIED
+    return grpc.StatusCode.INVALID_ARGUMENT if isinstance(error, MalformedMessage) else grpc.StatusCode.FAILED_PRECONDITION
+
+
+def _place_of(error: BaseException) -> str:
+    """The kind of an error and the line that raised it, without its text."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else "an unknown line"
+    return f"{type(error).__name__} at {place}"

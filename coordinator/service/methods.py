@@ -1,0 +1,8 @@
+"""All methods that the service answers, noun by noun."""
+
+from __future__ import annotations
+
+from coordinator.service.joining import JOINING
+from coordinator.service.served import Served
+
+METHODS: tuple[Served, ...] = (*JOINING,)

@@ -1,0 +1,77 @@
+"""The registry service's methods and messages: what an institution asks the operator for outside of any run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from protocols.codec import Message, SignedMessage
+
+SERVICE = "consortium.Registry"
+MAX_MESSAGE = 2**20  # bytes of a request or reply; of a stream, of each message
+UNARY_SECONDS = 60.0  # a call may ask for less time, never for more or for no end
+STREAM_SECONDS = 3600.0
+
+Asked = TypeVar("Asked", bound=Message)
+Answered = TypeVar("Answered", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class Method(Generic[Asked, Answered]):
+    """A method: its name, what is asked, and what is answered, once or as a stream."""
+
+    name: str
+    request: type[Asked]
+    reply: type[Answered]
+    streamed: bool = False
+
+    @property
+    def path(self) -> str:
+        """As gRPC writes it."""
+        return f"/{SERVICE}/{self.name}"
+
+    @property
+    def seconds(self) -> float:
+        """The longest deadline of a call."""
+        return STREAM_SECONDS if self.streamed else UNARY_SECONDS
+
+
+@dataclass(frozen=True)
+class JoinRequest(SignedMessage):
+    """An invited institution's public keys: identity (Ed25519, 32 bytes), of its SuperNode (OpenSSH), for TLS (a CSR in PEM).
+
+    Signed by the identity key; `coordinator_key` says to whom, so that it can be handed in nowhere else.
+    """
+
+    name: str
+    coordinator_key: bytes
+    identity_key: bytes
+    node_key: str
+    csr: str
+    signature: bytes
+
+
+@dataclass(frozen=True)
+class JoinAnswer(Message):
+    """Where a request stands: waiting, approved or refused; with approval comes the certificate (PEM)."""
+
+    state: str
+    certificate: str = ""
+
+
+@dataclass(frozen=True)
+class RenewRequest(Message):
+    """A signing request (PEM) for another certificate of an institution that has one."""
+
+    csr: str
+
+
+@dataclass(frozen=True)
+class IssuedCertificate(Message):
+    """A certificate (PEM) for the key of the signing request."""
+
+    certificate: str
+
+
+JOIN = Method("Join", JoinRequest, JoinAnswer)
+RENEW = Method("Renew", RenewRequest, IssuedCertificate)
