@@ -146,9 +146,9 @@ def test_a_replaced_invitation_opens_nothing(operator: Operator, folder: Path, i
 
 def test_a_stolen_invitation_allows_nothing_but_to_ask(operator: Operator, member: Path, invitation: InvitationFile) -> None:
     csr = signing_request(member, "amber")
-    with connect_with(invitation.service, invitation.ca, invitation.certificate, invitation.key, now()) as service:
-        with pytest.raises(ServiceRefused, match="does not allow Renew"):
-            service.call(RENEW, RenewRequest(csr))
+    bearer = connect_with(invitation.service, invitation.ca, invitation.certificate, invitation.key, now())
+    with bearer as service, pytest.raises(ServiceRefused, match="does not allow Renew"):
+        service.call(RENEW, RenewRequest(csr))
 
 
 def test_a_revoked_institution_is_refused_at_once(operator: Operator, member: Path) -> None:
@@ -176,12 +176,15 @@ def test_requests_that_do_not_hold(operator: Operator, folder: Path, invitation:
     request = JoinRequest.from_bytes((folder / REQUEST).read_bytes())
     sign = Identity.load("amber", folder / "identity.key").sign
     signed = load_pem_x509_csr(request.csr.encode()).public_bytes(Encoding.DER)
-    unsigned = base64.encodebytes(signed[:-8] + bytes(8)).decode()
+    body = base64.encodebytes(signed[:-8] + bytes(8)).decode()
+    unsigned = f"-----BEGIN CERTIFICATE REQUEST-----\n{body}-----END CERTIFICATE REQUEST-----\n"
     cases = {
         "the request says birch": replace(request, name="birch").signed_by(sign),
         "not that of amber": replace(request, node_key=request.node_key + "A"),
         "no P-384 key": replace(request, node_key=request.node_key + " comment").signed_by(sign),
-        "signing request": replace(request, csr=f"-----BEGIN CERTIFICATE REQUEST-----\n{unsigned}-----END CERTIFICATE REQUEST-----\n").signed_by(sign),
+        "signing request": replace(
+            request, csr=f"-----BEGIN CERTIFICATE REQUEST-----\n{unsigned}-----END CERTIFICATE REQUEST-----\n"
+        ).signed_by(sign),
         "another coordinator": replace(request, coordinator_key=bytes(32)).signed_by(sign),
     }
     with operator.serving():
