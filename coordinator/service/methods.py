@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from coordinator.service.joining import JOINING
+from coordinator.service.roster import ROSTERS
 from coordinator.service.served import Served
 
-METHODS: tuple[Served, ...] = (*JOINING,)
+METHODS: tuple[Served, ...] = (*JOINING, *ROSTERS)
