@@ -45,7 +45,7 @@ def give(federation: Federation, roster: Roster, *names: str) -> None:
         federation.nodes[name] = replace(node, roster=roster, former=node.parties.replaced_by(roster).former)
 
 
-def at_first_update(federation: Federation, change: Callable[[], None], stage: str = "query.total") -> Callable[[Event], None]:
+def at_first_update(federation: Federation, change: Callable[[], None], stage: str = "query.transcript") -> Callable[[Event], None]:
     """Once, at a stage of the first round's update."""
     left = [change]
 
@@ -115,7 +115,7 @@ def test_too_few_that_accept_each_other_end_the_run_with_whom_it_waits_for(tmp_p
     federation.close()
 
 
-@pytest.mark.parametrize("stage", ["train.sum", "query.survivors", "query.total"])
+@pytest.mark.parametrize("stage", ["train.sum", "query.survivors", "query.transcript"])
 def test_revocation_ends_the_epoch_and_not_the_sum(federation: Federation, stage: str) -> None:
     rest = without(federation.roster, "eve")
 
@@ -130,7 +130,7 @@ def test_revocation_ends_the_epoch_and_not_the_sum(federation: Federation, stage
     check_past(federation, result.run, *FIVE[:4])
 
 
-@pytest.mark.parametrize("stage", ["train.sum", "query.survivors", "query.total"])
+@pytest.mark.parametrize("stage", ["train.sum", "query.survivors", "query.transcript"])
 def test_new_key_signs_from_the_next_epoch_on(federation: Federation, stage: str) -> None:
     new = Identity("bea", b"n" * 32)
     before, entries = federation.nodes["bea"].identity, federation.roster.entries
