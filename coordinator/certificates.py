@@ -87,6 +87,7 @@ class Draft:
 
 
 def common_name(name: str) -> x509.Name:
+    """A subject of one common name, of at most 64 characters."""
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
 
 
@@ -102,4 +103,5 @@ def _general_name(host: str) -> x509.GeneralName:
 
 
 def as_pem(certificate: x509.Certificate) -> bytes:
+    """As files and messages hold it."""
     return certificate.public_bytes(Encoding.PEM)

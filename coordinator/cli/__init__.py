@@ -1,7 +1,8 @@
-"""`consortium coordinator …`: inviting, watching, auditing. A file per noun; what is heavy is imported by the command."""
+"""`consortium coordinator …`: inviting, watching, auditing, and keeping the registry. A file per noun; commands import what is heavy."""
 
 import typer
 
+from coordinator.cli.db import app as db
 from coordinator.cli.init import init
 from coordinator.cli.invite import invite
 from coordinator.cli.models import models
@@ -19,3 +20,4 @@ app = typer.Typer(
 for command in (init, invite, runs, rounds, models, verify):
     app.command()(command)
 app.add_typer(participants, name="participants")
+app.add_typer(db)

@@ -8,6 +8,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from coordinator.errors import RegistryError
+from coordinator.registry import event_chain
 from coordinator.registry.bodies import round_body
 from coordinator.registry.conversion import round_of
 from coordinator.registry.reading import read_rows
@@ -28,6 +29,7 @@ class Rounds(Transactions):
         Raises:
             RegistryError: the run is not running, the round is not the next one, or an institution is unknown.
         """
+        event_chain.canonical(round_body(finished))  # before the database sees it: SQLite takes NaN as JSON, PostgreSQL does not
         of = run_row(change.session, run)
         _check_next_round(change.session, of, finished.number)
         row = _round_row(change.session, of, finished, change.now)

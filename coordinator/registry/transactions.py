@@ -9,7 +9,7 @@ from functools import wraps
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
 
 from coordinator.errors import LeaseLost, RegistryError
@@ -142,4 +142,6 @@ def reads(method: Callable[Concatenate[S, Session, P], T]) -> Callable[Concatena
 def _sentence(error: DBAPIError, done: str) -> RegistryError:
     """Without the driver's text, which repeats what was to be written."""
     remedy = "start the database, or try again" if is_outage(error) else "restore a backup, or try again"
+    if isinstance(error, IntegrityError | DataError):
+        remedy = "the change contradicts what is there, or does not fit"
     return RegistryError(f"the registry cannot be {done} ({type(error.orig).__name__}); {remedy}")

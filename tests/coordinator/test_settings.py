@@ -31,7 +31,7 @@ def test_mistake_names_file_and_key(tmp_path: Path, text: str, complaint: str) -
 
 
 def test_what_is_written_is_read_and_every_key_is_explained(tmp_path: Path) -> None:
-    path, settings = tmp_path / "coordinator.toml", new_settings("the-operator", "::1", {"tiny": "/bases/tiny"})
+    path, settings = tmp_path / "coordinator.toml", new_settings("the-operator", ["::1", "sums.example.org"], {"tiny": "/bases/tiny"})
     write_settings(path, settings)
     assert load_settings(path) == settings
     assert settings.serve.fence == "[::1]:9443"
@@ -43,7 +43,13 @@ def test_what_is_written_is_read_and_every_key_is_explained(tmp_path: Path) -> N
             )
 
 
-@pytest.mark.parametrize(("name", "host"), [("", "localhost"), ("x" * 65, "localhost"), ("x", ""), ("x", "two words")])
-def test_a_new_home_needs_a_name_and_a_host(name: str, host: str) -> None:
-    with pytest.raises(SettingsError, match="--(name|host)"):
-        new_settings(name, host, {})
+@pytest.mark.parametrize("hosts", [[], [""], ["two words"], ["sums.example.org:9443"], ["localhost", "-x"], ["*.example.org"]])
+def test_a_new_home_needs_hosts(hosts: list[str]) -> None:
+    with pytest.raises(SettingsError, match="without a port"):
+        new_settings("the-operator", hosts, {})
+
+
+@pytest.mark.parametrize("name", ["", "x" * 65])
+def test_a_new_home_needs_a_name(name: str) -> None:
+    with pytest.raises(SettingsError, match="--name"):
+        new_settings(name, ["localhost"], {})

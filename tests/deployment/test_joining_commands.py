@@ -43,7 +43,7 @@ def test_an_operator_begins_once(tmp_path: Path) -> None:
 def test_two_commands_and_a_telephone_call(operator: Operator, tmp_path: Path) -> None:
     at_home, here = ("--home", operator.home.folder), ("--institution", tmp_path / "amber")
     invitation = tmp_path / "amber.toml"
-    assert call("coordinator", "invite", "amber", *at_home, "--out", invitation).exit_code == 0
+    invited = json.loads(call("coordinator", "invite", "amber", *at_home, "--out", invitation, "--json").stdout)
     assert isinstance(call("coordinator", "invite", "amber", *at_home, "--out", invitation).exception, ConsortiumError)
     with operator.serving():
         init = call("client", "init", "--invite", invitation, *here)
@@ -51,7 +51,9 @@ def test_two_commands_and_a_telephone_call(operator: Operator, tmp_path: Path) -
         asked = json.loads(call("client", "status", *here, "--json").stdout)
         listed = json.loads(call("coordinator", "participants", *at_home, "--json").stdout)["participants"]
         assert [(one["state"], one["fingerprint"]) for one in listed] == [("waiting", asked["fingerprint"])]
-        assert asked["fingerprint"] in init.stdout and asked["state"] == "waiting" and asked["certificate_until"] is None
+        assert asked["coordinator_fingerprint"] == invited["coordinator_fingerprint"] != asked["fingerprint"]
+        assert asked["fingerprint"] in init.stdout and asked["coordinator_fingerprint"] in init.stdout
+        assert asked["state"] == "waiting" and asked["certificate_until"] is None
         declined = call("coordinator", "participants", "approve", "amber", *at_home, given="n\n")
         assert asked["fingerprint"] in declined.stdout and isinstance(declined.exception, ConsortiumError)
         wrong = call("coordinator", "participants", *at_home, "approve", "amber", "--fingerprint", "babad-babad-babad-babad-babad-babad")

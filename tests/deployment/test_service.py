@@ -15,6 +15,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 from client.connection import connect
 from client.errors import ServiceRefused, ServiceUnreachable, SettingsError
 from client.joining import fetch_certificate, join
+from coordinator.errors import AdmissionError
 from coordinator.errors import SettingsError as OperatorSettingsError
 from coordinator.service.served import Member, Resources, Served
 from coordinator.service.server import start_server
@@ -56,6 +57,15 @@ def test_an_unknown_error_tells_nothing(operator: Operator, member: Path, caplog
     assert "Renew failed with ValueError at " in caplog.text and "test_service.py" in caplog.text
 
 
+def test_a_terminal_obeys_no_answer(operator: Operator, member: Path) -> None:
+    def refuses(resources: Resources, caller: Member, request: RenewRequest) -> IssuedCertificate:
+        raise AdmissionError("no\x1b[2J\x07 longer" + "x" * 1000)
+
+    with operator.serving([Served(RENEW, (Member,), refuses)]), connect(member, now) as service, pytest.raises(ServiceRefused) as raised:
+        service.call(RENEW, RenewRequest(""))
+    assert str(raised.value).startswith("no[2J longer") and len(str(raised.value)) <= 500
+
+
 def test_calls_that_are_no_calls(operator: Operator, member: Path) -> None:
     cases = [
         (b"no message", 5.0, grpc.StatusCode.INVALID_ARGUMENT),
@@ -87,12 +97,12 @@ def test_a_revocation_ends_a_stream(operator: Operator, member: Path) -> None:
         resources.registry.revoke(caller.name, "found out")
         yield IssuedCertificate("2")
 
-    received = []
+    received: list[str] = []
     with operator.serving([Served(COUNTED, (Member,), counted)]), connect(member, now) as service:
         with pytest.raises(ServiceRefused, match="found out"):
             received.extend(one.certificate for one in service.stream(COUNTED, RenewRequest("")))
         with pytest.raises(ServiceRefused, match="found out"):
-            received += list(service.stream(COUNTED, RenewRequest("")))
+            received.extend(one.certificate for one in service.stream(COUNTED, RenewRequest("")))
     assert "2" not in received
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -19,9 +18,9 @@ from coordinator.errors import ChainBroken
 from coordinator.registry import Registry
 from coordinator.registry.database import MIGRATIONS, migrate, open_engine
 from coordinator.registry.records import NewRun
+from tests.coordinator.postgresql import both
 
-# A PostgreSQL database that may be emptied, such as postgresql://localhost/test; without it SQLite alone is tried.
-SERVER = os.environ.get("CONSORTIUM_TEST_POSTGRESQL", "")
+pytestmark = both
 COLUMNS = "sequence, kind, run, at, body, previous_hash, hash"
 
 
@@ -38,11 +37,6 @@ def written(engine: Engine) -> Iterator[Config]:
 def rows(engine: Engine) -> list[tuple[object, ...]]:
     with engine.connect() as connection:
         return [tuple(row) for row in connection.execute(text(f"SELECT {COLUMNS} FROM events ORDER BY sequence"))]
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.skipif(not SERVER, reason="no PostgreSQL is named"))])
-def location(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return str(tmp_path / "registry.db") if request.param == "sqlite" else SERVER
 
 
 @pytest.fixture
