@@ -14,6 +14,7 @@ from client.institution import Membership
 from client.verify import verify_ledger
 from coordinator.errors import JobError
 from coordinator.events import EpochCertified, Event, StageFinished, SumFinished
+from coordinator.registry.records import Participant
 from coordinator.transcripts import kept_parties, kept_transcripts
 from protocols.identity import Identity
 from protocols.parties import Parties
@@ -83,6 +84,7 @@ def test_institution_that_joins_takes_part_from_the_next_epoch_on(federation: Fe
     give(federation, federation.roster, *FIVE[:4])
 
     def join() -> None:
+        federation.registry.record_participants([Participant("eve", whole.key_of("eve").hex())])
         federation.roster = whole
         give(federation, whole, *FIVE[:4])
 
@@ -97,7 +99,7 @@ def test_institution_that_nobody_accepted_waits_and_the_others_go_on(federation:
     give(federation, without(federation.roster, "eve"), *FIVE[:4])
     federation.run()
     assert set(sets(federation)) == {FIVE[:4]}
-    reasons = {row.name: row.missing_from for row in federation.registry.rounds(federation.registry.runs()[0].run)[-1].contributions}
+    reasons = {row.institution: row.missing_from for row in federation.registry.rounds(federation.registry.runs()[0].run)[-1].contributions}
     assert reasons["eve"] is not None
 
 

@@ -12,9 +12,10 @@ from protocols.epoch import EpochManifest
 from protocols.identity import Identity
 from protocols.roster import Roster
 from tests.federation.attacks.conftest import Stage
-from tests.federation.attacks.scene import NAMES, VICTIM, Scene, stolen
+from tests.federation.attacks.scene import VICTIM, Scene, stolen
 from tests.federation.attacks.test_cohorts import rest_of_total
 from tests.federation.attacks.weakened import weakened
+from tests.federation.federation import NAMES
 
 SWAPPED = ("bea", "cyd")
 
