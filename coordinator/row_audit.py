@@ -14,7 +14,7 @@ from coordinator.submitted_plan import check_plan
 from protocols.audit import counted
 
 Body = Mapping[str, Any]
-OF_PARTICIPANTS = ("participant-joined", "participant-approved", "participant-rotated", "participant-revoked")
+OF_PARTICIPANTS = ("participant-joined", "participant-approved", "participant-rotated", "participant-revoked", "certificate-renewed")
 
 
 def audit_participants(participants: Sequence[Participant], events: Sequence[Event]) -> str:

@@ -23,6 +23,7 @@ from client.settings import load_settings
 from coordinator.authority import Authority
 from coordinator.certificates import as_pem
 from coordinator.participants import known_institutions
+from coordinator.row_audit import audit_participants
 from coordinator.service.methods import METHODS
 from coordinator.service.served import Caller, Invited, Resources, Served
 from protocols.codec import Message
@@ -267,6 +268,7 @@ def test_a_certificate_is_renewed_before_it_ends(operator: Operator, member: Pat
     (member / "tls.pem").write_bytes(first)  # as if the answer had been lost
     again = fetch_certificate(member, lambda: late)
     assert again == standing
+    assert audit_participants(operator.registry.participants(), operator.registry.events())  # finds no difference
     with pytest.raises(CertificateExpired, match="new invitation"), connect(member, lambda: late + timedelta(days=100)):
         pass
 
