@@ -160,13 +160,17 @@ def _vector(node: Node, request: Request, asked: _Asked) -> NDArray[np.uint32]:
     session, planned = asked.session, asked.planned
     stored = node.ledger.vectors.kept(request.run, planned.round, planned.kind, session.state_hash)
     if stored is None:
-        train = partial(train_once, node, request.run, session, planned)
-        state = measured_state(node, request.run, session, planned)
-        values = contribute(session.work, session.terms, state, planned, train)
-        vector = encode(values, asked.lanes, len(node.roster.entries), _rounding(node, planned)).astype("<u4", copy=False)
+        vector = compute_vector(node, request.run, session, planned, len(node.roster.entries)).astype("<u4", copy=False)
         node.ledger.vectors.keep(request.run, planned.round, planned.kind, session.state_hash, vector.data.cast("B"))
         return vector
     return stored.view("<u4")
+
+
+def compute_vector(node: Node, run: str, session: Session, planned: PlannedSum, institutions: int) -> NDArray[np.uint32]:
+    """The work of one sum as this institution's lanes, uint32 [size], with room for so many `institutions`; raises as `contribute`."""
+    state, train = measured_state(node, run, session, planned), partial(train_once, node, run, session, planned)
+    values = contribute(session.work, session.terms, state, planned, train)
+    return encode(values, session.terms.lanes(session.state, planned), institutions, _rounding(node, planned))
 
 
 def _rounding(node: Node, planned: PlannedSum) -> np.random.Generator:

@@ -3,9 +3,11 @@
 import typer
 
 from client.cli.approve import approve
+from client.cli.check import check
 from client.cli.init import init
 from client.cli.ledger import app as ledger
 from client.cli.policy import app as policy
+from client.cli.rehearse import rehearse
 from client.cli.run import node, run, supernode
 from client.cli.status import status
 from client.cli.tune import tune
@@ -16,5 +18,5 @@ HELP = "An institution's side: joining, its own terms, its own ledger, and its o
 app = typer.Typer(name="client", no_args_is_help=True, pretty_exceptions_enable=False, help=HELP)
 app.add_typer(ledger, name="ledger")
 app.add_typer(policy, name="policy")
-for command in (init, status, run, supernode, node, approve, withdraw, tune):
+for command in (init, status, check, rehearse, run, supernode, node, approve, withdraw, tune):
     app.command()(command)
