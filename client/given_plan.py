@@ -47,7 +47,7 @@ def complete_plan(plan: Plan, base_sha256: str) -> GivenPlan:
     if plan.base.sha256:
         return GivenPlan(plan)
     completed = plan.model_copy(update={"base": plan.base.model_copy(update={"sha256": base_sha256})})
-    note = f"the plan names no base.sha256; that of the checkpoint here was taken ({base_sha256[:12]}…), so compare it with the operator's"
+    note = f"the plan names no base.sha256; that of the checkpoint here was taken, {base_sha256[:12]}…"
     return GivenPlan(completed, (note,))
 
 
@@ -55,4 +55,4 @@ def missing_choices(plan: Plan) -> str:
     """One sentence where a plan measures accuracy without its list of targets; empty where nothing is missing."""
     if plan.evaluation.metric != "accuracy" or plan.evaluation.choices:
         return ""
-    return f"plan {plan.name} measures accuracy and lacks evaluation.choices; ask the operator for the list of targets, as the run will have it"
+    return f"plan {plan.name} measures accuracy and lacks evaluation.choices; ask the operator for the run's list of targets"

@@ -73,5 +73,18 @@ class IssuedCertificate(Message):
     certificate: str
 
 
+@dataclass(frozen=True)
+class NowRequest(Message):
+    """A member asks for the time; there is nothing more to say."""
+
+
+@dataclass(frozen=True)
+class NowAnswer(Message):
+    """The operator's time (ISO 8601, with its offset from UTC)."""
+
+    time: str
+
+
 JOIN = Method("Join", JoinRequest, JoinAnswer)
 RENEW = Method("Renew", RenewRequest, IssuedCertificate)
+NOW = Method("Now", NowRequest, NowAnswer)

@@ -44,11 +44,12 @@ def failed(name: str, sentence: str, remedy: str) -> Finding:
     return Finding(name, "failed", sentence, remedy)
 
 
-def attempt(name: str, read: Callable[[], Read], remedy: str = "") -> tuple[Read | None, Finding | None]:
-    """What `read` gives, or the failure that it ended in; our errors say in their own sentence what to do."""
+def checked(name: str, read: Callable[[], Read], check: Callable[[Read], Finding]) -> Finding:
+    """What `check` finds in what `read` gives; an error of ours becomes the finding, with its own sentence."""
     try:
-        return read(), None
+        return check(read())
     except (ConsortiumError, ModelError) as error:
-        return None, failed(name, str(error), remedy)
+        sentence, _, remedy = str(error).partition("; ")
+        return failed(name, sentence, remedy)
     except OSError as error:
-        return None, failed(name, f"{error.filename}: {error.strerror}", remedy or "check the path and its rights")
+        return failed(name, f"{error.filename}: {error.strerror}", "check the path and its rights")

@@ -31,7 +31,8 @@ def rehearse(
     """Run one round on this institution's own records without any connection, and look at what would leave."""
     from client.institution import read_membership
     from client.rehearsal.picture import draw
-    from client.rehearsal.rehearsing import rehearse as play, written
+    from client.rehearsal.rehearsing import rehearse as play
+    from client.rehearsal.rehearsing import written
     from client.spending import policy_of
 
     folder = institution or Path()

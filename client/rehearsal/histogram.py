@@ -26,7 +26,9 @@ class Histograms:
         lines = [f"{'lane / modulus':>16}  {titles[0]:<{BAR + 10}} {titles[1]}".rstrip()]
         left, right = _bars(self.masked), _bars(self.update) if self.update else [""] * BINS
         for number in range(BINS):
-            lines.append(f"{number / BINS - 0.5:+8.3f}{(number + 1) / BINS - 0.5:+8.3f}  {left[number]:<{BAR + 10}} {right[number]}".rstrip())
+            lines.append(
+                f"{number / BINS - 0.5:+8.3f}{(number + 1) / BINS - 0.5:+8.3f}  {left[number]:<{BAR + 10}} {right[number]}".rstrip()
+            )
         return lines
 
 
@@ -52,5 +54,5 @@ def masked_counts(chunks: bytes, first: int, lanes: LaneFormat) -> NDArray[np.in
 
 
 def _bars(counts: tuple[int, ...]) -> list[str]:
-    most = max(max(counts), 1)
+    most = max(*counts, 1)
     return [f"{'█' * round(BAR * count / most):<{BAR}} {count}" for count in counts]

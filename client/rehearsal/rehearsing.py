@@ -119,5 +119,5 @@ class _Rehearsing:
 def written(path: Path | None) -> Iterator[BinaryIO]:
     """The file that would-be messages go to, readable for its owner alone; without a path they go nowhere."""
     target = os.devnull if path is None else path
-    with open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+    with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         yield file

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from coordinator.service.clock import CLOCK
 from coordinator.service.joining import JOINING
 from coordinator.service.served import Served
 
-METHODS: tuple[Served, ...] = (*JOINING,)
+METHODS: tuple[Served, ...] = (*JOINING, *CLOCK)
