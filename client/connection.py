@@ -19,6 +19,7 @@ from protocols.files import write_file
 from protocols.service import MAX_MESSAGE, SERVICE, Answered, Asked, Method
 from protocols.validation import first_problem
 
+MOST_SAID = 500  # characters of another machine's sentence
 SECONDS = 30.0  # of one call, its repetitions included
 _RETRIES = {
     "methodConfig": [
@@ -27,8 +28,8 @@ _RETRIES = {
             "retryPolicy": {
                 "maxAttempts": 5,
                 "initialBackoff": "0.2s",
-                "maxBackoff": "5s",
-                "backoffMultiplier": 3,
+                "maxBackoff": "2s",
+                "backoffMultiplier": 2,
                 "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
             },
         }
@@ -105,7 +106,7 @@ class Connection:
         try:
             yield
         except grpc.RpcError as error:
-            code, details = error.code(), error.details() or ""
+            code, details = error.code(), _plain(error.details() or "")
             if code in _SPOKEN:
                 raise ServiceRefused(details) from None
             raise _unreachable(self._address, code, details) from None
@@ -150,6 +151,11 @@ def _check_valid(certificate: str, now: datetime) -> None:
             f"the certificate for the registry service was valid until {until:%Y-%m-%d}; "
             "ask the operator for a new invitation and run `consortium client init` with it in the same folder"
         )
+
+
+def _plain(details: str) -> str:
+    """What another machine said, without what a terminal would obey, and not longer than a sentence."""
+    return "".join(character for character in details[:MOST_SAID] if character.isprintable())
 
 
 def _unreachable(address: str, code: grpc.StatusCode, details: str) -> ServiceUnreachable:

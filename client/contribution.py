@@ -8,17 +8,19 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from client.alone import is_worse
 from client.continued import cores_of, gradients_of, sketches_of
-from client.work import LocalUpdate, Work
+from client.work import LocalUpdate, MetricSums, Work
 from protocols.aggregation import Tensor, Weights, router_bias
 from protocols.encoding import LaneLayout
 from protocols.errors import UpdateError
 from protocols.parts import is_kept, part_lane
 from protocols.ranks import expert_slices, held_rank, held_slices, leading_slices, rank_blocks, summed_slices
-from protocols.schedule import PlannedSum
+from protocols.schedule import PlannedSum, compares_alone
 from protocols.selection import normalized_affinities
 from protocols.state import Experts, State
 from protocols.sums import experts
+from protocols.sums.evaluate import WORSE_THAN_ALONE
 from protocols.sums.private_update import constant_weights
 from protocols.sums.update import delta_lane, weight_lane
 from protocols.terms import Terms
@@ -26,11 +28,19 @@ from protocols.terms import Terms
 Values = dict[str, NDArray[np.float64]]
 
 
-def contribute(work: Work, terms: Terms, state: State, planned: PlannedSum, train: Callable[[], LocalUpdate]) -> Values:
+def contribute(
+    work: Work,
+    terms: Terms,
+    state: State,
+    planned: PlannedSum,
+    train: Callable[[], LocalUpdate],
+    alone: Callable[[], MetricSums],
+) -> Values:
     """Does the work of one sum and returns its values, each within its lane's bound.
 
     Args:
         train: the round's training, which is done once for all sums that are made of it (`client.trainings`).
+        alone: the metric of the local-only model, which is asked for in the last evaluation at most (`client.alone`).
 
     Raises:
         UpdateError: the work's result is not finite, or does not fit the plan.
@@ -49,16 +59,18 @@ def contribute(work: Work, terms: Terms, state: State, planned: PlannedSum, trai
     elif planned.kind == "experts":
         values = {experts.lane(layer): share for layer, share in normalized_affinities(work.expert_affinity()).items()}
     else:
-        values = _measured(work, state, with_drafts=terms.measures_drafts(planned))
+        values = _measured(work, terms, state, planned, alone)
     return _bounded(values, terms.lanes(state, planned))
 
 
-def _measured(work: Work, state: State, with_drafts: bool) -> Values:
+def _measured(work: Work, terms: Terms, state: State, planned: PlannedSum, alone: Callable[[], MetricSums]) -> Values:
     sums = work.evaluate(state.tensors, state.experts)
     values = {"numerator": np.array([sums.numerator]), "denominator": np.array([float(sums.denominator)])}
-    if with_drafts:
+    if terms.measures_drafts(planned):
         drafts = work.drafts(state.tensors, state.experts)
         values |= {"accepted": np.array([float(drafts.accepted)]), "drafted": np.array([float(drafts.drafted)])}
+    if compares_alone(terms.plan, planned):
+        values[WORSE_THAN_ALONE] = np.array([float(is_worse(sums, alone(), terms.plan.evaluation.higher_is_better))])
     return values
 
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from client.errors import LedgerError
 from protocols.acceptance import Withdrawal
+from protocols.errors import MalformedMessage
 from protocols.files import write_file
 
 
@@ -52,7 +53,17 @@ class Decisions:
         """Whatever the file holds: a damaged one ends participation too."""
         return (self._home / "withdrawals" / run).exists()
 
-    def withdraw(self, run: str, withdrawal: Withdrawal) -> None:
-        """Keeps the signed statement; the first one stands."""
-        if not self.is_withdrawn(run):
-            write_file(self._home / "withdrawals" / run, withdrawal.to_bytes(), mode=0o600)
+    def withdrawal(self, run: str) -> Withdrawal | None:
+        """The signed statement.
+
+        Raises:
+            LedgerError: the file is damaged.
+        """
+        path = self._home / "withdrawals" / run
+        try:
+            return Withdrawal.from_bytes(path.read_bytes()) if path.exists() else None
+        except MalformedMessage:
+            raise LedgerError(f"{path} is no withdrawal, and the node refuses the run all the same; remove it and withdraw again") from None
+
+    def withdraw(self, withdrawal: Withdrawal) -> None:
+        write_file(self._home / "withdrawals" / withdrawal.run, withdrawal.to_bytes(), mode=0o600)

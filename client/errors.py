@@ -13,6 +13,10 @@ class RecordError(ConsortiumError):
     """Records, or templates for them, that cannot be used. No value of a record is ever part of the text."""
 
 
+class StorageError(ConsortiumError):
+    """What must be on disk before an answer cannot be written; nothing was answered, and nothing changed."""
+
+
 class LedgerError(ConsortiumError):
     """The ledger is damaged, or not the one that this institution used last."""
 
@@ -31,3 +35,7 @@ class ServiceRefused(ConsortiumError):
 
 class JoiningError(ConsortiumError):
     """An invitation, or a folder to join from, that cannot be used."""
+
+
+class WithdrawalUntold(ConsortiumError):
+    """This institution has withdrawn, and the coordinator could not be told."""

@@ -17,21 +17,16 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 from flwr.app import Context, Error, Message
 from flwr.common.constant import ErrorCode, SubStatus
-from flwr.common.serde import context_from_proto, message_from_proto
-from flwr.proto.node_pb2 import Node
-from flwr.proto.runtime_pb2 import AcquireTaskRequest, PullAppMessagesRequest, PullTaskInputRequest, PushTaskOutputRequest
+from flwr.proto.runtime_pb2 import AcquireTaskRequest, PushTaskOutputRequest
 from flwr.supercore.constant import TaskType
-from flwr.supercore.inflatable.inflatable_protobuf_utils import make_confirm_message_received_fn_protobuf, make_pull_object_fn_protobuf
-from flwr.supercore.inflatable.inflatable_utils import pull_and_inflate_object_from_tree
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode import start_client_internal
 from flwr.supernode.cli import flower_supernode
-from flwr.supernode.runtime.run_clientapp import push_message
+from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message
 
 from protocols.errors import FlowerAway, FlowerRefused
 from protocols.flower import heart_beats, runtime_client, translated
@@ -107,6 +102,8 @@ def serve_tasks(
                     _Task(runtime, token, patience, alive).answer(app, allowed, log)
             except (FlowerAway, FlowerRefused) as error:
                 log(f"a message was not answered: {error}")
+            except Exception as error:  # whatever the coordinator's bytes make Flower stumble over costs that message alone
+                log(f"a message could not be read ({type(error).__name__}); both sides must run the same version")
 
 
 def _acquire(client: RuntimeHttpClient, alive: Path) -> str:
@@ -121,7 +118,10 @@ def _acquire(client: RuntimeHttpClient, alive: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """A claimed task. The SuperNode goes on only after a reply to the message, so each that can be named gets one."""
+    """A claimed task. One whose message cannot be had gets no answer of ours: Flower's node gives one when heartbeats have ceased.
+
+    Any reply before the node holds the whole message would leave it one reply behind its messages for good.
+    """
 
     runtime: str
     token: str
@@ -134,53 +134,24 @@ class _Task:
             heart_beats(heart, self.alive.touch),
             runtime_client(self.runtime, _COMPONENT, roots=None, token=self.token, patience=self.patience) as client,
         ):
-            given = client.PullTaskInput(PullTaskInputRequest())
-            context = context_from_proto(given.context)
-            pulled = client.PullMessages(PullAppMessagesRequest())
-            header = message_from_proto(pulled.messages_list[0])
-            content = _Content(client, context, pulled.message_object_trees[0])
-            bundle = hashlib.sha256(given.fab.content).hexdigest()
-            if any(hmac.compare_digest(bundle, one) for one in allowed):
-                reply = _reply(header, lambda: app(content.message(), context), log)
+            message, context, _, bundle = pull_task_input(client)
+            sha256 = hashlib.sha256(bundle.content).hexdigest()
+            if any(hmac.compare_digest(sha256, one) for one in allowed):
+                reply = _reply(app, message, context, log)
             else:
-                log(f"the coordinator's bundle {bundle} is not the one installed here; both sides must run the same version")
-                content.discard()
-                reply = _error(header, ErrorCode.INVALID_FAB)
+                log(f"the coordinator's bundle {sha256} is not the one installed here; both sides must run the same version")
+                reply = Message(Error(ErrorCode.INVALID_FAB, ""), reply_to=message)
             push_message(client, reply, context)
             status = SubStatus.FAILED if reply.has_error() else SubStatus.COMPLETED
             client.PushTaskOutput(PushTaskOutputRequest(sub_status=status, details=""))
 
 
-def _reply(header: Message, answer: Callable[[], Message], log: Callable[[str], None]) -> Message:
+def _reply(app: App, message: Message, context: Context, log: Callable[[str], None]) -> Message:
     try:
-        return answer()
-    except httpx.HTTPError:
-        raise  # the SuperNode is away, which is no answer
+        return app(message, context)
     except Exception as error:
-        log(f"{header.metadata.message_type} failed with {type(error).__name__}")
-        return _error(header, ErrorCode.CLIENT_APP_RAISED_EXCEPTION)
-
-
-def _error(header: Message, code: int) -> Message:
-    return Message(Error(code, ""), reply_to=header)
-
-
-class _Content:
-    """What a message holds, still in the SuperNode."""
-
-    def __init__(self, client: RuntimeHttpClient, context: Context, tree: Any) -> None:
-        node, run = Node(node_id=context.node_id), context.run_id
-        self._tree = tree
-        self._pull = make_pull_object_fn_protobuf(client.PullObject, node, run)
-        self._confirm = make_confirm_message_received_fn_protobuf(client.ConfirmMessageReceived, node, run)
-
-    def message(self) -> Message:
-        message = pull_and_inflate_object_from_tree(self._tree, self._pull, self._confirm, return_type=Message)
-        message.metadata.__dict__["_message_id"] = self._tree.object_id  # it is the hash of the rest, and not sent
-        return message
-
-    def discard(self) -> None:
-        self._confirm(self._tree.object_id)
+        log(f"{message.metadata.message_type} failed with {type(error).__name__}")
+        return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, ""), reply_to=message)
 
 
 class _LoopClock:

@@ -68,7 +68,8 @@ def open_node(
     """
     membership = read_membership(folder)
     identity = Identity.load(membership.name, folder / "identity.key")
-    ledger = Ledger.open(Path(load_settings(folder / "institution.toml").storage.home), clock)
+    storage = load_settings(folder / "institution.toml").storage
+    ledger = Ledger.open(Path(storage.home), clock)
     policy = load_policy(folder / "policy.toml")
     own = (identity, membership.roster, membership.coordinator_key, policy, ledger, open_work, os.urandom)
-    return Node(*own, local_time=lambda: clock().astimezone(), rounding_seed=rounding_seed)
+    return Node(*own, local_time=lambda: clock().astimezone(), rounding_seed=rounding_seed, checkpoint_seconds=storage.checkpoint_seconds)

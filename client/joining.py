@@ -28,12 +28,13 @@ Clock = Callable[[], datetime]  # aware
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where an institution stands with the operator, the words of its own identity key, and until when its certificate holds."""
+    """Where an institution stands with the operator, the words of both identity keys, and until when its certificate holds."""
 
     name: str
     coordinator: str
     state: str  # waiting, approved or refused
     fingerprint: str
+    coordinator_fingerprint: str
     valid_until: datetime | None = None
 
 
@@ -54,12 +55,14 @@ def fetch_certificate(folder: Path, clock: Clock) -> Standing:
         ConsortiumError: the folder has not joined, the service refuses or cannot be reached, or its certificate is not for this key.
     """
     name = read_membership(folder).name
-    if (folder / INVITATION).exists():
+    if (folder / INVITATION).exists() and not _holds(folder, clock()):
         state = _ask(folder, name, clock)
     else:
         state = APPROVED
         _renew(folder, name, clock)
-    return _standing(folder, name, state)
+    if state == APPROVED:
+        (folder / INVITATION).unlink(missing_ok=True)
+    return _standing(folder, state)
 
 
 def own_fingerprint(folder: Path) -> str:
@@ -74,7 +77,6 @@ def _ask(folder: Path, name: str, clock: Clock) -> str:
         answer: JoinAnswer = service.call(JOIN, request)
     if answer.state == APPROVED:
         _keep(folder, name, answer.certificate)
-        (folder / INVITATION).unlink()
     return answer.state
 
 
@@ -90,18 +92,37 @@ def _keep(folder: Path, name: str, certificate: str) -> None:
     """Writes `tls.pem`, if it is for this name and key and the operator's authority issued it."""
     try:
         issued = x509.load_pem_x509_certificate(certificate.encode())
-        issued.verify_directly_issued_by(x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes()))
-    except (ValueError, TypeError, InvalidSignature):
-        raise JoiningError("the operator sent a certificate that its own authority did not issue; tell the operator") from None
-    subject = issued.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
-    if [part.value for part in subject] != [f"institution:{name}"] or issued.public_key() != load_tls_key(folder / "tls.key").public_key():
+        key, subject = issued.public_key(), issued.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    except ValueError:
+        raise JoiningError("what the operator sent is no certificate; tell the operator") from None
+    if not _is_of_authority(folder, issued):
+        raise JoiningError("the operator sent a certificate that its own authority did not issue; tell the operator")
+    if [part.value for part in subject] != [f"institution:{name}"] or key != load_tls_key(folder / "tls.key").public_key():
         raise JoiningError(f"the operator sent a certificate that is not for {name} with this folder's key; tell the operator")
     write_file(folder / "tls.pem", certificate.encode())
 
 
-def _standing(folder: Path, name: str, state: str) -> Standing:
+def _is_of_authority(folder: Path, certificate: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes()))
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def _holds(folder: Path, now: datetime) -> bool:
+    """Whether there is a certificate that the service will take, so that an invitation says nothing new."""
+    if not (folder / "tls.pem").exists():
+        return False
+    certificate = _certificate(folder)
+    return now < certificate.not_valid_after_utc and _is_of_authority(folder, certificate)
+
+
+def _standing(folder: Path, state: str) -> Standing:
+    membership, coordinator = read_membership(folder), load_connection(folder).coordinator
     valid_until = _certificate(folder).not_valid_after_utc if state == APPROVED else None
-    return Standing(name, load_connection(folder).coordinator, state, own_fingerprint(folder), valid_until)
+    words = own_fingerprint(folder), fingerprint(coordinator, membership.coordinator_key)
+    return Standing(membership.name, coordinator, state, *words, valid_until)
 
 
 def _certificate(folder: Path) -> x509.Certificate:

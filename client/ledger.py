@@ -138,12 +138,21 @@ class Ledger:
             raise
         self._depth -= 1
         if self._depth == 0:
-            self._database.execute("COMMIT")
+            self._commit()
             if self._promising:
                 self._promising = False
                 note_promises(self._database, self.home)
             if self._erasing:
                 self._erase_rest()
+
+    def _commit(self) -> None:
+        try:
+            self._database.execute("COMMIT")
+        except sqlite3.Error:  # as where the disk is full: the next transaction must find none open
+            self._erasing = self._promising = False
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
+            raise
 
     def _erase_rest(self) -> None:
         """What rows no longer hold is gone from the files too: vectors without a row, and earlier pages in the write-ahead log."""

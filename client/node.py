@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,6 +12,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from client.accepting import check_taking_part
+from client.checkpoints import Checkpoints
 from client.ledger import Ledger
 from client.work import Work
 from protocols.errors import Refusal
@@ -72,10 +74,16 @@ class Node:
     randomness: Callable[[int], bytes]
     local_time: Callable[[], datetime]  # of the place where the institution is: its policy names hours
     rounding_seed: bytes | None = None  # None outside of simulation and tests: rounding is then nobody's to predict
+    checkpoint_seconds: float = 0.0  # at least, between two of a training; 0 for none
+    stopwatch: Callable[[], float] = time.monotonic
 
     @property
     def name(self) -> str:
         return self.identity.name
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        return Checkpoints(self.ledger.home, self.checkpoint_seconds, self.stopwatch)
 
 
 @dataclass(frozen=True, slots=True)

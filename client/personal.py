@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from client.errors import LedgerError
+from client.storage import must_be_written
 from protocols.files import write_file
 from protocols.state import Experts, Tensors
 
@@ -47,8 +48,14 @@ class PersonalFiles:
         return _read(self._path(max(rounds))) if rounds else None
 
     def keep(self, round_number: int, personal: Personal) -> None:
-        """Writes what training in a round led to, atomically and for the owner's eyes alone."""
-        write_file(self._path(round_number), personal_to_bytes(personal), mode=0o600)
+        """Writes what training in a round led to, atomically and for the owner's eyes alone.
+
+        Raises:
+            StorageError: the disk does not take it.
+        """
+        path = self._path(round_number)
+        with must_be_written(path):
+            write_file(path, personal_to_bytes(personal), mode=0o600)
 
     def settle(self, round_number: int, took_part: bool) -> None:
         """Drops what no later round starts from, once a round's update is finished; what went on without this institution never was."""

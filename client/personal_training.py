@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from client.checkpoints import CheckpointOf
 from client.node import Node, Session
 from client.personal import Personal, PersonalFiles
 from client.work import LocalUpdate, Work
@@ -26,10 +27,10 @@ def train_and_keep(node: Node, run: str, session: Session, planned: PlannedSum) 
         UpdateError: what was trained does not fit the plan.
     """
     if not keeps_something(session.plan):
-        return _train(session, planned, Personal())[0]
+        return _train(session, planned, Personal(), node.checkpoints.of_run(run))[0]
     files = PersonalFiles(node.ledger.home, run)
     before = files.newest(planned.round - 1) or begin(session.work, session.terms, session.state)
-    update, after = _train(session, planned, before)
+    update, after = _train(session, planned, before, node.checkpoints.of_run(run))
     files.keep(planned.round, after)
     return update
 
@@ -79,13 +80,13 @@ def choose_private(affinity: Mapping[int, NDArray[np.float64]], common: Experts,
     return {layer: tuple(sorted(order[:count])) for layer, order in sorted(left.items()) if order}
 
 
-def _train(session: Session, planned: PlannedSum, before: Personal) -> tuple[LocalUpdate, Personal]:
+def _train(session: Session, planned: PlannedSum, before: Personal, checkpoint: CheckpointOf | None) -> tuple[LocalUpdate, Personal]:
     trained = session.terms.trained(session.state, planned)
     names = [tensor.name for tensor in trained]
     start, controls = own_model(session.state, before), session.state.controls
     controlled = scaffold.controlled(trained) if session.plan.training.scaffold else ()
     corrections = scaffold.corrections(controls, before.controls, controlled)
-    update = session.work.train(planned.round, start.tensors, [*names, *before.tensors], start.experts, corrections or None)
+    update = session.work.train(planned.round, start.tensors, [*names, *before.tensors], start.experts, corrections or None, checkpoint)
     _check_shapes(update, {**{t.name: t.shape for t in trained}, **{name: values.shape for name, values in before.tensors.items()}})
     after = Personal(
         {name: values + update.delta[name] for name, values in before.tensors.items()},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
@@ -11,12 +11,15 @@ import torch
 from numpy.typing import NDArray
 
 from client.batches import collate
+from client.checkpoints import CheckpointOf
 from client.choices import ChoiceTrie, LabelPrior, PriorCorrection, choice_counts
 from client.dataset import Dataset, Example
+from client.fingerprints import computing, fingerprint, records_fingerprint
 from client.units import Rows, label_weights, parts_of, units_of
 from client.work import PrivateRound
 from model.adapters import adapter_state, set_trainable
 from model.private_training import PrivateTerms, UnitBatch, clipped_gradients, train_privately
+from model.progress import steps_done
 from model.training import Execution, LossTerms
 from model.transformer import DeepseekV3
 from protocols.errors import PrivacyError
@@ -57,26 +60,32 @@ class PrivateBench:
         weights = label_weights(self._units, len(self._given.dataset.examples))
         return choice_counts(self._given.choices, self._targets, weights)
 
-    def train(self, asked: PrivateRound) -> Tensors:
+    def train(self, asked: PrivateRound, checkpoint: CheckpointOf | None = None) -> Tensors:
+        """Steps that `checkpoint` has kept are not taken again; those after them draw units and noise of this call's secret."""
         net, training = self._net(asked), self._plan.training
+        identity = self._identity(asked, net)
+        keeper = checkpoint(lambda: identity) if checkpoint else None
+        done = steps_done(keeper)
+        context = (identity, done.to_bytes(8, "little"))
         before = {name: values.copy() for name, values in adapter_state(net).items() if name in asked.trained}
-        noise = CryptographicStream(asked.secret, Purpose.NOISE)
+        noise = CryptographicStream(asked.secret, Purpose.NOISE, *context)
         train_privately(
             net,
-            self._steps(net, asked, training.local_steps),
+            self._steps(net, asked, training.local_steps - done, context),
             learning_rate=learning_rate(self._plan, asked.round),
             private=PrivateTerms(self._privacy.clip, asked.noise_multiplier, training.batch_size, lambda size: gaussian(size, noise)),
             terms=self._loss,
             weight_decay=training.weight_decay,
             proximal=training.proximal,
             execution=self._given.execution,
+            keeper=keeper,
         )
         after = adapter_state(net)
         return {name: after[name] - values for name, values in before.items()}
 
     def clipped_gradients(self, asked: PrivateRound) -> Iterator[NDArray[np.float64]]:
         net = self._net(asked)
-        (step,) = self._steps(net, asked, 1)
+        (step,) = self._steps(net, asked, 1, ())
         return clipped_gradients(net, step, self._privacy.clip, self._loss, self._given.execution)
 
     @property
@@ -102,9 +111,20 @@ class PrivateBench:
         set_trainable(net, asked.trained)
         return net
 
-    def _steps(self, net: DeepseekV3, asked: PrivateRound, count: int) -> Iterator[list[UnitBatch]]:
+    def _identity(self, asked: PrivateRound, net: DeepseekV3) -> bytes:
+        """Of all that the round's training depends on but its secret. It takes part in every draw, and so do the steps done before: even
+        randomness that came again would not give another batch, or other records, the noise of an earlier one.
+        """
+        facts = {"round": asked.round, "trained": sorted(asked.trained), "experts": sorted(asked.experts.items())}
+        facts |= {"rate": asked.sampling_rate, "noise": asked.noise_multiplier, "plan": self._plan.sha256}
+        facts |= {"records": records_fingerprint(self._given.dataset).hex()}
+        counts = {} if asked.label_counts is None else {"labels": asked.label_counts}
+        how = computing(self._given.execution, net.model.embed_tokens.weight.device)
+        return fingerprint({**facts, **how}, asked.tensors, counts)
+
+    def _steps(self, net: DeepseekV3, asked: PrivateRound, count: int, context: Sequence[bytes]) -> Iterator[list[UnitBatch]]:
         """Every step's own Poisson sample, all from one stream."""
-        stream, device = CryptographicStream(asked.secret, Purpose.SAMPLING), net.model.embed_tokens.weight.device
+        stream, device = CryptographicStream(asked.secret, Purpose.SAMPLING, *context), net.model.embed_tokens.weight.device
         prior = self._prior(asked)
         for _ in range(count):
             drawn = draw(len(self._units), asked.sampling_rate, stream)

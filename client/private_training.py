@@ -1,6 +1,7 @@
 """A private round at one institution: charged first, trained with randomness of its own, and drawn anew if it died before it was kept.
 
-Nothing here comes from the plan's seed. A second training of a round, after a crash, shares no noise with the first, of which nothing left.
+Nothing here comes from the plan's seed. After a crash, steps that a checkpoint kept are not taken again; every other one is drawn with
+other randomness, and shares no noise with those that died, of which nothing left. So no checkpoint holds a secret.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from protocols.privacy.rounding import round_conditionally
 from protocols.privacy.skellam import skellam
 from protocols.privacy.stream import CryptographicStream
 from protocols.schedule import PlannedSum
+from protocols.state import Tensors
 from protocols.sums.private_update import dimension_of, is_distributed
 
 SECRET_BYTES = 32
@@ -45,7 +47,10 @@ def train_private(node: Node, run: str, session: Session, planned: PlannedSum) -
         planned.round, session.state.tensors, tuple(tensor.name for tensor in trained), session.state.experts, accepted.sampling_rate,
         accepted.noise_multiplier, node.randomness(SECRET_BYTES), node.ledger.privacy.label_counts(run),
     )  # fmt: skip
-    delta = _summed(session, asked, trained) if is_distributed(session.plan) else session.work.private.train(asked)
+    if is_distributed(session.plan):
+        delta = _summed(session, asked, trained)
+    else:
+        delta = session.work.private.train(asked, node.checkpoints.of_run(run))
     for tensor in trained:
         if tensor.name not in delta or delta[tensor.name].shape != tensor.shape:
             raise UpdateError(f"training returned nothing of shape {tensor.shape} for {tensor.name}; base and plan do not fit this version")
@@ -74,7 +79,7 @@ def noised_counts(counts: NDArray[np.float64], noise: float, secret: bytes) -> N
     return np.maximum(counts + noise * gaussian(len(counts), stream), 0.0).astype(np.float32).astype(np.float64)
 
 
-def _summed(session: Session, asked: PrivateRound, trained: tuple[Tensor, ...]) -> dict[str, NDArray[np.float32]]:
+def _summed(session: Session, asked: PrivateRound, trained: tuple[Tensor, ...]) -> Tensors:
     """Integers by tensor; below 2^22, so that float32 holds them exactly."""
     grid = grid_of(session.plan, dimension_of(trained))
     total = noised_sum(session.work.private.clipped_gradients(asked), grid, dimension_of(trained), asked.secret)

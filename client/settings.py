@@ -107,6 +107,7 @@ class StorageSettings(_Table):
     """Where the node keeps its ledger and state."""
 
     home: str = Field("node", description="directory; a path relative to this file")
+    checkpoint_seconds: Annotated[int, Field(ge=0)] = Field(60, description="at least, between two checkpoints of a training; 0 for none")
 
 
 class InstitutionSettings(_Table):
@@ -143,7 +144,7 @@ def load_settings(path: Path) -> InstitutionSettings:
         update={
             "records": settings.records.model_copy(update={"source": absolute_source(settings.records.source, here)}),
             "bases": {name: str(here / directory) for name, directory in settings.bases.items()},
-            "storage": StorageSettings(home=str(here / settings.storage.home)),
+            "storage": settings.storage.model_copy(update={"home": str(here / settings.storage.home)}),
         }
     )
 

@@ -131,3 +131,4 @@ def _keep(node: Node, session: Session, transcript: Transcript, state: State, fi
         erase_used(node, transcript, over=finished == len(planned_sums(session.plan)))
     if former is not None and former.state_hash != digest:
         ledger.state_path(manifest.run, former.state_hash).unlink(missing_ok=True)
+    node.checkpoints.erase(manifest.run)  # of a round that was over before this institution's training was

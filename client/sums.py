@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from client.alone import measured_alone
 from client.contribution import contribute
 from client.manifests import check_manifest, check_members, check_subject
 from client.node import Arrays, Node, Request, Result, Session, next_sum, open_session
@@ -162,6 +163,7 @@ def _vector(node: Node, request: Request, asked: _Asked) -> NDArray[np.uint32]:
     if stored is None:
         vector = compute_vector(node, request.run, session, planned, len(node.roster.entries)).astype("<u4", copy=False)
         node.ledger.vectors.keep(request.run, planned.round, planned.kind, session.state_hash, vector.data.cast("B"))
+        node.checkpoints.erase(request.run)
         return vector
     return stored.view("<u4")
 
@@ -169,7 +171,7 @@ def _vector(node: Node, request: Request, asked: _Asked) -> NDArray[np.uint32]:
 def compute_vector(node: Node, run: str, session: Session, planned: PlannedSum, institutions: int) -> NDArray[np.uint32]:
     """The work of one sum as this institution's lanes, uint32 [size], with room for so many `institutions`; raises as `contribute`."""
     state, train = measured_state(node, run, session, planned), partial(train_once, node, run, session, planned)
-    values = contribute(session.work, session.terms, state, planned, train)
+    values = contribute(session.work, session.terms, state, planned, train, partial(measured_alone, node, run, session))
     return encode(values, session.terms.lanes(session.state, planned), institutions, _rounding(node, planned))
 
 

@@ -14,6 +14,7 @@ from client.dataset import Example
 from client.order import training_order
 from client.work import LocalUpdate
 from model.adapters import adapter_state, parameters_of, set_trainable
+from model.progress import Keeper, steps_done
 from model.training import Batch, Execution, LossTerms, train
 from model.transformer import DeepseekV3
 from protocols.plan import Training
@@ -42,24 +43,28 @@ def train_locally(
     corrections: Tensors | None = None,
     mtp: bool = True,
     execution: Execution | None = None,
+    keeper: Keeper | None = None,
 ) -> LocalUpdate:
     """Trains the adapter tensors named by `trained` from where the network stands; the optimiser starts afresh.
 
     `first_step` counts the steps of all rounds before, so that records are not repeated before all have been seen. Of LoRA
     pairs the leading `held_rank` slices alone are trained. The loss of multi-token prediction takes part if `mtp` says so. Every
-    step moves the tensors that `corrections` names by that much less, times the learning rate.
+    step moves the tensors that `corrections` names by that much less, times the learning rate. Where `keeper` has progress, the steps
+    after it are taken.
     """
     set_trainable(net, trained, held_rank)
     before = {name: values.copy() for name, values in adapter_state(net).items() if name in trained}
+    done = steps_done(keeper)
     result = train(
         net,
-        batches(net, data, terms.batch_size, first_step, steps),
+        batches(net, data, terms.batch_size, first_step + done, steps - done),
         learning_rate=learning_rate,
         weight_decay=terms.weight_decay,
         proximal=terms.proximal,
         corrections=_by_parameter(net, corrections or {}),
         terms=LossTerms() if mtp else LossTerms(mtp_weight=0.0),
         execution=execution,
+        keeper=keeper,
     )
     after = adapter_state(net)
     return LocalUpdate(

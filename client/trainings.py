@@ -47,6 +47,7 @@ def train_once(node: Node, run: str, session: Session, planned: PlannedSum) -> L
         return update_from_bytes(stored.tobytes())
     update = _train(node, run, session, planned)
     node.ledger.vectors.keep(run, planned.round, TRAINING, inputs, update_to_bytes(update))
+    node.checkpoints.erase(run)
     return update
 
 

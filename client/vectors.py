@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.errors import LedgerError
+from client.storage import must_be_written
 from protocols.errors import Refusal
 from protocols.files import write_file
 
@@ -31,12 +32,17 @@ class Vectors:
         self._transaction = transaction
 
     def keep(self, run: str, round_number: int, kind: str, state_hash: bytes, content: bytes | memoryview) -> None:
-        """The final vector of a sum, uint32 little-endian, or a round's training; a sum that is asked again sends this one."""
+        """The final vector of a sum, uint32 little-endian, or a round's training; a sum that is asked again sends this one.
+
+        Raises:
+            StorageError: it cannot be written; there is no row of it.
+        """
         row = (run, round_number, kind, state_hash, hashlib.sha256(content).digest())
-        with self._transaction():
+        path = self._path(run, round_number, kind)
+        with must_be_written(path), self._transaction():
             # The row first: where another process kept one, its file stays.
             self._database.execute("INSERT INTO vectors VALUES (?, ?, ?, ?, ?)", row)
-            write_file(self._path(run, round_number, kind), content, mode=0o600)
+            write_file(path, content, mode=0o600)
 
     def kept(self, run: str, round_number: int, kind: str, state_hash: bytes | None) -> NDArray[np.uint8] | None:
         """What was kept, uint8 [bytes], read from its file as it is used; made from any state if `state_hash` is None.

@@ -2,36 +2,55 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from client.decisions import Decisions
-from client.errors import LedgerError
+from client.errors import LedgerError, WithdrawalUntold
 from client.ledger import Ledger
 from protocols.acceptance import Withdrawal
+from protocols.errors import ConsortiumError
 from protocols.identity import Identity
+from protocols.service import KeptWithdrawal
 
 
-@dataclass(frozen=True, slots=True)
-class Withdrawn:
-    """The statement for the coordinator, and the runs that it ends here."""
+def withdraw(ledger: Ledger, identity: Identity, run: str, reason: str) -> list[Withdrawal]:
+    """Takes the institution out of a run, or without one out of every run that it accepted or was asked for, for good.
 
-    statement: Withdrawal
-    runs: tuple[str, ...]
-
-
-def withdraw(ledger: Ledger, identity: Identity, run: str, reason: str) -> Withdrawn:
-    """Takes the institution out of a run, or of every run that it accepted or was asked for, for good.
-
-    A run that was left before keeps its first statement.
+    Returns the statements for the coordinator, those of runs that were left before as they were signed then.
 
     Raises:
-        LedgerError: this institution knows no such run.
+        LedgerError: this institution knows no such run, or an earlier statement is damaged.
     """
-    known = (*ledger.runs(), *(one.run for one in ledger.accepted.pending()))
+    known = dict.fromkeys((*ledger.runs(), *(one.run for one in ledger.accepted.pending())))
     if run and run not in known:
         raise LedgerError(f"{identity.name} was never asked to take part in run {run}; `consortium client ledger` lists its runs")
+    return [_leave(ledger, identity, one, reason) for one in ((run,) if run else known)]
+
+
+def tell(statements: list[Withdrawal], send: Callable[[Withdrawal], KeptWithdrawal]) -> list[str]:
+    """Sends every statement, and returns the model versions that are marked.
+
+    Raises:
+        WithdrawalUntold: one was not taken; the others were sent all the same.
+    """
+    models, faults = list[str](), list[str]()
+    for statement in statements:
+        try:
+            models += send(statement).models
+        except ConsortiumError as error:
+            faults.append(f"{statement.run}: {error}")
+    if faults:
+        raise WithdrawalUntold(
+            f"this institution has withdrawn and its node refuses, but the coordinator does not know it of {len(faults)} of "
+            f"{len(statements)} runs ({'; '.join(faults)}); run the command again"
+        )
+    return models
+
+
+def _leave(ledger: Ledger, identity: Identity, run: str, reason: str) -> Withdrawal:
+    decisions = Decisions(ledger.home)
+    if (kept := decisions.withdrawal(run)) is not None:
+        return kept
     statement = Withdrawal(run, identity.name, reason, ledger.now()).signed_by(identity.sign)
-    runs, decisions = (run,) if run else known, Decisions(ledger.home)
-    for one in runs:
-        decisions.withdraw(one, statement)
-    return Withdrawn(statement, runs)
+    decisions.withdraw(statement)
+    return statement

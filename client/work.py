@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from client.checkpoints import CheckpointOf
 from protocols.state import Experts, Tensors
 from protocols.terms import Adaptation
 
@@ -65,8 +66,8 @@ class PrivateWork(Protocol):
     def label_counts(self) -> NDArray[np.float64]:
         """Exact counts of the closed choices, [choices], to which each unit adds at most 1 in all. Never sent, never kept."""
 
-    def train(self, asked: PrivateRound) -> Tensors:
-        """DP-SGD, `local_steps` steps: deltas of what is trained, float32."""
+    def train(self, asked: PrivateRound, checkpoint: CheckpointOf | None = None) -> Tensors:
+        """DP-SGD, `local_steps` steps, or those that `checkpoint` has not kept: deltas of what is trained, float32."""
 
     def clipped_gradients(self, asked: PrivateRound) -> Iterator[NDArray[np.float64]]:
         """For one step, each drawn unit's clipped gradient [d]: tensors in the order of their names, flattened."""
@@ -105,12 +106,22 @@ class Work(Protocol):
         """Q^T G [s, in] by module, for bases Q [out, s]."""
 
     def train(
-        self, round_number: int, tensors: Tensors, trained: Collection[str], experts: Experts, corrections: Tensors | None = None
+        self,
+        round_number: int,
+        tensors: Tensors,
+        trained: Collection[str],
+        experts: Experts,
+        corrections: Tensors | None = None,
+        checkpoint: CheckpointOf | None = None,
     ) -> LocalUpdate:
         """`local_steps` steps from `tensors` on the `trained` ones, at `protocols.schedule.learning_rate`.
 
         Every step moves by SCAFFOLD's `corrections` (`protocols.aggregation.scaffold`) less, each times the learning rate.
+        What `checkpoint` has kept of the very same training is gone on from, and ends with the same bits.
         """
+
+    def train_alone(self, round_number: int, tensors: Tensors, experts: Experts, steps: int | None = None) -> LocalUpdate:
+        """A round of whoever trains without others: all tensors, in every round, on the records that are next; `steps` or `local_steps`."""
 
     def evaluate(self, tensors: Tensors, experts: Experts) -> MetricSums:
         """The plan's metric over this institution's test records."""

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from client.checkpoints import CheckpointOf
 from client.choices import LabelPrior
 from client.database import shown_source
 from client.dataset import Dataset, Example, build_datasets
 from client.drafts import accepted_drafts
 from client.evaluation import accuracy, bits_per_byte, closed_choices, exact_match
+from client.fingerprints import computing, fingerprint, records_fingerprint
 from client.order import generator
 from client.private_bench import Given, PrivateBench
 from client.records import read_records
@@ -162,24 +165,45 @@ class Workbench:
         trained: Collection[str],
         experts: Experts,
         corrections: Tensors | None = None,
+        checkpoint: CheckpointOf | None = None,
         steps: int | None = None,
+        turn: int | None = None,
     ) -> LocalUpdate:
-        """The plan's local steps (or `steps`) from `tensors`, at the round's learning rate, on the records that are next in the order."""
+        """The plan's local steps (or `steps`) from `tensors`, at the round's learning rate, on the records that are next in the order.
+
+        `turn` counts the rounds of this training up to this one; the plan's batches decide it if None.
+        """
         steps = steps or self.plan.training.local_steps
+        facts = {"round": round_number, "steps": steps, "trained": sorted(trained), "experts": sorted(experts.items())}
         net = self.base.adapted(self._adapter, experts, tensors)
         return train_locally(
             net,
             self._data,
             self.plan.training,
             trained,
-            first_step=(turn_of(self.plan, round_number) - 1) * steps,
+            first_step=((turn or turn_of(self.plan, round_number)) - 1) * steps,
             steps=steps,
             learning_rate=learning_rate(self.plan, round_number),
             held_rank=held_rank(self.plan, self.max_rank),
             corrections=corrections,
             mtp=self.plan.trainable.mtp is not False,
             execution=self._execution(),
+            keeper=checkpoint(partial(self._identity, facts, tensors, corrections or {})) if checkpoint else None,
         )
+
+    def train_alone(self, round_number: int, tensors: Tensors, experts: Experts, steps: int | None = None) -> LocalUpdate:
+        """A round of whoever trains without others: in every round, even where the plan has batches."""
+        return self.train(round_number, tensors, tuple(tensors), experts, steps=steps, turn=round_number)
+
+    def _identity(self, facts: Mapping[str, object], *inputs: Tensors) -> bytes:
+        """Of all that a training depends on."""
+        own = {"plan": self.plan.sha256, "base": self.base_sha256, "records": self._records, "max_rank": self.max_rank}
+        how = computing(self._execution(), self.base.net.model.embed_tokens.weight.device)
+        return fingerprint({**facts, **own, **how}, *inputs)
+
+    @cached_property
+    def _records(self) -> str:
+        return records_fingerprint(self.train_set).hex()
 
     def evaluate(self, tensors: Tensors, experts: Experts) -> MetricSums:
         """The plan's metric over the first `evaluation.max_records` test records of a fixed order."""

@@ -12,22 +12,21 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from client.alone import train_alone
 from client.dataset import Dataset
 from client.settings import load_settings
-from client.work import LocalUpdate, MetricSums
+from client.work import MetricSums
 from client.workbench import Workbench, load_base, open_workbench
 from model.errors import ModelError
-from protocols.aggregation import router_bias
 from protocols.errors import ConsortiumError
 from protocols.files import write_file
 from protocols.plan import Plan, plan_from_canonical
-from protocols.selection import Affinities, experts_without_choice, normalized_affinities, select_experts
-from protocols.state import State, load_state, save_state
 
 OnRound = Callable[[str, int, int], None]  # baseline's name, rounds done of all
 
@@ -50,18 +49,14 @@ def run_baselines(plan: Plan, institutions: Mapping[str, Path], out: Path, on_ro
     Raises:
         ConsortiumError, ModelError: an institution's records or the base cannot be used.
     """
-    benches = _open_all(_in_every_round(plan), institutions)
+    benches = _open_all(plan, institutions)
     for trainer in _trainers(plan, benches):
         path = out / f"{trainer.file}.json"
         if not path.exists():
-            state = _trained(trainer, out / f"{trainer.file}.safetensors", on_round)
+            done = partial(_told, on_round, trainer)
+            state = train_alone(trainer.bench, plan, out / f"{trainer.file}.safetensors", done, trainer.steps)
             sums = {name: bench.evaluate(state.tensors, state.experts) for name, bench in benches.items()}
             write_file(path, json.dumps(_figures(sums, trainer.own), indent=2).encode())
-
-
-def _in_every_round(plan: Plan) -> Plan:
-    """The plan as one trainer alone follows it: records go on from round to round."""
-    return plan.model_copy(update={"participation": plan.participation.model_copy(update={"batches": 1})})
 
 
 def _open_all(plan: Plan, institutions: Mapping[str, Path]) -> dict[str, Workbench]:
@@ -87,43 +82,8 @@ def _trainers(plan: Plan, benches: Mapping[str, Workbench]) -> Iterator[_Trainer
     )
 
 
-def _trained(trainer: _Trainer, path: Path, on_round: OnRound) -> State:
-    """The state after the last round; every tensor is trained in each round, whatever the federation's rule alternates."""
-    plan, bench = trainer.bench.plan, trainer.bench
-    state = load_state(path) if path.exists() else starting_state(bench)
-    for number in range(state.round + 1, plan.rounds + 1):
-        update = bench.train(number, state.tensors, tuple(state.tensors), state.experts, steps=trainer.steps)
-        tensors = {name: values + update.delta[name] for name, values in state.tensors.items()}
-        state = _balanced(plan, State(state.base_sha256, number, tensors, state.experts), update)
-        save_state(state, path)
-        on_round(trainer.own or trainer.file, number, plan.rounds)
-    return state
-
-
-def _balanced(plan: Plan, state: State, update: LocalUpdate) -> State:
-    """With the routers' biases moved by the trainer's own load, where the plan moves them by the load of all."""
-    moves = plan.trainable.router_bias == "summed-counts"
-    return router_bias.moved(state, update.expert_tokens, plan.trainable.router_bias_speed) if moves else state
-
-
-def starting_state(bench: Workbench) -> State:
-    """The public starting point with the experts that the institution's own records choose."""
-    return state_with(bench, own_affinities(bench))
-
-
-def own_affinities(bench: Workbench) -> Affinities | None:
-    """How much the institution's own records use each expert; None where the plan does not choose by that."""
-    return normalized_affinities(bench.expert_affinity()) if bench.plan.trainable.experts.startswith("esft") else None
-
-
-def state_with(bench: Workbench, affinities: Affinities | None) -> State:
-    """The public starting point with the experts that these affinities choose, or the plan without any."""
-    trainable, adaptation = bench.plan.trainable, bench.adaptation
-    if affinities is not None:
-        experts = select_experts(affinities, trainable.expert_top_p)
-    else:
-        experts = dict(experts_without_choice(trainable.experts, adaptation.expert_counts))
-    return State(bench.base_sha256, 0, adaptation.initial(experts), experts)
+def _told(on_round: OnRound, trainer: _Trainer, done: int) -> None:
+    on_round(trainer.own or trainer.file, done, trainer.bench.plan.rounds)
 
 
 def _figures(sums: Mapping[str, MetricSums], own: str | None) -> dict[str, Any]:

@@ -108,6 +108,8 @@ def _reveals(plan: Plan) -> list[str]:
         sentences.insert(3, "to everyone: the sum of how much each expert is used on training records")
     if plan.trainable.router_bias == "summed-counts":
         sentences.insert(3, "to everyone: in each round, how many training tokens went to each expert, of all institutions together")
+    if plan.release.require.no_institution_worse_than_alone:
+        sentences.insert(3, "to everyone: how many institutions are worse off with the shared model than with their local-only one")
     if plan.aggregation.rule == "sketched":
         sentences.insert(3, "to everyone: in each round, the sum of the products of all institutions' factors, and the sum of each factor")
     if finds_bases(plan):

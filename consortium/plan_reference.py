@@ -25,15 +25,21 @@ REQUIRED_TABLES: dict[str, type[BaseModel]] = {"base": Base, "records": RecordTe
 
 def plan_reference() -> str:
     """The page in Markdown."""
-    return HEAD + "".join(f"| `{key}` | {default} | {meaning} |\n" for key, default, meaning in _rows(Plan, ""))
+    return HEAD + table_lines(Plan)
 
 
-def _rows(table: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str]]:
+def table_lines(model: type[BaseModel]) -> str:
+    """A line of a Markdown table for every key."""
+    return "".join(f"| `{key}` | {default} | {meaning} |\n" for key, default, meaning in key_rows(model))
+
+
+def key_rows(table: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, str]]:
+    """Key, default and meaning of everything in a table, those of tables in it after their names."""
     for name, field in table.model_fields.items():
         key = prefix + (field.alias or name)
         inner = REQUIRED_TABLES.get(key) or (type(field.default) if isinstance(field.default, BaseModel) else None)
         if inner is not None and key != "simulation.partition":
-            yield from _rows(inner, f"{key}.")
+            yield from key_rows(inner, f"{key}.")
         else:
             yield key, _default(field.get_default(call_default_factory=True)), (field.description or "").replace("|", "or")
 

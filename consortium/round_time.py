@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from client.alone import own_affinities, state_with
 from client.dataset import Dataset, Example
 from client.order import generator
 from client.settings import HardwareSettings
 from client.workbench import Base, Workbench, load_base
-from consortium.baselines import own_affinities, state_with
 from consortium.preparation import prepare
 from protocols.aggregation import rule_of
 from protocols.plan import Evaluation, Plan
@@ -56,8 +56,8 @@ def measure_round(plan: Plan, base: Path, home: Path, clock: Callable[[], float]
     part = min(whole, max(1, MOST_TOKENS // max(len(example.tokens) for example in data.examples)))
     measured = plan.model_copy(update={"training": plan.training.model_copy(update={"batch_size": part})})
     bench = Workbench(measured, loaded, data, Dataset((), 0, 0))
-    affinities = own_affinities(bench)
-    step = _seconds_per_step(bench, state_with(bench, affinities), clock)
+    affinities = own_affinities(bench, bench.plan)
+    step = _seconds_per_step(bench, state_with(bench, bench.plan, affinities), clock)
     uneven = unevenness(affinities) if own and affinities is not None else None
     return RoundTime(step * whole / part * plan.training.local_steps, records, uneven)
 

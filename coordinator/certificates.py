@@ -32,15 +32,19 @@ def check_request(csr: str) -> ec.EllipticCurvePublicKey:
     Raises:
         AdmissionError: it is no signing request of a P-256 key.
     """
-    try:
-        request = x509.load_pem_x509_csr(csr[:MAX_REQUEST].encode())
-        key = request.public_key()
-        proper = request.is_signature_valid and isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1)
-    except (ValueError, UnsupportedAlgorithm, InvalidSignature):
-        proper = False
-    if not proper or not isinstance(key, ec.EllipticCurvePublicKey):
+    key = _requested_key(csr) if len(csr) <= MAX_REQUEST else None
+    if key is None or not isinstance(key.curve, ec.SECP256R1):
         raise AdmissionError("the signing request is not one of a P-256 key by its holder; run `consortium client init` again")
     return key
+
+
+def _requested_key(csr: str) -> ec.EllipticCurvePublicKey | None:
+    try:
+        request = x509.load_pem_x509_csr(csr.encode())
+        key = request.public_key()
+        return key if request.is_signature_valid and isinstance(key, ec.EllipticCurvePublicKey) else None
+    except (ValueError, UnsupportedAlgorithm, InvalidSignature):
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,7 @@ class Draft:
 
 
 def common_name(name: str) -> x509.Name:
+    """A subject of one common name, of at most 64 characters."""
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
 
 
@@ -98,4 +103,5 @@ def _general_name(host: str) -> x509.GeneralName:
 
 
 def as_pem(certificate: x509.Certificate) -> bytes:
+    """As files and messages hold it."""
     return certificate.public_bytes(Encoding.PEM)

@@ -6,17 +6,20 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+from coordinator.answers import Answers
 from coordinator.epoch_record import keep_epoch, load_epoch
 from coordinator.errors import Shortage
 from coordinator.events import EpochCertified, Event
-from coordinator.link import Link
+from coordinator.link import Link, Reply
 from coordinator.publishing import bring_up_to_date
 from coordinator.setup import Setup
 from coordinator.store import RunStore
 from protocols.epoch import EpochCertificate, EpochManifest, certify_epoch, disputed_pairs, threshold
 from protocols.pack import pack
+from protocols.participation import fewest_in_a_sum, members_of
 from protocols.parts import update_threshold
 from protocols.privacy.distributed import least_threshold
+from protocols.schedule import planned_sums
 from protocols.state import PreRound, State, state_hash
 from protocols.sums.private_update import is_distributed
 from protocols.terms import Terms
@@ -54,6 +57,7 @@ class Cohort:
     terms: Terms
     link: Link
     store: RunStore
+    answers: Answers
     on_event: Callable[[Event], None]
 
     def begin_epoch(self, state: State, of: tuple[str, ...], only: tuple[str, ...], pre_round: PreRound | None = None) -> Epoch:
@@ -88,7 +92,7 @@ class Cohort:
 
     def present(self, state: State, only: tuple[str, ...] = (), allowed: Collection[str] | None = None) -> tuple[str, ...]:
         """Who answers and is at the run's state, of `only` and of those that are `allowed`."""
-        greetings = self.link.greet(pack({"plan": self.terms.plan.canonical()}))
+        greetings = self.greet()
         wanted = {name for name in greetings if (allowed is None or name in allowed) and (not only or name in only)}
         # A set that was proposed is opened with exactly its members or not at all.
         proved = {} if only else self.store.blame(self.link.roster, self.link.identity.public_key).proved()
@@ -98,10 +102,20 @@ class Cohort:
         places = {name: (reply.parts.get("state", b""), reply.parts.get("transcript", b"")) for name, reply in greetings.items()}
         return tuple(sorted(bring_up_to_date(self.link, self.store, state, places, wanted, (state_hash(state), bytes(32)))))
 
-    @property
-    def fewest(self) -> int:
-        """Institutions that the plan wants in a sum, at least."""
-        return max(self.terms.plan.secure_aggregation.min_institutions, self.terms.plan.participation.quorum)
+    def greet(self) -> dict[str, Reply]:
+        """Who answers and has accepted the plan in writing; what each institution says to it is on record."""
+        greetings = self.link.greet(pack({"plan": self.terms.plan.canonical()}))
+        refused = {name: reason for name, reason in self.link.refused.items() if name not in greetings}
+        for name, reason in self.answers.take(greetings, refused).items():
+            self.link.exclude(name, "query.hello", reason)
+            greetings.pop(name, None)
+        return greetings
+
+    def carries(self, accepted: Collection[str]) -> bool:
+        """Whether those who accepted are enough for each of the plan's sums."""
+        plan, names = self.terms.plan, [entry.name for entry in self.link.roster.entries]
+        asked = {members_of(plan, names, planned.round, planned.kind) for planned in planned_sums(plan)}
+        return all(len(set(of) & set(accepted)) >= max(fewest_in_a_sum(self.terms.plan), self._for_noise(of)) for of in asked)
 
     def _check_size(self, members: tuple[str, ...], of: tuple[str, ...], only: tuple[str, ...]) -> None:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in sorted(self.link.missing.items()))
@@ -110,7 +124,7 @@ class Cohort:
             raise Shortage(
                 f"{lost} signed for an unfinished sum and did not come back, so it cannot be opened ({reasons or 'no reason given'})"
             )
-        needed = max(self.fewest, self._for_noise(of))
+        needed = max(fewest_in_a_sum(self.terms.plan), self._for_noise(of))
         if len(members) < needed:
             raise Shortage(f"{len(members)} institutions take part and the plan needs {needed} ({reasons or 'none is connected'})")
 

@@ -12,9 +12,18 @@ from protocols.secagg import Accumulator, UploadRoot
 
 
 def ask_uploads(
-    link: Link, subject: Subject, message_type: str, parts: Mapping[str, bytes], spools: Mapping[str, Spool], accumulator: Accumulator
+    link: Link,
+    subject: Subject,
+    message_type: str,
+    parts: Mapping[str, bytes],
+    spools: Mapping[str, Spool],
+    accumulator: Accumulator,
+    deadline: float,
 ) -> None:
-    """Asks for roots and first parts, then for further parts in turn; an upload is added when all of it is verified and on disk."""
+    """Asks for roots and first parts, for which it waits `deadline` seconds, then for further parts in turn.
+
+    An upload is added when all of it is verified and on disk.
+    """
 
     def begin(reply: Reply) -> None:
         root = UploadRoot.from_bytes(reply.part("root"))
@@ -29,7 +38,7 @@ def ask_uploads(
         if spool.missing_part is None:
             accumulator.add(spool.finish())
 
-    begun = link.decide(subject, message_type, dict.fromkeys(spools, pack(parts)), begin)
+    begun = link.decide(subject, message_type, dict.fromkeys(spools, pack(parts)), begin, deadline)
     part = 1
     while waiting := [name for name in begun if spools[name].missing_part == part]:
         payload = pack({**parts, "part": part.to_bytes(4, "little")})

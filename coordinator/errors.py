@@ -29,10 +29,6 @@ class ReleaseRefused(ConsortiumError):
     """A model version does not meet the plan's requirements, or cannot be written."""
 
 
-class ReleaseBroken(ConsortiumError):
-    """A model version's files are not those that were released and signed."""
-
-
 class SettingsError(ConsortiumError):
     """The coordinator's settings cannot be read."""
 

@@ -87,7 +87,7 @@ class FlowerLink:
         """Whether it answers now."""
         trust = ssl.create_default_context(cadata=self._roots.decode("ascii"))
         try:
-            return httpx.get(f"https://{self._address}/health", verify=trust, timeout=5.0).is_success
+            return httpx.get(f"https://{self._address}/health", verify=trust, timeout=5.0, trust_env=False).is_success
         except httpx.HTTPError:
             return False
 
@@ -152,7 +152,7 @@ class FlowerLink:
             claims: a lock file; everyone who drives runs of this SuperLink names the same one.
 
         Raises:
-            FlowerAway: the SuperLink did not answer for `patience` seconds.
+            FlowerAway: the SuperLink does not answer, or later was away for `patience` seconds.
             FlowerRefused: it does not take the bundle, or has given the run up.
         """
         with _locked(claims):

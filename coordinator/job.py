@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from coordinator.awaiting import await_answers
 from coordinator.errors import JobError, RegistryError, RunStopped, Shortage
 from coordinator.events import Event, ExpertsChosen, RoundFinished, RunFailed, RunFinished, RunStarted
 from coordinator.exchange import Exchange
@@ -51,6 +52,7 @@ class Operator:
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     patience: float | None = None  # seconds between looks whether missing institutions are back; None: a run with too few fails
+    awaits_answers: bool = False  # of people at institutions; those of a simulation answer at once, and never otherwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,11 +169,19 @@ def _drive(job: _Job, run: Run) -> RunResult:
 
 def _begin(job: _Job, run: Run) -> None:
     job.registry.record_participants([Participant(entry.name, entry.public_key.hex()) for entry in job.operator.roster.entries])
-    for state in (RunState.ACCEPTING, RunState.RUNNING):
-        if run.state in (RunState.SUBMITTED, RunState.ACCEPTING) and run.state != state:
-            run = job.registry.set_state(job.run, state)
+    if run.state is RunState.SUBMITTED:
+        run = job.registry.set_state(job.run, RunState.ACCEPTING)
+    if run.state is RunState.ACCEPTING:
+        _await_answers(job)
+        job.registry.set_state(job.run, RunState.RUNNING)
     rounds = job.registry.rounds(job.run)
     job.on_event(RunStarted(job.run, job.plan.rounds, rounds[-1].number if rounds else None))
+
+
+def _await_answers(job: _Job) -> None:
+    if job.operator.awaits_answers:
+        seconds, obey = job.plan.participation.deadline_seconds, job.waiting.obey_operator
+        await_answers(job.engine.cohort, seconds, obey, job.operator.clock, job.operator.sleep)
 
 
 def _advance_or_wait(job: _Job, planned: PlannedSum) -> None:
@@ -237,10 +247,11 @@ def _merged(job: _Job, finished: FinishedSum) -> dict[str, Part]:
     merged = dict(parts)
     for name in names:
         before, now = parts.get(name, Part()), traffic.get(name, Part())
-        missing = before.missing_from
-        if name not in finished.survivors:
-            missing = missing or now.missing_from or f"{finished.planned.kind} sum"
-        merged[name] = Part(before.bytes_up + now.bytes_up, before.bytes_down + now.bytes_down, missing)
+        missing, reason = before.missing_from, before.reason
+        if name not in finished.survivors and not missing:
+            missing = now.missing_from or f"{finished.planned.kind} sum"
+            reason = now.reason or f"it was not in the set that the {finished.planned.kind} sum is of"
+        merged[name] = Part(before.bytes_up + now.bytes_up, before.bytes_down + now.bytes_down, missing, reason)
     return merged
 
 
@@ -262,7 +273,7 @@ def _record_round(job: _Job, planned: tuple[PlannedSum, ...]) -> None:
 
 
 def _round_row(number: int, journal: Journal, state: State) -> Round:
-    parts = tuple(Contribution(name, p.bytes_up, p.bytes_down, p.missing_from) for name, p in sorted(journal.parts.items()))
+    parts = tuple(Contribution(name, p.bytes_up, p.bytes_down, p.missing_from, p.reason) for name, p in sorted(journal.parts.items()))
     kept = state.pre_round.kept if state.pre_round is not None else None
     experts, more = state.experts if number == 0 else kept, dict(journal.figures)
     loss, metric = more.pop("loss", None), more.pop("metric", None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -22,6 +22,7 @@ from protocols.wire import Parcel
 T = TypeVar("T")
 Arrays = Mapping[str, NDArray[Any]]
 _LONGEST_REASON = 400
+_LONGEST_KEPT = 200  # of a reason that goes into the registry for good
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +69,12 @@ class _Traffic:
 
     def add(self, name: str, answer: Answer) -> None:
         before = self.parts.get(name, Part())
-        self.parts[name] = Part(before.bytes_up + answer.bytes_up, before.bytes_down + answer.bytes_down, before.missing_from)
+        self.parts[name] = replace(before, bytes_up=before.bytes_up + answer.bytes_up, bytes_down=before.bytes_down + answer.bytes_down)
 
-    def miss(self, name: str, stage: str) -> None:
+    def miss(self, name: str, stage: str, reason: str) -> None:
         before = self.parts.get(name, Part())
-        self.parts[name] = Part(before.bytes_up, before.bytes_down, before.missing_from or stage)
+        if before.missing_from is None:
+            self.parts[name] = replace(before, missing_from=stage, reason=reason[:_LONGEST_KEPT])
 
 
 class Link:
@@ -84,6 +86,7 @@ class Link:
         self.run = run
         self.missing: dict[str, str] = {}  # institution -> why it did not answer the last question
         self.accused: dict[str, str] = {}  # institution -> whom it blames for that
+        self.refused: dict[str, str] = {}  # institution -> its own signed words, where it declined the last question
         self.seen_events: dict[str, int] = {}  # institution -> length of the event chain that it said to have seen, 0 of none
         self._exchange = exchange
         self._deadline = deadline
@@ -97,7 +100,7 @@ class Link:
         subject, nodes = Subject(0, "run", 0), self._exchange.nodes()
         parcel = self._sealed(subject, "query.hello", "", plan, {})
         greetings: dict[str, Reply] = {}
-        self.missing, self.accused, self._nodes, self._incarnations = {}, {}, {}, {}
+        self.missing, self.accused, self.refused, self._nodes, self._incarnations = {}, {}, {}, {}, {}
         for answer in self._exchange.ask("query.hello", [(node, parcel) for node in nodes], self.run, self._deadline):
             reply = self._opened(answer, subject, "query.hello", None)
             if reply is not None and reply.institution not in greetings:
@@ -110,14 +113,22 @@ class Link:
                 self._miss(name, "query.hello", self.missing.get(name, "it is not connected"))
         return greetings
 
-    def ask(self, subject: Subject, message_type: str, payloads: Mapping[str, bytes], arrays: Arrays | None = None) -> Iterator[Reply]:
-        """Yields verified answers as they arrive; afterwards `missing` says who did not give one and why."""
-        self.missing, self.accused = {name: "it is not connected" for name in payloads if name not in self._nodes}, {}
+    def ask(
+        self,
+        subject: Subject,
+        message_type: str,
+        payloads: Mapping[str, bytes],
+        arrays: Arrays | None = None,
+        deadline: float | None = None,
+    ) -> Iterator[Reply]:
+        """Yields verified answers as they arrive, for `deadline` seconds or the plan's; afterwards `missing` says who gave none and why."""
+        self.missing = {name: "it is not connected" for name in payloads if name not in self._nodes}
+        self.accused, self.refused = {}, {}
         names = {self._nodes[name]: name for name in payloads if name in self._nodes}
         content = arrays or {}
         parcels = ((node, self._sealed(subject, message_type, name, payloads[name], content)) for node, name in sorted(names.items()))
         silent = set(names.values())
-        for answer in self._exchange.ask(message_type, parcels, f"{self.run}/{subject.round}", self._deadline):
+        for answer in self._exchange.ask(message_type, parcels, f"{self.run}/{subject.round}", deadline or self._deadline):
             name = names[answer.node]
             silent.discard(name)
             reply = self._opened(answer, subject, message_type, name)
@@ -128,14 +139,21 @@ class Link:
         for name in sorted(silent):
             self._miss(name, message_type, "it did not answer in time")
 
-    def decide(self, subject: Subject, message_type: str, payloads: Mapping[str, bytes], read: Callable[[Reply], T]) -> dict[str, T]:
+    def decide(
+        self,
+        subject: Subject,
+        message_type: str,
+        payloads: Mapping[str, bytes],
+        read: Callable[[Reply], T],
+        deadline: float | None = None,
+    ) -> dict[str, T]:
         """`collect` for what an institution answers once: the requests are on disk before the first one leaves."""
         # Hashes, one after the other: what a setup relays to all members may be more than fits into memory at once.
         asked = ((name, self._sealed(subject, message_type, name, payload, {}).envelope) for name, payload in payloads.items())
         requests = {name: hashlib.sha256(request).hexdigest() for name, request in asked}
         question = f"{self.run}/{subject.round}/{subject.stage(message_type)}/{subject.attempt}"
-        self._outbox.keep(question, subject.attempt, self._deadline, requests)
-        return self.collect(subject, message_type, payloads, read)
+        self._outbox.keep(question, subject.attempt, deadline or self._deadline, requests)
+        return self.collect(subject, message_type, payloads, read, deadline=deadline)
 
     def follow_up(
         self, subject: Subject, message_type: str, payloads: Mapping[str, bytes], read: Callable[[Reply], T], arrays: Arrays | None = None
@@ -147,11 +165,17 @@ class Link:
         return answers
 
     def collect(
-        self, subject: Subject, message_type: str, payloads: Mapping[str, bytes], read: Callable[[Reply], T], arrays: Arrays | None = None
+        self,
+        subject: Subject,
+        message_type: str,
+        payloads: Mapping[str, bytes],
+        read: Callable[[Reply], T],
+        arrays: Arrays | None = None,
+        deadline: float | None = None,
     ) -> dict[str, T]:
         """What `read` makes of each answer as it arrives; whose answer it refuses with a ConsortiumError is missing, and nobody else."""
         answers: dict[str, T] = {}
-        for reply in self.ask(subject, message_type, payloads, arrays):
+        for reply in self.ask(subject, message_type, payloads, arrays, deadline):
             try:
                 answers[reply.institution] = read(reply)
             except ConsortiumError as error:
@@ -163,7 +187,7 @@ class Link:
         self._miss(name, message_type, _one_line(reason))
 
     def take_traffic(self) -> dict[str, Part]:
-        """Bytes and first missed stage by institution since the last call."""
+        """Bytes, first missed stage and why it was missed, by institution, since the last call."""
         parts, self._traffic = self._traffic.parts, _Traffic()
         return parts
 
@@ -197,14 +221,14 @@ class Link:
             self.missing[name or f"node {answer.node}"] = _one_line(str(error))
             return None
         if "refused" in parts:
-            self.missing[name] = _one_line(parts["refused"].decode(errors="replace"))
+            self.missing[name] = self.refused[name] = _one_line(parts["refused"].decode(errors="replace"))
             self.accused[name] = parts.get("accused", b"").decode(errors="replace")
             return None
         return Reply(name, parts, answer.parcel.arrays, envelope.incarnation, answer.parcel.envelope)
 
     def _miss(self, name: str, message_type: str, reason: str) -> None:
         self.missing[name] = reason
-        self._traffic.miss(name, message_type)
+        self._traffic.miss(name, message_type, _one_line(reason))
 
 
 def _count(digits: bytes) -> int:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from coordinator.absences import absences, spans
+from coordinator.gate import Override, final_metric
 from coordinator.registry.records import Round, Run
 from protocols.plan import Plan
 from protocols.privacy.statement import statement
-from protocols.sums.evaluate import ACCEPTANCE
+from protocols.sums.evaluate import ACCEPTANCE, WORSE_THAN_ALONE
 
 USE = """\
 ## Use
@@ -58,17 +61,23 @@ class CardFacts:
     threshold: int
     colluding: int
     transcript_sha256: str
+    override: Override | None = None
 
 
 def model_card(facts: CardFacts) -> str:
     """The card as Markdown, beginning with the metadata block that Hugging Face reads."""
-    parts = [_head(facts), _lineage(facts), _rounds(facts), _experts(facts), *_drafts(facts), _protection(facts), USE]
+    parts = [
+        _head(facts),
+        *_override(facts),
+        _lineage(facts),
+        _rounds(facts),
+        *_missing(facts),
+        _experts(facts),
+        *_drafts(facts),
+        _protection(facts),
+        USE,
+    ]
     return "\n".join(parts)
-
-
-def final_metric(rounds: Sequence[Round]) -> float | None:
-    """The last evaluation's figure."""
-    return next((finished.metric for finished in reversed(rounds) if finished.metric is not None), None)
 
 
 def _head(facts: CardFacts) -> str:
@@ -89,7 +98,22 @@ none of them showed its records or its own update.
 |---|---|
 | base, before training | {_figure(base)} |
 | {_measured(facts.plan)} | {_figure(final)} |
-"""
+{_alone(facts.rounds[-1])}"""
+
+
+def _alone(last: Round) -> str:
+    """A row, where the last evaluation compared."""
+    worse = last.figures.get(WORSE_THAN_ALONE)
+    return "" if worse is None else f"| institutions for which their local-only model is better | {worse:.0f} of {last.institutions} |\n"
+
+
+def _override(facts: CardFacts) -> list[str]:
+    if facts.override is None:
+        return []
+    faults = "\n".join(f"- {_plain(fault)}" for fault in facts.override.unmet)
+    reason = _plain(facts.override.reason)
+    head = "## Released all the same\nNot everything that the plan requires of a release was met:"
+    return [f"{head}\n\n{faults}\n\nThe operator's reason: {reason}\n"]
 
 
 def _measured(plan: Plan) -> str:
@@ -121,6 +145,13 @@ def _rounds(facts: CardFacts) -> str:
     ]
     head = "## Rounds\n| round | institutions in the sums | missing | loss | metric |\n|---|---|---|---|---|\n"
     return head + "\n".join(lines) + "\n\nRound 0 measures the base and chooses experts.\n"
+
+
+def _missing(facts: CardFacts) -> list[str]:
+    """A section, or none where nobody was missing."""
+    lines = [f"| {one.institution} | {spans(one.rounds)} | {_plain(one.reason)} |" for one in absences(facts.rounds)]
+    table = "\n".join(["| institution | rounds | why |", "|---|---|---|", *lines])
+    return [f"## Who was missing\nReasons are the coordinator's, or what the institution answered.\n\n{table}\n"] if lines else []
 
 
 def _experts(facts: CardFacts) -> str:
@@ -165,3 +196,8 @@ working together with up to {facts.colluding} of them.
 
 def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
+
+
+def _plain(text: str) -> str:
+    """Words that someone else chose, on one line and without any Markdown or HTML of theirs."""
+    return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", " ".join(text.split()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -75,9 +75,7 @@ class OperatorHome:
         return self.folder if "://" in self.registry else Path(self.registry).parent
 
 
-def make_operator_home(
-    folder: Path, settings: CoordinatorSettings, hosts: Sequence[str], clock: Clock, randomness: Randomness
-) -> OperatorHome:
+def make_operator_home(folder: Path, settings: CoordinatorSettings, clock: Clock, randomness: Randomness) -> OperatorHome:
     """Makes keys, certificates and registry; the settings come last, so that an interrupted call can be repeated.
 
     Raises:
@@ -87,7 +85,7 @@ def make_operator_home(
         raise SettingsError(f"{folder / SETTINGS} exists; this folder is an operator's home already, so choose another with --home")
     home = OperatorHome(folder, settings)
     operator_identity(folder, randomness)
-    Authority.create(home.tls, settings.serve.name, hosts, clock, randomness)
+    Authority.create(home.tls, settings.serve.name, settings.serve.hosts, clock, randomness)
     home.open_registry(clock).close()
     write_settings(folder / SETTINGS, settings)
     return home

@@ -16,14 +16,15 @@ from safetensors.numpy import save
 
 from coordinator.adapter_files import ADAPTER_FILE, PEFT_PREFIX, adapter_config
 from coordinator.errors import ReleaseRefused
-from coordinator.manifest import file_sha256, sign_manifest
-from coordinator.model_card import CardFacts, final_metric, model_card
+from coordinator.gate import Override, final_metric, record_override, unmet
+from coordinator.model_card import CardFacts, model_card
 from coordinator.registry.records import ModelVersion, Round, Run
 from coordinator.registry.registry import Registry
 from coordinator.registry.states import RunState
 from protocols.files import write_file
 from protocols.identity import Identity
 from protocols.plan import Plan
+from protocols.release import file_sha256, sign_manifest
 from protocols.state import State, state_hash
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
@@ -41,13 +42,22 @@ class TrainedModel:
 
 
 def release_model(
-    registry: Registry, plan: Plan, trained: TrainedModel, *, identity: Identity, models: Path, now: datetime, tokenizer: Path | None = None
+    registry: Registry,
+    plan: Plan,
+    trained: TrainedModel,
+    *,
+    identity: Identity,
+    models: Path,
+    now: datetime,
+    tokenizer: Path | None = None,
+    override: str = "",
 ) -> ModelVersion:
     """Writes `models`/NAME/VERSION and its row; a run that was released before keeps its version.
 
     Args:
         models: folder of all models; the registry stores the path below it.
         tokenizer: folder whose tokenizer files go with the model.
+        override: why it is released even if the plan's requirements are not met; then the event chain and the card say so.
 
     Raises:
         ReleaseRefused: the run is not finished, its state is not the last round's, or the plan's requirements are not met.
@@ -57,8 +67,11 @@ def release_model(
         return released[0]
     run, rounds = registry.run(trained.run), registry.rounds(trained.run)
     _check_releasable(run, plan, rounds, trained.state)
+    decision = _decision(run, plan, rounds, override)
     version = 1 + max((v.version for v in registry.model_versions() if v.name == plan.name), default=0)
-    facts = _card_facts(run, plan, rounds, trained, version)
+    facts = _card_facts(run, plan, rounds, trained, version, decision)
+    if decision is not None:
+        record_override(registry, run.run, decision)
     folder = models / plan.name / str(version)
     with_manifest = _Draft(folder, facts, trained, identity, now)
     manifest_sha256 = with_manifest.write(tokenizer)
@@ -136,18 +149,19 @@ def _check_releasable(run: Run, plan: Plan, rounds: Sequence[Round], state: Stat
         raise ReleaseRefused(f"run {run.run} is {run.state.value}; only a finished run of this plan is released")
     if state_hash(state).hex() != rounds[-1].state_sha256:
         raise ReleaseRefused(f"the state given for release is not the one that round {rounds[-1].number} of {run.run} ended with")
-    required, base, final = plan.release.require.metric_above_base, rounds[0].metric, final_metric(rounds)
-    if required is None or base is None or final is None:
-        return
-    gain = final - base if plan.evaluation.higher_is_better else base - final
-    if not gain >= required:  # also refuses a figure that is not a number
-        raise ReleaseRefused(
-            f"run {run.run} is not released: {plan.evaluation.metric} went from {base:.4f} (base) to {final:.4f}, "
-            f"and release.require.metric_above_base is {required}; train longer, or change the requirement in a new plan"
-        )
 
 
-def _card_facts(run: Run, plan: Plan, rounds: Sequence[Round], trained: TrainedModel, version: int) -> CardFacts:
+def _decision(run: Run, plan: Plan, rounds: Sequence[Round], reason: str) -> Override | None:
+    """The override, if one is needed."""
+    faults = unmet(plan, rounds)
+    if not faults:
+        return None
+    if not reason:
+        raise ReleaseRefused(f"run {run.run} is not released: {'; '.join(faults)}")
+    return Override(reason, faults)
+
+
+def _card_facts(run: Run, plan: Plan, rounds: Sequence[Round], trained: TrainedModel, version: int, override: Override | None) -> CardFacts:
     return CardFacts(
         name=plan.name,
         version=version,
@@ -160,6 +174,7 @@ def _card_facts(run: Run, plan: Plan, rounds: Sequence[Round], trained: TrainedM
         threshold=trained.threshold,
         colluding=trained.colluding,
         transcript_sha256=trained.transcript_sha256,
+        override=override,
     )
 
 

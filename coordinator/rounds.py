@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from coordinator.answers import Answers
 from coordinator.cohort import Cohort, Epoch
 from coordinator.errors import JobError, Shortage
 from coordinator.events import Event, StageFinished, SumFinished
@@ -20,7 +21,7 @@ from coordinator.sum_record import SumRecord
 from protocols.chain import MOST_DIGESTS
 from protocols.encoding import LaneLayout, decode
 from protocols.errors import ConsortiumError, ProtocolError
-from protocols.participation import members_of
+from protocols.participation import fewest_in_a_sum, members_of
 from protocols.parts import pre_round_of
 from protocols.proposals import Proposal
 from protocols.schedule import PlannedSum
@@ -71,7 +72,7 @@ class RoundEngine:
         self._store = store
         self._registry = registry
         self._on_event = on_event
-        self._cohort = Cohort(terms, link, store, on_event)
+        self.cohort = Cohort(terms, link, store, Answers(registry, link.roster, link.run, terms.plan), on_event)
         self._stages = Stages(terms, link, store, self._report)
         self._epoch: Epoch | None = None
 
@@ -96,8 +97,8 @@ class RoundEngine:
     def can_begin(self, planned: PlannedSum, state: State) -> bool:
         """Whether enough institutions answer to attempt a sum: of a set that was proposed all, otherwise as many as the plan wants."""
         survivors = self._store.journal.survivors
-        present = self._cohort.present(state, survivors, self._members(planned))
-        return set(survivors) == set(present) if survivors else len(present) >= self._cohort.fewest
+        present = self.cohort.present(state, survivors, self._members(planned))
+        return set(survivors) == set(present) if survivors else len(present) >= fewest_in_a_sum(self._terms.plan)
 
     def publish(self, finished: FinishedSum) -> None:
         """Tells every member of the epoch the total; each applies it by itself and must reach the announced state."""
@@ -115,7 +116,7 @@ class RoundEngine:
         """Tells the last sum to members of its epoch that did not confirm it, as nobody asks them anything afterwards."""
         published = self._store.published
         if published is not None and published.unconfirmed:
-            self._cohort.present(state)
+            self.cohort.present(state)
 
     def _attempt(self, planned: PlannedSum, state: State) -> FinishedSum:
         one = self._resumed(planned, state) or self._begun(planned, state)
@@ -128,7 +129,7 @@ class RoundEngine:
         """A new attempt, in a new epoch if the former one is used up, or of other institutions than the sum or the proposed set."""
         journal, of, epoch = self._store.journal, self._members(planned), self._epoch
         if epoch is None or epoch.used_up or epoch.of != of or (journal.survivors and journal.survivors != epoch.members):
-            epoch = self._epoch = self._cohort.begin_epoch(state, of, journal.survivors, pre_round_of(planned, state))
+            epoch = self._epoch = self.cohort.begin_epoch(state, of, journal.survivors, pre_round_of(planned, state))
         lanes, attempt = self._terms.lanes(state, planned), self._store.next_attempt(planned)
         manifest = self._manifest(planned, state, epoch, lanes, attempt)
         record = SumRecord.begin(self._store.record_path(planned, attempt), manifest, self._chain(manifest))
@@ -147,7 +148,7 @@ class RoundEngine:
         record = SumRecord(self._store.record_path(planned, journal.attempt))
         manifest = record.manifest
         # Whoever was away has come to other ends of connections; the epoch itself goes on.
-        self._epoch = self._cohort.resume_epoch(state, self._members(planned), manifest.epoch_hash)
+        self._epoch = self.cohort.resume_epoch(state, self._members(planned), manifest.epoch_hash)
         longest = max(self.link.seen_events.values(), default=0)
         if self._epoch is None or (record.proposal is None and longest > manifest.chain_length):
             return None  # a node refuses a chain that is shorter than one that it saw meanwhile, in another run

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +15,8 @@ from protocols.files import write_file
 from protocols.validation import first_problem
 
 Port = Annotated[int, Field(ge=1, le=65535)]
+# A name, an IPv4 address, or an IPv6 address without brackets.
+Host = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*)$", max_length=253)]
 
 
 class ServeSettings(BaseModel):
@@ -23,7 +25,9 @@ class ServeSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field("coordinator", min_length=1, max_length=64, description="what institutions are told the coordinator is called")
-    host: str = Field("localhost", pattern=r"^[A-Za-z0-9.:-]+$", description="public name or address; the server's certificate has it")
+    hosts: tuple[Host, ...] = Field(
+        ("localhost",), min_length=1, description="public names or addresses; the first stands in invitations, all in the certificate"
+    )
     listen: str = Field("0.0.0.0", min_length=1, description="address on this machine where the public ports listen")  # noqa: S104 - public on purpose
     fence_port: Port = Field(9443, description="public port of the fence, to which SuperNodes connect")
     service_port: Port = Field(9444, description="public port of the registry service")
@@ -34,12 +38,12 @@ class ServeSettings(BaseModel):
     @property
     def fence(self) -> str:
         """The fence's public address."""
-        return _joined(self.host, self.fence_port)
+        return _joined(self.hosts[0], self.fence_port)
 
     @property
     def service(self) -> str:
         """The registry service's public address."""
-        return _joined(self.host, self.service_port)
+        return _joined(self.hosts[0], self.service_port)
 
 
 class CoordinatorSettings(BaseModel):
@@ -87,16 +91,17 @@ def load_settings(path: Path = Path("coordinator.toml")) -> CoordinatorSettings:
         raise SettingsError(f"{path}: {cause}") from None
 
 
-def new_settings(name: str, host: str, bases: Mapping[str, str]) -> CoordinatorSettings:
+def new_settings(name: str, hosts: Sequence[str], bases: Mapping[str, str]) -> CoordinatorSettings:
     """The settings of a new operator's home.
 
     Raises:
-        SettingsError: the name or the host cannot be one.
+        SettingsError: the name or a host cannot be one.
     """
     try:
-        return CoordinatorSettings.model_validate({"serve": {"name": name, "host": host}, "bases": dict(bases)})
+        return CoordinatorSettings.model_validate({"serve": {"name": name, "hosts": list(hosts)}, "bases": dict(bases)})
     except ValidationError as error:
-        raise SettingsError(f"--{first_problem(error, CoordinatorSettings).removeprefix('serve.')}") from None
+        problem = first_problem(error, CoordinatorSettings).removeprefix("serve.")
+        raise SettingsError(f"{problem}; give a short --name, and each --host as a name or an address without a port") from None
 
 
 def write_settings(path: Path, settings: CoordinatorSettings) -> None:

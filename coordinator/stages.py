@@ -16,7 +16,8 @@ from coordinator.uploads import proposed_uploads, stored_uploads
 from protocols.encoding import LaneLayout
 from protocols.errors import DishonestMember
 from protocols.pack import pack
-from protocols.schedule import PlannedSum
+from protocols.participation import fewest_in_a_sum
+from protocols.schedule import PlannedSum, upload_deadline
 from protocols.secagg import (
     Accumulator,
     OpenedSeeds,
@@ -72,7 +73,8 @@ class Stages:
         accumulator = stored_uploads(one.manifest, spools)
         message_type = "evaluate.sum" if planned.kind == "evaluate" else "train.sum"
         missing = {name: spool for name, spool in spools.items() if name not in accumulator.roots}
-        ask_uploads(self._link, one.subject, message_type, one.parts, missing, accumulator)
+        deadline = upload_deadline(self._terms.plan, planned)
+        ask_uploads(self._link, one.subject, message_type, one.parts, missing, accumulator, deadline)
         self._report(one.subject, message_type, set(accumulator.roots))
         self._enough(one, len(accumulator.roots), message_type)
         return accumulator
@@ -142,7 +144,7 @@ class Stages:
         return answers
 
     def _enough(self, one: Attempt, count: int, stage: str, needed: int | None = None) -> None:
-        needed = needed or max(one.epoch.manifest.threshold, self._terms.plan.participation.quorum, one.fewest)
+        needed = needed or max(one.epoch.manifest.threshold, fewest_in_a_sum(self._terms.plan), one.fewest)
         if count < needed:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in sorted(self._link.missing.items()))
             raise AttemptFailed(f"{count} institutions answered {stage} and {needed} are needed ({reasons})")

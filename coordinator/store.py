@@ -22,11 +22,12 @@ from protocols.state import State, load_state, save_state, state_hash
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One institution's traffic in the round so far; `missing_from` names the first stage that it did not answer."""
+    """One institution's traffic in the round so far; `missing_from` names the first stage that it did not answer, `reason` says why."""
 
     bytes_up: int = 0
     bytes_down: int = 0
     missing_from: str | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from coordinator.errors import ChainBroken
 from coordinator.registry.reading import CHANGED
 from coordinator.registry.records import Run
 from protocols.errors import PlanError
-from protocols.plan import parse_plan
+from protocols.plan import Plan, parse_plan
 from protocols.privacy.statement import Statement, statement
 
 
@@ -47,10 +47,15 @@ def kept_for(run: Run) -> int:
     return rounds if isinstance(rounds, int) else 0
 
 
+def submitted_plan(run: Run) -> Plan:
+    """Raises ChainBroken if it is not the plan that was submitted, PlanError if it is one of another version."""
+    return parse_plan(check_plan(run), f"the plan of run {run.run}")
+
+
 def promise_of(run: Run) -> Statement | None:
     """What the run's plan promises of privacy; None without [privacy], and where the plan is not known or of another version."""
     try:
-        return statement(parse_plan(check_plan(run), f"the plan of run {run.run}"))
+        return statement(submitted_plan(run))
     except (ChainBroken, PlanError):
         return None
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from coordinator.counted_again import verify_faults, verify_kept_files, verify_totals
 from coordinator.countersigned import SignedRun, named_transcripts, verify_signed
-from coordinator.errors import ChainBroken, RegistryError, ReleaseBroken
-from coordinator.manifest import file_sha256, verify_release
+from coordinator.errors import ChainBroken, RegistryError
+from coordinator.gate import audit_gate
 from coordinator.registry.reading import CHANGED
 from coordinator.registry.records import Event, ModelVersion, Participant, Round, Run
 from coordinator.registry.registry import Registry
@@ -18,7 +18,9 @@ from coordinator.row_audit import audit_models, audit_participants, audit_rounds
 from coordinator.submitted_plan import kept_for, promise_of
 from coordinator.transcripts import KeptTranscripts, kept_parties, kept_transcripts
 from protocols.audit import Audit, counted
+from protocols.errors import ReleaseBroken
 from protocols.parties import Parties
+from protocols.release import file_sha256, verify_release
 
 NOT_COUNTED = (
     "Whether totals are the sums of what was sent: institutions looked at chunks that they drew; --full counts what is kept again."
@@ -104,7 +106,7 @@ def _verify_run(audit: Audit, source: _Source, run: str) -> int:
         audit.attempt(audit_rounds, run, events, rounds)
     if row is not None:
         _verify_promise(audit, row)
-    _verify_models(audit, source, run, events, rounds)
+    _verify_models(audit, source, run, row, events, rounds)
     directory = source.runs / run
     verify_faults(audit, run, directory, source.parties)
     if rounds is None:
@@ -123,13 +125,17 @@ def _verify_promise(audit: Audit, run: Run) -> None:
         audit.unproved.append(f"Whether institutions added the noise of run {run.run}: their own ledgers say what each spent.")
 
 
-def _verify_models(audit: Audit, source: _Source, run: str, events: Sequence[Event], rounds: Sequence[Round] | None) -> None:
+def _verify_models(
+    audit: Audit, source: _Source, run: str, row: Run | None, events: Sequence[Event], rounds: Sequence[Round] | None
+) -> None:
     versions = audit.read(source.registry.model_versions, run)
     if versions is None:
         return
     audit.attempt(audit_models, run, events, versions)
     for version in versions:
         audit.attempt(_files, version, rounds, source.models)
+    if versions and rounds and row is not None:
+        audit.attempt(audit_gate, row, rounds, events)
     if not versions:
         audit.unproved.append(f"Run {run} released no model, so there are no files to compare.")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,6 +19,8 @@ from torch import Tensor, nn
 from model.adapters import trained_parameters
 from model.errors import ConfigError
 from model.per_example import UnitGradients, flat_clipped_sum, unit_gradients
+from model.progress import Keeper
+from model.resuming import go_on, progress_of
 from model.training import Batch, Execution, LossTerms, TrainingResult, adamw, correct, pull_back, set_rate
 from model.transformer import DeepseekV3
 from model.unit_sums import by_name
@@ -68,12 +71,14 @@ def train_privately(
     proximal: float = 0.0,
     execution: Execution | None = None,
     corrections: Mapping[nn.Parameter, Tensor] | None = None,
+    keeper: Keeper | None = None,
 ) -> PrivateResult:
     """One step of a fresh AdamW per entry of `steps` on every adapter tensor that requires a gradient; an entry may be empty.
 
     Every tensor gets noise and moves in every step, also an expert without tokens, or it would tell where tokens went. The rest is
     as in `model.training.train`, but gradients are not clipped again. `proximal`, `weight_decay` and `corrections` must not depend on the
-    records but through what was private before.
+    records but through what was private before. With `keeper`'s progress, `steps` are those that follow; they and `private.gaussian` must
+    draw what no earlier step has drawn.
 
     Raises:
         ConfigError, AdapterError: as `unit_gradients`, before anything has moved in that step.
@@ -83,8 +88,11 @@ def train_privately(
     parameters = list(trained.values())
     optimizer = adamw(parameters, weight_decay)
     start = [parameter.detach().clone() for parameter in parameters] if proximal else []
-    for number, step in enumerate(steps, start=1):
-        total = _clipped_total(net, step, trained, private.clip, terms, execution, result.not_for_sending)
+    seen = result.not_for_sending
+    first = go_on(keeper, parameters, optimizer, seen)
+    result.steps = first - 1
+    for number, step in enumerate(steps, start=first):
+        total = _clipped_total(net, step, trained, private.clip, terms, execution, seen)
         _set_gradients(trained, (total + _noise(private, total)) / private.expected_units)
         pull_back(parameters, start, proximal)
         rate = learning_rate(number) if callable(learning_rate) else learning_rate
@@ -93,6 +101,8 @@ def train_privately(
         correct(parameters, corrections or {}, rate)
         optimizer.zero_grad(set_to_none=True)
         result.steps = number
+        if keeper is not None:
+            keeper.after_step(partial(progress_of, number, parameters, optimizer, seen))
     return result
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import reduce
+from functools import partial, reduce
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from model.errors import ConfigError
 from model.loss import IGNORED, LogitAdjustment, Loss, TargetCounts, count_targets, wanted
 from model.parallel import Peers
+from model.progress import Keeper
+from model.resuming import go_on, progress_of
 from model.routing import update_bias
 from model.transformer import DeepseekV3
 
@@ -92,6 +94,7 @@ def train(
     execution: Execution | None = None,
     corrections: Mapping[nn.Parameter, Tensor] | None = None,
     on_step: Callable[[int, Loss], None] | None = None,
+    keeper: Keeper | None = None,
 ) -> TrainingResult:
     """One step of a fresh AdamW (Loshchilov and Hutter 2019) per batch on every parameter that requires a gradient.
 
@@ -100,19 +103,23 @@ def train(
     Only matrices are decayed. `corrections` are SCAFFOLD's (Karimireddy et al. 2020, option II, with the optimiser's displacement
     in the gradient's place): after a step each parameter named moves by -learning_rate times its own too, where the step moved it.
     Of a correction larger than its parameter, as where a rank is held, the leading part counts.
+    Where `keeper` has the progress of the same training, steps are counted on from there, and `batches` are those that follow.
 
     Raises:
-        ConfigError: the router's bias is to be moved and the network has none.
+        ConfigError: the router's bias is to be moved and the network has none, or a keeper is to keep it.
     """
     terms, execution, result = terms or LossTerms(), execution or Execution(), TrainingResult()
     if terms.bias_update_speed:
         refuse_unbiased(net)
+        if keeper is not None:
+            raise ConfigError("A training that moves the router's bias cannot be kept and gone on with: set bias_update_speed to 0.")
     execution = replace(execution, compute_dtype=execution.compute_dtype or net.dtype)
     parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
     with _in_float32(parameters):
         optimizer = adamw(parameters, weight_decay)
         start = [parameter.detach().clone() for parameter in parameters] if proximal else []
-        for step, batch in enumerate(batches, start=1):
+        first = go_on(keeper, parameters, optimizer, result)
+        for step, batch in enumerate(batches, start=first):
             loss = accumulate_gradients(net, batch, terms, execution)
             pull_back(parameters, start, proximal)
             torch.nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT_NORM)
@@ -124,6 +131,8 @@ def train(
             if terms.bias_update_speed:
                 balance_load(net, loss.expert_counts, terms.bias_update_speed)
             result.add(batch, loss)
+            if keeper is not None:
+                keeper.after_step(partial(progress_of, step, parameters, optimizer, result))
             if on_step is not None:
                 on_step(step, loss)
     return result

@@ -35,9 +35,9 @@ class Acceptance(SignedMessage):
 
 @dataclass(frozen=True)
 class Withdrawal(SignedMessage):
-    """An institution takes no further part in a run, or in any that it had accepted by then; `at` is in UTC, ISO 8601."""
+    """An institution takes no further part in a run; `at` is in UTC, ISO 8601."""
 
-    run: str  # empty: every run that was accepted by then
+    run: str
     institution: str
     reason: str
     at: str

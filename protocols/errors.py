@@ -121,3 +121,7 @@ class FlowerRefused(ConsortiumError):
     def __init__(self, sentence: str, status: int = 0) -> None:
         super().__init__(sentence)
         self.status = status
+
+
+class ReleaseBroken(ConsortiumError):
+    """A model version's files are not those that were released and signed."""

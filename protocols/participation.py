@@ -44,12 +44,17 @@ def check_members(plan: Plan, names: Iterable[str], round_number: int, kind: str
         )
 
 
+def fewest_in_a_sum(plan: Plan) -> int:
+    """Institutions that the plan wants in a sum, at least; a run that cannot have them does not go on."""
+    return max(plan.secure_aggregation.min_institutions, plan.participation.quorum)
+
+
 def too_small(plan: Plan, institutions: int) -> str | None:
     """Why so many institutions do not carry the plan's secure sums in its batches; None if they do, or train all together."""
     sums, participation = plan.secure_aggregation, plan.participation
     if participation.batches == 1:
         return None
-    size, needed = institutions // participation.batches, max(sums.min_institutions, participation.quorum)
+    size, needed = institutions // participation.batches, fewest_in_a_sum(plan)
     of = f"of {institutions} institutions the smallest of {participation.batches} batches has {size}"
     if size < needed:
         return f"{of} and a round needs {needed}; take fewer batches, or more institutions"

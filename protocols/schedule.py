@@ -55,6 +55,17 @@ def keeps_training(plan: Plan, kind: str) -> bool:
     return kind == "parts" or (kind == "update" and is_continued(plan, kind))
 
 
+def compares_alone(plan: Plan, planned: PlannedSum) -> bool:
+    """Whether a sum also counts the institutions whose local-only model is the better one: the last one, where a release asks for it."""
+    asked = plan.release.require.no_institution_worse_than_alone
+    return asked and planned.kind == "evaluate" and planned.round == plan.rounds
+
+
+def upload_deadline(plan: Plan, planned: PlannedSum) -> float:
+    """Seconds that uploads of a sum are waited for: the plan's deadline, and again for every round that is trained alone within it."""
+    return plan.participation.deadline_seconds * (1 + (plan.rounds if compares_alone(plan, planned) else 0))
+
+
 def _sums(plan: Plan) -> Iterator[PlannedSum]:
     for number in range(plan.rounds + 1):
         kinds = _round(plan, number) if number else _preparation(plan)

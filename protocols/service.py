@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from protocols.acceptance import Withdrawal
 from protocols.codec import Message, SignedMessage
 
 SERVICE = "consortium.Registry"
 MAX_MESSAGE = 2**20  # bytes of a request or reply; of a stream, of each message
 UNARY_SECONDS = 60.0  # a call may ask for less time, never for more or for no end
 STREAM_SECONDS = 3600.0
+CHUNK = 1_000_000  # bytes of a file in one message of a stream
 
 Asked = TypeVar("Asked", bound=Message)
 Answered = TypeVar("Answered", bound=Message)
@@ -85,6 +87,59 @@ class NowAnswer(Message):
     time: str
 
 
+@dataclass(frozen=True)
+class KeptWithdrawal(Message):
+    """The institution's word is on record; `models` are the released versions that contain its rounds, and say so from now on."""
+
+    models: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ModelListRequest(Message):
+    """Versions of runs that the caller took part in: those with this name, or all if it is empty."""
+
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class ModelEntry(Message):
+    """A released version. Times are ISO 8601; `withdrawn_at` is empty unless it was withdrawn."""
+
+    name: str
+    version: int
+    run: str
+    manifest_sha256: str
+    released_at: str
+    withdrawn_at: str
+    withdrawn_reason: str
+
+
+@dataclass(frozen=True)
+class ModelList(Message):
+    """By name and version."""
+
+    versions: tuple[ModelEntry, ...]
+
+
+@dataclass(frozen=True)
+class ModelFileRequest(Message):
+    """A file of a released version: `manifest.json`, or one that it names."""
+
+    name: str
+    version: int
+    file: str
+
+
+@dataclass(frozen=True)
+class FileChunk(Message):
+    """The next bytes of a file."""
+
+    content: bytes
+
+
 JOIN = Method("Join", JoinRequest, JoinAnswer)
 RENEW = Method("Renew", RenewRequest, IssuedCertificate)
 NOW = Method("Now", NowRequest, NowAnswer)
+WITHDRAW = Method("Withdraw", Withdrawal, KeptWithdrawal)
+MODEL_LIST = Method("ModelList", ModelListRequest, ModelList)
+MODEL_FILE = Method("ModelFile", ModelFileRequest, FileChunk, streamed=True)

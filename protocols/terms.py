@@ -22,7 +22,7 @@ from protocols.plan import Plan
 from protocols.privacy.lanes import check_lanes
 from protocols.proposals import Proposal
 from protocols.ranks import LANE, expert_slices, kept_experts, kept_rank, rank_blocks, with_slices_of
-from protocols.schedule import PlannedSum, learning_rate, server_learning_rate
+from protocols.schedule import PlannedSum, compares_alone, learning_rate, server_learning_rate
 from protocols.selection import experts_without_choice
 from protocols.state import Experts, PreRound, State, Tensors
 from protocols.sums import evaluate, experts, private_update, update
@@ -124,7 +124,7 @@ class Terms:
         if planned.kind == "experts":
             return experts.blocks(self.adaptation.expert_counts)
         if planned.kind == "evaluate":
-            return evaluate.blocks(self.plan, self.measures_drafts(planned))
+            return evaluate.blocks(self.plan, self.measures_drafts(planned), compares_alone(self.plan, planned))
         if self.plan.privacy is not None:
             return private_update.blocks(self.plan, planned.round, self.trained(state, planned), state.experts)
         own = self.rule.lanes(self.plan, state, planned, self.adaptation.layout(state.experts))

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from consortium import simulate
-from consortium.plan_reference import plan_reference
+from consortium.plan_reference import plan_reference, table_lines
 from model.checkpoint.saving import save_checkpoint
 from model.text.moonshot.pattern import RESERVED
 from protocols.plan import Plan, load_plan
+from protocols.policy import Policy
 from tests.consortium.command_line import ROOT, consortium, environment
 from tests.consortium.small_notes import write_csv, write_plan
 from tests.model.configurations import random_network
@@ -50,6 +51,10 @@ PROGRAMS = {page: tuple(_blocks(page, "python")) for page in PAGES}
 
 def test_the_table_of_keys_is_the_one_that_the_plan_gives() -> None:
     assert (ROOT / "docs" / "plan.md").read_text(encoding="utf-8") == plan_reference()
+
+
+def test_the_table_of_the_policys_keys_is_that_of_its_model() -> None:
+    assert f"|---|---|---|\n{table_lines(Policy)}\n" in (ROOT / "docs" / "policy.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

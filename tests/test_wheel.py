@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from protocols.bundle import installed_bundle
 from tests.consortium.command_line import ROOT, consortium, environment
 from tests.consortium.small_notes import write_csv
 
@@ -60,6 +61,12 @@ def test_the_wheel_is_what_runs(wheel: Path, offline: Mapping[str, str], tmp_pat
     code = f"import {', '.join(OURS)}; print(*(one.__file__ for one in ({', '.join(OURS)})), sep='\\n')"
     done = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, env=offline, capture_output=True, text=True, check=True)
     assert done.stdout.split() == [str(wheel / package / "__init__.py") for package in OURS]
+
+
+def test_the_wheel_makes_the_bundle_of_the_checkout(offline: Mapping[str, str], tmp_path: Path) -> None:
+    code = "from protocols.bundle import installed_bundle; print(installed_bundle().sha256)"
+    done = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, env=offline, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == installed_bundle().sha256
 
 
 def test_connections_are_refused_and_written_down(offline: Mapping[str, str], tmp_path: Path) -> None:

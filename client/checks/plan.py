@@ -95,13 +95,11 @@ def plan_findings(plan: Plan, settings: InstitutionSettings, policy: Policy) -> 
     directories: list[Path] = []
 
     def bound(given: tuple[Path, GivenPlan]) -> Finding:
-        directories.append(given[0])
-        notes = given[1].notes
-        return (
-            Finding("base", "warning", notes[0], "compare it with the operator's before the run")
-            if notes
-            else ok("base", f"{given[0]} is the plan's {plan.base.name}")
-        )
+        directory, completed = given
+        directories.append(directory)
+        if completed.notes:
+            return Finding("base", "warning", completed.notes[0], "compare it with the operator's before the run")
+        return ok("base", f"{directory} is the plan's {plan.base.name}")
 
     yield checked("base", lambda: _complete(plan, settings), bound)
     yield checked("hardware", lambda: settings.hardware.check_plan(plan), lambda _: ok("hardware", "the plan's ranks are allowed"))

@@ -6,6 +6,7 @@ from client.cli.approve import approve
 from client.cli.check import check
 from client.cli.init import init
 from client.cli.ledger import app as ledger
+from client.cli.models import app as models
 from client.cli.policy import app as policy
 from client.cli.rehearse import rehearse
 from client.cli.run import node, run, supernode
@@ -16,7 +17,7 @@ from client.cli.withdraw import withdraw
 HELP = "An institution's side: joining, its own terms, its own ledger, and its own model."
 
 app = typer.Typer(name="client", no_args_is_help=True, pretty_exceptions_enable=False, help=HELP)
-app.add_typer(ledger, name="ledger")
-app.add_typer(policy, name="policy")
+for group, name in ((ledger, "ledger"), (policy, "policy"), (models, "models")):
+    app.add_typer(group, name=name)
 for command in (init, status, check, rehearse, run, supernode, node, approve, withdraw, tune):
     app.command()(command)

@@ -46,7 +46,7 @@ def sums(context: typer.Context, institution: InstitutionOption = None, as_json:
         sums = [_document(one) for one in finished]
         print_json({"schema": 1, "institution": membership.name, "sums": sums, "privacy": spent.document()})
         return
-    typer.echo("\n".join(_table([COLUMNS, *(_row(one) for one in finished)])) if finished else f"{membership.name} has finished no sum yet")
+    typer.echo("\n".join(table([COLUMNS, *(_row(one) for one in finished)])) if finished else f"{membership.name} has finished no sum yet")
     for line in spent.lines():
         typer.echo(line)
 
@@ -126,7 +126,8 @@ def check_folder(institution: Path) -> None:
         raise WrongUse(f"{institution} is no institution's folder (it has no institution.toml); give one with --institution")
 
 
-def _table(rows: list[tuple[str, ...]]) -> list[str]:
+def table(rows: list[tuple[str, ...]]) -> list[str]:
+    """Rows as lines, with columns of equal width; the first row is the head."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 

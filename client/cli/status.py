@@ -34,6 +34,7 @@ def tell(standing: Standing) -> None:
     typer.echo(f"{standing.name} at {standing.coordinator}: {standing.state}")
     if standing.state == "waiting":
         typer.echo(f"Read these words to the operator, by telephone or in person:\n\n    {standing.fingerprint}\n")
+        typer.echo(f"The operator's own, which `coordinator invite` showed there, are {standing.coordinator_fingerprint}")
         typer.echo("After the operator has approved: consortium client status")
     elif standing.valid_until is not None:
         typer.echo(f"Certificate until {standing.valid_until:%Y-%m-%d}; it is renewed by itself. Words: {standing.fingerprint}")
@@ -50,5 +51,6 @@ def document(standing: Standing) -> dict[str, object]:
         "coordinator": standing.coordinator,
         "state": standing.state,
         "fingerprint": standing.fingerprint,
+        "coordinator_fingerprint": standing.coordinator_fingerprint,
         "certificate_until": None if until is None else until.isoformat(),
     }

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from client.cli.ledger import InstitutionOption, JsonOption, opened, print_json, told
+
+if TYPE_CHECKING:
+    from protocols.acceptance import Withdrawal
+    from protocols.service import KeptWithdrawal
 
 RunArgument = Annotated[str, typer.Argument(metavar="[RUN]", help="The run to leave; every run of this institution if left out.")]
 ReasonOption = Annotated[str, typer.Option("--reason", metavar="TEXT", help="What the operator and the other institutions read.")]
@@ -15,14 +20,28 @@ ReasonOption = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Wha
 
 def withdraw(run: RunArgument = "", reason: ReasonOption = "", institution: InstitutionOption = None, as_json: JsonOption = False) -> None:
     """End this institution's part in a run, or in all of them, for good; every model with its rounds is marked."""
+    from client.withdrawing import tell
     from client.withdrawing import withdraw as leave
     from protocols.identity import Identity
 
     folder = institution or Path()
     with told(as_json), opened(folder) as (ledger, membership):
         left = leave(ledger, Identity.load(membership.name, folder / "identity.key"), run, reason)
+        models = tell(left, partial(_send, folder))
+    runs = [statement.run for statement in left]
     if as_json:
-        print_json({"schema": 1, "institution": membership.name, "runs": list(left.runs)})
-    else:
-        runs = ", ".join(left.runs) or "no run, as none was accepted"
-        typer.echo(f"{membership.name} has withdrawn from {runs}; its node refuses from the next request on.")
+        print_json({"schema": 1, "institution": membership.name, "runs": runs, "models": models})
+        return
+    typer.echo(f"{membership.name} has withdrawn from {', '.join(runs) or 'no run, as it was asked for none'}, and the coordinator knows.")
+    if models:
+        typer.echo(f"Released versions with its rounds, marked from now on: {', '.join(models)}")
+
+
+def _send(folder: Path, statement: Withdrawal) -> KeptWithdrawal:
+    from datetime import UTC, datetime
+
+    from client.connection import connect
+    from protocols.service import WITHDRAW
+
+    with connect(folder, lambda: datetime.now(UTC)) as service:
+        return service.call(WITHDRAW, statement)

@@ -3,43 +3,61 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from coordinator.cli.options import HomeOption, JsonOption
 
+if TYPE_CHECKING:
+    from coordinator.registry.registry import Registry
+
 PlanArgument = Annotated[Path, typer.Argument(metavar="PLAN", help="The plan, a TOML file.")]
-WaitOption = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for each institution's answer to the plan.")]
+WaitOption = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the institutions' answers to the plan.")]
 POLL_SECONDS = 0.5
 
 
 def submit(plan: PlanArgument, home: HomeOption = Path(), wait: WaitOption = True, as_json: JsonOption = False) -> None:
     """Submit a plan as a run, and show each institution's answer to it before the first round."""
     import os
-    import time
-
-    from coordinator.answers import answer_lines, everyone_answered
 
     from consortium.bases import deployed_plan
+    from coordinator.answers import answer_lines
     from coordinator.cli.options import at_home
     from coordinator.cli.printing import print_json
-    from coordinator.operator_home import open_operator_home
     from coordinator.serve.places import Places
     from coordinator.submission import submit as submit_plan
     from protocols.plan import load_plan
 
-    place = open_operator_home(home)
-    complete, config = deployed_plan(load_plan(plan), plan.resolve().parent, place.settings.bases, place.folder)
-    with at_home(home) as (_, registry):
-        run = submit_plan(registry, complete, config, Places(place).base(complete.base.sha256), os.urandom)
-        typer.echo(f"submitted as {run.run}", err=as_json)
-        while wait and not everyone_answered(registry, run.run):
-            time.sleep(POLL_SECONDS)
-        run, answers = registry.run(run.run), registry.answers(run.run)
-        lines = answer_lines(registry, run.run)
+    with at_home(home) as (place, registry):
+        complete, config = deployed_plan(load_plan(plan), plan.resolve().parent, place.settings.bases, place.folder)
+        name = submit_plan(registry, complete, config, Places(place).base(complete.base.sha256), os.urandom).run
+        typer.echo(f"submitted as {name}", err=as_json)
+        if wait:
+            _wait(registry, name)
+        run, answers, roster = registry.run(name), registry.answers(name), _roster(registry)
     if as_json:
         told = [{"institution": one.institution, "accepted": one.accepted, "reason": one.reason} for one in answers]
-        print_json({"run": run.run, "state": run.state.value, "answers": told})
+        print_json({"run": run.run, "state": run.state.value, "reason": run.reason, "answers": told})
     else:
-        typer.echo("\n".join(lines))
+        typer.echo("\n".join([*answer_lines(answers, roster), f"{run.run} is {run.state.value}"]))
+
+
+def _wait(registry: Registry, name: str) -> None:
+    """Until everybody answered, or the run has begun without some or ended; what is new is told as it comes."""
+    import time
+
+    from coordinator.answers import answer_lines
+    from coordinator.registry.states import RunState
+
+    told: set[str] = set()
+    while registry.run(name).state in (RunState.SUBMITTED, RunState.ACCEPTING) and len(registry.answers(name)) < len(_roster(registry)):
+        for line in answer_lines(registry.answers(name), ()):
+            if line not in told:
+                told.add(line)
+                typer.echo(f"answered: {line}", err=True)
+        time.sleep(POLL_SECONDS)
+
+
+def _roster(registry: Registry) -> list[str]:
+    return [one.name for one in registry.participants() if one.revoked_at is None]

@@ -1,11 +1,13 @@
-"""`consortium coordinator …`: inviting, watching, auditing. A file per noun; what is heavy is imported by the command."""
+"""`consortium coordinator …`: inviting, running, watching, auditing, and keeping the registry. Commands import what is heavy."""
+"""`consortium coordinator …`: inviting, watching, auditing, and keeping the registry. A file per noun; commands import what is heavy."""
 
 import typer
 
 from coordinator.cli.control import pause, resume, stop
+from coordinator.cli.db import app as db
 from coordinator.cli.init import init
 from coordinator.cli.invite import invite
-from coordinator.cli.models import models
+from coordinator.cli.models import app as models
 from coordinator.cli.participants import app as participants
 from coordinator.cli.rounds import rounds
 from coordinator.cli.runs import runs
@@ -18,6 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="The operator's side: institutions, runs, rounds, models, audit.",
 )
-for command in (init, invite, serve, runs, rounds, pause, resume, stop, models, verify):
+for command in (init, invite, serve, runs, rounds, pause, resume, stop, verify):
     app.command()(command)
-app.add_typer(participants, name="participants")
+for group, name in ((models, "models"), (participants, "participants"), (db, "db")):
+    app.add_typer(group, name=name)

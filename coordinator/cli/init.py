@@ -28,8 +28,8 @@ def init(
     from coordinator.operator_home import make_operator_home
     from coordinator.settings import new_settings
 
-    settings = new_settings(name, host[0], dict(_bound(text) for text in base or ()))
-    made = make_operator_home(home, settings, host, lambda: datetime.now(UTC), os.urandom)
+    settings = new_settings(name, host, dict(_bound(text) for text in base or ()))
+    made = make_operator_home(home, settings, lambda: datetime.now(UTC), os.urandom)
     if as_json:
         print_json(
             {

@@ -21,6 +21,7 @@ def invite(name: NameArgument, home: HomeOption = Path(), out: OutOption = None,
 
     from coordinator.errors import SettingsError
     from coordinator.invitations import invite as invite_institution
+    from protocols.fingerprint import fingerprint
     from protocols.invitation import write_invitation
     from protocols.names import check_institution_name
 
@@ -35,10 +36,12 @@ def invite(name: NameArgument, home: HomeOption = Path(), out: OutOption = None,
         authority = found.authority(clock, os.urandom)
         made = invite_institution(registry, authority, name, found.settings.serve, found.identity.public_key, clock())
     write_invitation(path, made)
+    own = fingerprint(made.coordinator, bytes.fromhex(made.coordinator_key))
     if as_json:
-        print_json({"institution": name, "file": str(path), "expires": made.expires})
+        print_json({"institution": name, "file": str(path), "expires": made.expires, "coordinator_fingerprint": own})
         return
     typer.echo(
         f"{path} invites {name} until {made.expires[:10]}. Send it privately; there, `consortium client init --invite FILE` reads it."
     )
+    typer.echo(f"Your own words, for {name} to compare by telephone: {own}")
     typer.echo(f"When {name} has asked to join: consortium coordinator participants approve {name}")

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from coordinator.cli.options import JsonOption, RegistryOption, RunArgument, opened
 from coordinator.cli.printing import figure, megabytes, print_json, print_table, timestamp
 
 if TYPE_CHECKING:
-    from coordinator.registry.records import Round
+    from coordinator.registry.records import Contribution, Round
 
 COLUMNS = ("round", "of", "missing", "loss", "metric", "s", "MB up", "MB down", "state")
 
 
 def rounds(run: RunArgument, registry: RegistryOption = None, as_json: JsonOption = False) -> None:
     """List the finished rounds of a run: of how many institutions, how long, with how much traffic. Round 0 measures the base."""
+    from coordinator.absences import absences, spans
+
     with opened(registry) as source:
         chosen = source.run(run)
         found = source.rounds(chosen.run)
@@ -22,6 +26,8 @@ def rounds(run: RunArgument, registry: RegistryOption = None, as_json: JsonOptio
         print_json({"run": chosen.run, "state": chosen.state.value, "rounds": [_document(one) for one in found]})
     else:
         print_table(f"Rounds of {chosen.run} ({chosen.state.value})", COLUMNS, [_row(one) for one in found])
+        for absence in absences(found):
+            typer.echo(f"{absence.institution} was missing in round {spans(absence.rounds)}: {absence.reason}")
 
 
 def _row(one: Round) -> tuple[str, ...]:
@@ -44,6 +50,7 @@ def _document(one: Round) -> dict[str, Any]:
         "round": one.number,
         "institutions": one.institutions,
         "missing": list(one.missing),
+        "absences": {part.institution: _absence(part) for part in one.contributions if part.missing_from},
         "loss": one.loss,
         "metric": one.metric,
         "seconds": one.seconds,
@@ -55,3 +62,7 @@ def _document(one: Round) -> dict[str, Any]:
         "finished_at": timestamp(one.finished_at),
         **({"figures": dict(one.figures)} if one.figures else {}),
     }
+
+
+def _absence(part: Contribution) -> dict[str, Any]:
+    return {"from": part.missing_from, "reason": part.reason}

@@ -16,6 +16,8 @@ from coordinator.fence.upstream import Upstream, answer_headers
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 AWAY = 503
+# The SuperLink answers so when its database is locked; a SuperNode would stop asking and stay alive, after 503 it waits.
+_FAULT = 500
 
 
 class NodeGone(Exception):
@@ -61,6 +63,8 @@ class FenceApp:
         try:
             async with asyncio.timeout(self._limits.seconds(head.length)) as deadline:
                 async with self._upstream.answer(head, _body(receive)) as answer:
+                    if answer.status_code == _FAULT:
+                        raise Refused(AWAY)
                     length = int(answer.headers.get("content-length", 0))
                     deadline.reschedule(asyncio.get_running_loop().time() + self._limits.seconds(length))
                     begun = True

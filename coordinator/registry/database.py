@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,9 +17,9 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import StaticPool
 
 from coordinator.errors import RegistryError
-from coordinator.registry.tables import Base
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+FIRST_TABLES = {"events", "runs", "rounds", "participants"}  # those of every schema
 LOCK_SECONDS = 5  # a writer waits so long for another before the transaction is tried anew
 # No wait is without end: not for a server that does not answer, nor for a writer that hangs while it holds the chain's head.
 POSTGRESQL_WAITS = {
@@ -34,9 +36,21 @@ def open_engine(location: str, read_only: bool) -> Engine:
     Raises:
         RegistryError: it cannot be opened or a newer version wrote it; with `read_only` also if there is no registry, or an older one.
     """
-    try:
-        url = make_url(location) if "://" in location else URL.create("sqlite", database=location)
+    with explained(location):
+        url = url_of(location)
         return _reading_engine(url) if read_only else _writing_engine(url)
+
+
+def url_of(location: str) -> URL:
+    """The URL of a SQLite path, or of a URL."""
+    return make_url(location) if "://" in location else URL.create("sqlite", database=location)
+
+
+@contextmanager
+def explained(location: str) -> Iterator[None]:
+    """Raises RegistryError for what goes wrong while a registry is opened; a password of the location is not repeated."""
+    try:
+        yield
     except (ArgumentError, NoSuchModuleError):
         raise RegistryError(
             f"{_shown(location)} is not a database URL that is understood; give a path, or sqlite:/// or postgresql:// ..."
@@ -49,39 +63,68 @@ def open_engine(location: str, read_only: bool) -> Engine:
         ) from None
 
 
-def migrate(connection: Connection) -> None:
-    """Brings the schema to the newest revision, inside the connection's transaction."""
+def migrate(connection: Connection, revision: str = "head") -> None:
+    """Brings the schema to a revision, the newest if none is named, inside the connection's transaction.
+
+    Raises:
+        RegistryError: this version does not know the registry's revision, or the one that is named.
+    """
     config = Config()
     config.attributes["connection"] = connection
-    script = _script(config)
+    script = script_of(config)
     if connection.dialect.name == "postgresql":  # two processes may open a new registry at once; SQLite's writer has its lock
         connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
-    present = MigrationContext.configure(connection).get_current_revision()
-    if present == script.get_current_head():
-        return
-    if present is not None and present not in {revision.revision for revision in script.walk_revisions()}:
+    present, known = revision_of(connection), [one.revision for one in script.walk_revisions()]
+    if present is not None and present not in known:
         raise RegistryError(f"this registry has schema {present}, which this version does not know; install the version that wrote it")
-    command.upgrade(config, "head")
+    wanted = known[0] if revision == "head" else revision
+    if wanted not in known:
+        raise RegistryError(f"there is no schema {wanted}; this version knows {known[-1]} to {known[0]}")
+    if present is None or present < wanted:
+        command.upgrade(config, wanted)
+    elif present > wanted:
+        command.downgrade(config, wanted)
 
 
-def _script(config: Config) -> ScriptDirectory:
+def revision_of(connection: Connection) -> str | None:
+    """The schema's revision; None if there are no tables of ours."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def script_of(config: Config) -> ScriptDirectory:
+    """The migrations, the newest first."""
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     return ScriptDirectory.from_config(config)
 
 
 def _writing_engine(url: URL) -> Engine:
-    engine = _engine(url)
-    with engine.connect().execution_options(writes=True) as connection, connection.begin():
-        migrate(connection)
-    return engine
+    with _ended_if_refused(engine_of(url)) as engine:
+        with engine.connect().execution_options(writes=True) as connection, connection.begin():
+            migrate(connection)
+        return engine
 
 
 def _reading_engine(url: URL) -> Engine:
+    shown = _shown(url.render_as_string()) if url.get_backend_name() != "sqlite" else url.database
+    with _ended_if_refused(reading_engine_of(url)) as engine:
+        with engine.connect() as connection:
+            _check_schema(connection, shown)
+        return engine
+
+
+@contextmanager
+def _ended_if_refused(engine: Engine) -> Iterator[Engine]:
+    try:
+        yield engine
+    except BaseException:
+        engine.dispose()
+        raise
+
+
+def reading_engine_of(url: URL) -> Engine:
+    """An engine that makes no file, whatever schema is there; raises RegistryError where there is no file."""
     is_file = url.get_backend_name() == "sqlite" and not _in_memory(url)
-    engine = create_engine(_read_only_file(Path(url.database or ""))) if is_file else _engine(url)
-    with engine.connect() as connection:
-        _check_schema(connection, url.database if is_file else _shown(url.render_as_string()))
-    return engine
+    return create_engine(_read_only_file(Path(url.database or ""))) if is_file else engine_of(url)
 
 
 def _read_only_file(path: Path) -> URL:
@@ -98,14 +141,17 @@ def _read_only_file(path: Path) -> URL:
 
 
 def _check_schema(connection: Connection, shown: str | None) -> None:
-    present, newest = MigrationContext.configure(connection).get_current_revision(), _script(Config()).get_current_head()
-    if present is None or not set(Base.metadata.tables) <= set(inspect(connection).get_table_names()):
+    present, known = revision_of(connection), [one.revision for one in script_of(Config()).walk_revisions()]
+    if present is None or not set(inspect(connection).get_table_names()) >= FIRST_TABLES:
         raise RegistryError(f"{shown} is no registry: it lacks the tables of one; name another with --registry")
-    if present != newest:
-        raise RegistryError(f"{shown} has schema {present} and this version reads {newest}; install the version that wrote it")
+    if present != known[0]:
+        upgrade = "stop its coordinator and run `consortium coordinator db upgrade`"
+        remedy = upgrade if present in known else "install the version that wrote it"
+        raise RegistryError(f"{shown} has schema {present} and this version reads {known[0]}; {remedy}")
 
 
-def _engine(url: URL) -> Engine:
+def engine_of(url: URL) -> Engine:
+    """An engine that may write, with durable settings; the schema is left as it is."""
     if url.get_backend_name() == "postgresql":
         return _postgresql_engine(url)
     if url.get_backend_name() != "sqlite":

@@ -15,6 +15,7 @@ from coordinator.service.served import Caller, Resources, Served
 from protocols.errors import ConsortiumError, MalformedMessage
 
 _log = logging.getLogger(__name__)
+_ROUNDING = 1.05  # gRPC sends a long deadline in few digits, rounded up
 
 
 def handler_of(served: Served, resources: Resources) -> grpc.RpcMethodHandler:
@@ -38,7 +39,7 @@ def handler_of(served: Served, resources: Resources) -> grpc.RpcMethodHandler:
 
 def _admitted(served: Served, resources: Resources, context: grpc.ServicerContext) -> Caller:
     left = context.time_remaining()
-    if left is None or left > served.method.seconds + 1:
+    if left is None or left > served.method.seconds * _ROUNDING:
         raise MalformedMessage(f"{served.method.name} needs a deadline of at most {served.method.seconds:g} seconds; set one")
     caller = caller_of(resources, context.auth_context())
     if not isinstance(caller, served.callers):

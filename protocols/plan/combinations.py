@@ -116,6 +116,10 @@ def _of_private_training(plan: Plan) -> Iterator[tuple[bool, str]]:
         "private_experts are trained without noise and shape what is sent; with [privacy] set personalisation.private_experts = 0",
     )
     yield (
+        not plan.release.require.no_institution_worse_than_alone,
+        "a local-only model is trained without noise; with [privacy] leave release.require.no_institution_worse_than_alone out",
+    )
+    yield (
         plan.records.too_long != "error",
         'records.too_long = "error" tells of one long record by stopping the run; with [privacy] set it to "truncate" or "drop"',
     )

@@ -26,6 +26,10 @@ class Requirements(Table):
     """What must hold before a model version is released."""
 
     metric_above_base: FiniteFloat | None = Field(0.0, description="improvement over the base that a release needs")
+    no_institution_worse_than_alone: bool = Field(
+        False,
+        description="each institution trains its local-only model within the last evaluation; for none may the shared one be worse",
+    )
 
 
 class Release(Table):

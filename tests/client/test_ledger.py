@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client.errors import LedgerError
+from client.errors import LedgerError, StorageError
 from client.ledger import FinishedSum, Ledger, StoredReply
 from protocols.errors import Contradiction, Refusal
 from tests.federation.federation import Crash
@@ -179,3 +179,38 @@ def test_ledger_of_the_first_version_is_brought_up_to_date(tmp_path: Path, monke
     ledger.claim("another", b"manifest", "used", b"request")
     ledger.close()
     Ledger.open(tmp_path, now).close()
+
+
+def test_a_vector_for_which_there_is_no_room_leaves_nothing(ledger: Ledger) -> None:
+    pages = ledger._database.execute("PRAGMA page_count").fetchone()[0]
+    ledger._database.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(StorageError, match="free space on its disk"):
+        keep_many(ledger)
+    kept = len(ledger.vectors.all())
+    assert len(list((ledger.home / "vectors" / "r1").iterdir())) == kept, "a file without a row"
+    ledger._database.execute("PRAGMA max_page_count = 100000")
+    ledger.vectors.keep("r1", kept, "update", bytes(32), b"vector")
+
+
+def keep_many(ledger: Ledger) -> None:
+    for number in range(1000):
+        ledger.vectors.keep("r1", number, "update", bytes(32), b"vector")
+
+
+def test_a_commit_that_fails_leaves_no_transaction_open(ledger: Ledger) -> None:
+    class Full(sqlite3.Connection):
+        full = True
+
+        def execute(self, statement: str, *values: object) -> sqlite3.Cursor:
+            if statement == "COMMIT" and self.full:
+                raise sqlite3.OperationalError("database or disk is full")
+            return super().execute(statement, *values)  # type: ignore[arg-type]
+
+    database = sqlite3.connect(ledger.home / "ledger.db", isolation_level=None, factory=Full)
+    other = Ledger(ledger.home, database, ledger.incarnation, now)
+    with pytest.raises(StorageError, match="disk is full"):
+        other.vectors.keep("r1", 1, "update", bytes(32), b"vector")
+    database.full = False
+    assert not other.vectors.all()
+    other.vectors.keep("r1", 1, "update", bytes(32), b"vector")
+    other.close()

@@ -117,7 +117,7 @@ def test_written_settings_are_commented_and_read_back(tmp_path: Path) -> None:
             "records": {"source": "/data/records.jsonl", "test_fraction": 0.25, "group": "patient", "fields": fields},
             "bases": {"tiny": "/models/tiny", "./my base": "/models/my base"},
             "hardware": {"device": "cuda:1", "base_precision": "bf16"},
-            "storage": {"home": "/var/lib/node"},
+            "storage": {"home": "/var/lib/node", "checkpoint_seconds": 0},
         }
     )
     path = tmp_path / "institution.toml"

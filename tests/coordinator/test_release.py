@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from coordinator.errors import ReleaseBroken, ReleaseRefused
-from coordinator.manifest import file_sha256, verify_release
+from coordinator.errors import ReleaseRefused
 from coordinator.registry import Registry
 from coordinator.registry.records import ModelVersion, NewRun
 from coordinator.registry.states import RunState
 from coordinator.release import TrainedModel, release_model
+from protocols.errors import ReleaseBroken
 from protocols.identity import Identity
 from protocols.plan import Plan
+from protocols.release import file_sha256, verify_release
 from protocols.state import state_hash
 from tests.coordinator.conftest import make_round, make_state
 

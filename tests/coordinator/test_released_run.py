@@ -3,9 +3,9 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
-from coordinator.manifest import verify_release
 from coordinator.release import TrainedModel, release_model
 from coordinator.verify import verify_registry
+from protocols.release import verify_release
 from tests.federation.federation import Federation, make_plan
 
 

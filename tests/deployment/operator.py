@@ -65,5 +65,5 @@ class Operator:
 
 
 def make_operator(folder: Path, port: int) -> Operator:
-    settings = CoordinatorSettings(serve=ServeSettings(name="the-operator", host="127.0.0.1", service_port=port))
-    return Operator(make_operator_home(folder, settings, ["127.0.0.1"], now, os.urandom), port)
+    settings = CoordinatorSettings(serve=ServeSettings(name="the-operator", hosts=("127.0.0.1",), service_port=port))
+    return Operator(make_operator_home(folder, settings, now, os.urandom), port)

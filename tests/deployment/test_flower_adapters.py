@@ -56,16 +56,22 @@ class Deployment:
         self.superlink = Started(superlink_command(files, self.port), self.folder / "superlink.log", env)
         wait_until(self.link().healthy, "the SuperLink")
 
-    def start_node(self, name: str, stack: ExitStack) -> None:
+    def stop_superlink(self) -> None:
+        if self.superlink is not None:
+            self.superlink.stop()
+
+    def start_node(self, name: str, stack: ExitStack) -> Started:
         port = free_port()
         self.link().register_node(make_node_key(self.folder / f"{name}.key"), name)
         files = SuperNodeFiles(self.authority.authority, self.folder / f"{name}.key", self.folder / "secret", self.folder / f"{name}.alive")
         env = flower_environment(environment(), self.folder / f"flower-{name}")
         command = supernode_command(f"127.0.0.1:{self.port}", files, port, idle_seconds=0.2)
-        stack.callback(Started(command, self.folder / f"{name}.log", env).stop)
+        node = Started(command, self.folder / f"{name}.log", env)
+        stack.callback(node.stop)
         own = [sys.executable, "-m", "tests.deployment.answering_node", name, f"127.0.0.1:{port}"]
         runner = Started([*own, str(self.folder / "secret"), str(self.folder / f"{name}.claims")], self.folder / f"{name}-runner.log")
         stack.callback(runner.stop)
+        return node
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +80,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
     (folder / "secret").write_bytes(os.urandom(32))
     made = Deployment(folder, make_authority(folder / "tls"), free_port())
     with ExitStack() as stack:
-        stack.callback(lambda: made.superlink and made.superlink.stop())
+        stack.callback(made.stop_superlink)
         made.start_superlink()
         for name in NAMES:
             made.start_node(name, stack)
@@ -82,7 +88,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
         yield made
 
 
-def ask(exchange: Exchange, envelope: bytes, deadline: float = 60.0) -> list[Answer]:
+def ask(exchange: Exchange, envelope: bytes, deadline: float = 30.0) -> list[Answer]:
     parcel = Parcel(envelope, {"values": np.arange(5, dtype=np.uint32)})
     return list(exchange.ask("query.hello", [(node, parcel) for node in exchange.nodes()], "round", deadline))
 
@@ -159,10 +165,15 @@ def test_an_exchange_under_way_survives_a_killed_superlink(deployment: Deploymen
 
 
 def test_a_superlink_that_stays_away_is_a_typed_error(deployment: Deployment) -> None:
-    away = FlowerLink(f"127.0.0.1:{free_port()}", deployment.authority.authority.read_bytes(), b"secret", patience=1.0)
-    assert not away.healthy()
+    link = deployment.link(patience=1.0)
+    with link.driving(installed_bundle(), deployment.claims) as grid:
+        deployment.stop_superlink()
+        with pytest.raises(FlowerAway, match="does not answer"):
+            Exchange(grid).nodes()
+    assert not link.healthy()
     with pytest.raises(FlowerAway, match="does not answer"):
-        away.nodes()
+        link.nodes()
+    deployment.start_superlink()
 
 
 def test_another_authority_is_no_superlink(deployment: Deployment, tmp_path: Path) -> None:
@@ -191,3 +202,12 @@ def test_nodes_are_registered_once_and_for_all(deployment: Deployment, tmp_path:
         link.register_node(key, "west")
     with pytest.raises(NodeKeyError):
         link.register_node("no key")
+
+
+def test_a_node_that_is_shut_out_ends(deployment: Deployment) -> None:
+    with ExitStack() as stack:
+        node = deployment.start_node("east", stack)
+        wait_until(lambda: any(one.name == "east" and one.online for one in deployment.link().nodes()), "the third node")
+        (east,) = [one for one in deployment.link().nodes() if one.name == "east"]
+        deployment.link().unregister_node(east.public_key)
+        wait_until(lambda: node.process.poll() is not None, "the end of its process", 30)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -10,10 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1
-from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import load_pem_x509_csr
 
 from client.connection import connect, connect_with
 from client.errors import CertificateExpired, JoiningError, ServiceRefused, ServiceUnreachable
@@ -21,15 +20,20 @@ from client.institution import read_membership
 from client.joining import Standing, fetch_certificate, join
 from client.new_folder import REQUEST, make_folder_to_join, signing_request
 from client.settings import load_settings
+from coordinator.authority import Authority
+from coordinator.certificates import as_pem
 from coordinator.participants import known_institutions
+from coordinator.row_audit import audit_participants
 from coordinator.service.methods import METHODS
-from protocols.curve_keys import load_tls_key, new_key
+from coordinator.service.served import Caller, Invited, Resources, Served
+from protocols.codec import Message
+from protocols.curve_keys import load_tls_key, tls_key
 from protocols.fingerprint import fingerprint
 from protocols.identity import Identity
 from protocols.invitation import InvitationFile, read_invitation
 from protocols.policy import load_policy
-from protocols.service import JOIN, RENEW, JoinRequest, RenewRequest
-from tests.deployment.operator import Operator, now
+from protocols.service import JOIN, RENEW, JoinAnswer, JoinRequest, RenewRequest
+from tests.deployment.operator import Operator, make_operator, now
 
 SECRETS = ("identity.key", "node.key", "tls.key")
 
@@ -57,6 +61,15 @@ def member(operator: Operator, folder: Path, invitation: InvitationFile) -> Iter
 
 def joined(folder: Path, invitation: InvitationFile) -> Standing:
     return join(folder, invitation, now, os.urandom)
+
+
+def make_folder(folder: Path, invitation: InvitationFile) -> Path:
+    make_folder_to_join(folder, invitation, os.urandom)
+    return folder
+
+
+def pem_of(authority: Authority, name: str, csr: str) -> str:
+    return as_pem(authority.issued(authority.issue(name, csr))).decode()
 
 
 def ask(invitation: InvitationFile, request: JoinRequest) -> str:
@@ -98,7 +111,11 @@ def test_no_private_key_is_sent(operator: Operator, folder: Path, invitation: In
     sent: list[bytes] = []
 
     def overheard(answer: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda resources, caller, request: sent.append(request.to_bytes()) or answer(resources, caller, request)
+        def answered(resources: Resources, caller: Caller, request: Message) -> Any:
+            sent.append(request.to_bytes())
+            return answer(resources, caller, request)
+
+        return answered
 
     with operator.serving([replace(served, answer=overheard(served.answer)) for served in METHODS]):
         joined(folder, invitation)
@@ -147,9 +164,9 @@ def test_a_replaced_invitation_opens_nothing(operator: Operator, folder: Path, i
 
 def test_a_stolen_invitation_allows_nothing_but_to_ask(operator: Operator, member: Path, invitation: InvitationFile) -> None:
     csr = signing_request(member, "amber")
-    with connect_with(invitation.service, invitation.ca, invitation.certificate, invitation.key, now()) as service:
-        with pytest.raises(ServiceRefused, match="does not allow Renew"):
-            service.call(RENEW, RenewRequest(csr))
+    bearer = connect_with(invitation.service, invitation.ca, invitation.certificate, invitation.key, now())
+    with bearer as service, pytest.raises(ServiceRefused, match="does not allow Renew"):
+        service.call(RENEW, RenewRequest(csr))
 
 
 def test_a_revoked_institution_is_refused_at_once(operator: Operator, member: Path) -> None:
@@ -175,16 +192,17 @@ def test_the_operator_names_the_certificate(operator: Operator, folder: Path, in
 def test_requests_that_do_not_hold(operator: Operator, folder: Path, invitation: InvitationFile) -> None:
     make_folder_to_join(folder, invitation, os.urandom)
     request = JoinRequest.from_bytes((folder / REQUEST).read_bytes())
-    sign, csr = Identity.load("amber", folder / "identity.key").sign, x509.load_pem_x509_csr(request.csr.encode())
-    other_key = new_key(SECP256R1(), os.urandom)
-    altered = x509.CertificateSigningRequestBuilder(csr.subject).sign(other_key, SHA256()).public_bytes(Encoding.DER)
-    wrong_csr = altered[:-8] + bytes(8)
-    pem = b"-----BEGIN CERTIFICATE REQUEST-----\n" + __import__("base64").encodebytes(wrong_csr) + b"-----END CERTIFICATE REQUEST-----\n"
+    sign = Identity.load("amber", folder / "identity.key").sign
+    signed = load_pem_x509_csr(request.csr.encode()).public_bytes(Encoding.DER)
+    body = base64.encodebytes(signed[:-8] + bytes(8)).decode()
+    unsigned = f"-----BEGIN CERTIFICATE REQUEST-----\n{body}-----END CERTIFICATE REQUEST-----\n"
     cases = {
         "the request says birch": replace(request, name="birch").signed_by(sign),
         "not that of amber": replace(request, node_key=request.node_key + "A"),
         "no P-384 key": replace(request, node_key=request.node_key + " comment").signed_by(sign),
-        "signing request": replace(request, csr=pem.decode()).signed_by(sign),
+        "signing request": replace(
+            request, csr=f"-----BEGIN CERTIFICATE REQUEST-----\n{unsigned}-----END CERTIFICATE REQUEST-----\n"
+        ).signed_by(sign),
         "another coordinator": replace(request, coordinator_key=bytes(32)).signed_by(sign),
     }
     with operator.serving():
@@ -250,28 +268,41 @@ def test_a_certificate_is_renewed_before_it_ends(operator: Operator, member: Pat
     (member / "tls.pem").write_bytes(first)  # as if the answer had been lost
     again = fetch_certificate(member, lambda: late)
     assert again == standing
+    assert audit_participants(operator.registry.participants(), operator.registry.events())  # finds no difference
     with pytest.raises(CertificateExpired, match="new invitation"), connect(member, lambda: late + timedelta(days=100)):
         pass
 
 
 def test_an_ended_certificate_comes_back_with_a_new_invitation(operator: Operator, member: Path, tmp_path: Path) -> None:
-    operator.ahead = timedelta(days=731)
-    first = fetch_certificate(member, now)
-    operator.ahead -= timedelta(days=1)
-    operator.registry.verify_chain()
-    operator.ahead = timedelta()
+    ended = fetch_certificate(member, now).valid_until
     newer = operator.invite("amber", tmp_path / "newer.toml")
+    (member / "tls.pem").unlink()  # stands for one that has ended: TLS itself looks at the real clock
     operator.ahead = timedelta(days=731)
-    standing = joined(member, newer)
-    assert standing.valid_until is not None and first.valid_until is not None
-    assert standing.valid_until > first.valid_until
+    renewed = joined(member, newer).valid_until
+    assert ended is not None and renewed is not None and renewed > ended
+
+
+def test_a_certificate_for_others_is_not_kept(operator: Operator, folder: Path, invitation: InvitationFile, tmp_path: Path) -> None:
+    elsewhere = make_operator(tmp_path / "elsewhere", 1)
+    tls_key(tmp_path / "other" / "tls.key", os.urandom)
+    mine, its = signing_request(make_folder(folder, invitation), "amber"), signing_request(tmp_path / "other", "amber")
+    cases = {
+        "no certificate": "nonsense",
+        "did not issue": pem_of(elsewhere.authority, "amber", mine),
+        "not for amber": pem_of(operator.authority, "birch", mine),
+        "this folder's key": pem_of(operator.authority, "amber", its),
+    }
+    for sentence, certificate in cases.items():
+        answers = Served(JOIN, (Invited,), lambda *_, sent=certificate: JoinAnswer("approved", sent))
+        with operator.serving([answers]), pytest.raises(JoiningError, match=sentence):
+            fetch_certificate(folder, now)
+    assert not (folder / "tls.pem").exists() and (folder / "invitation.toml").exists()
+    elsewhere.registry.close()
 
 
 def test_a_server_of_another_authority_is_not_talked_to(
     operator: Operator, folder: Path, invitation: InvitationFile, tmp_path: Path
 ) -> None:
-    from tests.deployment.operator import make_operator
-
     impostor = make_operator(tmp_path / "impostor", operator.port)
     with impostor.serving(), pytest.raises(ServiceUnreachable, match="not the coordinator's"):
         joined(folder, invitation)

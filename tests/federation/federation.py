@@ -16,6 +16,7 @@ from flwr.app import Context, Message, RecordDict
 from numpy.typing import NDArray
 
 from client.answering import answer
+from client.checkpoints import CheckpointOf
 from client.client_app import make_client_app
 from client.ledger import Ledger
 from client.node import Node
@@ -91,7 +92,13 @@ class FormulaWork:
         return self._draw("gradient", module, shape=(shapes[f"{module}.lora_B.weight"][0], shapes[f"{module}.lora_A.weight"][1]))
 
     def train(
-        self, round_number: int, tensors: Tensors, trained: Collection[str], experts: Experts, corrections: Tensors | None = None
+        self,
+        round_number: int,
+        tensors: Tensors,
+        trained: Collection[str],
+        experts: Experts,
+        corrections: Tensors | None = None,
+        checkpoint: CheckpointOf | None = None,
     ) -> LocalUpdate:
         self.trainings.append(round_number)
         step = learning_rate(self.plan, round_number) * self.plan.training.local_steps
@@ -102,6 +109,9 @@ class FormulaWork:
         delta |= {name: (delta[name] - step * values).astype(np.float32) for name, values in (corrections or {}).items()}
         counts = {layer: np.array([3, 0, 7, len(self.name) + ord(self.name[0]) % 5]) for layer in self.adaptation.expert_counts}
         return LocalUpdate(delta, loss_sum=8.0 * (2.0 + self._draw("loss", shape=(1,))[0]), examples=8, tokens=24, expert_tokens=counts)
+
+    def train_alone(self, round_number: int, tensors: Tensors, experts: Experts, steps: int | None = None) -> LocalUpdate:
+        return self.train(round_number, tensors, tuple(tensors), experts)
 
     def evaluate(self, tensors: Tensors, experts: Experts) -> MetricSums:
         return MetricSums(float(3 + len(experts) + ord(self.name[0]) % 3), 10)
@@ -124,7 +134,7 @@ class FormulaPrivate:
     def label_counts(self) -> NDArray[np.float64]:
         return np.array([300.0, 200.0])
 
-    def train(self, asked: PrivateRound) -> Tensors:
+    def train(self, asked: PrivateRound, checkpoint: CheckpointOf | None = None) -> Tensors:
         self.work.trainings.append(asked.round)
         self.work.secrets.append(asked.secret)
         stream = CryptographicStream(asked.secret, Purpose.NOISE)
@@ -158,8 +168,8 @@ class Federation:
     seed: int | None = None  # of everybody's randomness and of the coordinator's clock, so that a repeated run has the same bytes
     suites: tuple[Suite, ...] = ("SA-1",)  # that institutions accept
     config: ModelConfig = CONFIG
-    patience: float | None = None  # of the operator; its sleep calls `on_sleep`
-    on_sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] | None = None  # of the coordinator, where it is a test's own
+    means: Mapping[str, Any] = field(default_factory=dict)  # of the operator, beyond its own
     messages: list[tuple[str, Message]] = field(default_factory=list)  # requests as they reached institutions
 
     def __post_init__(self) -> None:
@@ -184,8 +194,8 @@ class Federation:
             self.events.append(event)
             on_event(event)
 
-        clock = time.monotonic if self.seed is None else float  # which counts no seconds
-        operator = Operator(self.operator_identity, self.roster, self.randomness("operator"), clock, self.on_sleep, self.patience)
+        clock = self.clock or (time.monotonic if self.seed is None else float)  # which counts no seconds
+        operator = Operator(self.operator_identity, self.roster, self.randomness("operator"), clock, **self.means)
         exchange = Exchange(self.grid, poll_seconds=0.0)
         return run_plan(
             self.plan,

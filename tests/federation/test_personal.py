@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from client.checkpoints import CheckpointOf
 from client.personal import Personal, PersonalFiles
 from client.work import LocalUpdate, MetricSums
 from coordinator.events import SumFinished
@@ -36,7 +37,13 @@ class OwnWork(FormulaWork):
     measured: list[tuple[Tensors, Experts]] = field(default_factory=list)
 
     def train(
-        self, round_number: int, tensors: Tensors, trained: Collection[str], experts: Experts, corrections: Tensors | None = None
+        self,
+        round_number: int,
+        tensors: Tensors,
+        trained: Collection[str],
+        experts: Experts,
+        corrections: Tensors | None = None,
+        checkpoint: CheckpointOf | None = None,
     ) -> LocalUpdate:
         update = super().train(round_number, tensors, trained, experts, corrections)
         chosen = self.marked(trained)

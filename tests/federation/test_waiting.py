@@ -26,12 +26,12 @@ class Weekend:
 
     def start(self) -> None:
         self.federation.fails = lambda name, _: name in self.away
-        self.federation.on_sleep = lambda _: self.do(self.federation.registry.runs()[0])
+        self.federation.means = {"patience": 30.0, "sleep": lambda _: self.do(self.federation.registry.runs()[0])}
 
 
 @pytest.fixture
 def weekend(tmp_path: Path) -> Iterator[Weekend]:
-    federation = Federation(tmp_path, make_plan(), patience=30.0)
+    federation = Federation(tmp_path, make_plan())
     yield Weekend(federation, set(), lambda _: None)
     federation.close()
 

@@ -90,7 +90,7 @@ def entries() -> dict[str, list[Decoder]]:
 
 
 def _of_message(kind: type[Message]) -> Decoder:
-    entry = next((name for name in ("epoch", "proof") if kind.__module__.startswith(f"protocols.{name}")), "sum")
+    entry = next((name for name in ("epoch", "proof", "service") if kind.__module__.startswith(f"protocols.{name}")), "sum")
     refusals = (MalformedMessage, RosterError) if kind in (Roster, RosterEntry) else (MalformedMessage,)
     decode = partial(_accused, kind.from_bytes) if entry == "proof" else kind.from_bytes
     return Decoder(kind.__name__, entry, decode, Message.to_bytes, refusals, lambda: list(messages().get(kind, ())))

@@ -16,7 +16,7 @@ from protocols.identity import Envelope, _Sealed, seal_envelope
 from protocols.lanes import LaneFormat
 from protocols.pack import pack
 from protocols.secagg import UploadRoot
-from tests.fuzz import evidence
+from tests.fuzz import evidence, service
 from tests.protocols.secagg.cohort import Sum
 from tests.vectors.replay import fresh_randomness, replayed_sum
 
@@ -73,7 +73,7 @@ def _said(done: Sum) -> list[Any]:
     after = [evidence.opened(done), evidence.transcript(done), evidence.shown_total(done), LaneFormat(5, 2, 20)]
     proofs = [evidence.proofs_against_coordinators(done), evidence.proofs_against_members(done)]
     envelopes = [_Sealed.from_bytes(data) for data in sealed_envelopes(done)]
-    return [epoch, rows, roots, done.certificate(), done.answers(), after, proofs, envelopes]
+    return [epoch, rows, roots, done.certificate(), done.answers(), after, proofs, envelopes, service.said()]
 
 
 def _reached(value: Any) -> Iterator[Message]:

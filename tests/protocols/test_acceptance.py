@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ PLAN = parse_plan({"name": "triage", "base": "tiny", "records": {"prompt": "{a}"
 )
 ADA = Identity("ada", bytes(32))
 ACCEPTED = Acceptance("r1", PLAN.sha256, PLAN.terms_sha256, "ada", "2030-01-01T00:00:00+00:00").signed_by(ADA.sign)
-WITHDRAWN = Withdrawal("", "ada", "the board said so", "2030-01-01T00:00:00+00:00").signed_by(ADA.sign)
+WITHDRAWN = Withdrawal("r1", "ada", "the board said so", "2030-01-01T00:00:00+00:00").signed_by(ADA.sign)
 
 
 def test_a_signed_acceptance_holds_for_its_run_plan_and_institution() -> None:
@@ -27,8 +28,9 @@ def test_a_signed_acceptance_holds_for_its_run_plan_and_institution() -> None:
 
 @pytest.mark.parametrize("changed", ["run", "plan_sha256", "terms_sha256", "institution", "at"])
 def test_an_altered_acceptance_is_not_signed(changed: str) -> None:
+    changes: dict[str, Any] = {changed: "other"}
     with pytest.raises(SignatureError):
-        replace(ACCEPTED, **{changed: "other"}).check("r1", PLAN, "ada", ADA.public_key)
+        replace(ACCEPTED, **changes).check("r1", PLAN, "ada", ADA.public_key)
 
 
 def test_an_acceptance_of_other_terms_run_or_institution_is_none() -> None:
@@ -42,7 +44,7 @@ def test_a_withdrawal_is_the_institutions_own() -> None:
     with pytest.raises(Refusal, match="that of ada, not of bea"):
         WITHDRAWN.check("bea", ADA.public_key)
     with pytest.raises(SignatureError):
-        replace(WITHDRAWN, run="r1").check("ada", ADA.public_key)
+        replace(WITHDRAWN, run="r2").check("ada", ADA.public_key)
 
 
 def test_no_acceptance_is_a_withdrawal_of_the_same_words() -> None:

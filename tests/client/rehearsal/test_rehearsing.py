@@ -18,11 +18,19 @@ from client.settings import HardwareSettings, load_settings
 from client.workbench import Base, Workbench, load_base, open_workbench
 from model.bases import bundled_base
 from protocols.errors import PolicyError
+from protocols.identity import _Sealed
+from protocols.lanes import LaneFormat
+from protocols.merkle import leaf_hash, merkle_root
+from protocols.pack import unpack
 from protocols.plan import Plan
 from protocols.policy import Policy
+from protocols.schedule import PlannedSum
+from protocols.secagg import UploadRoot
 from protocols.terms import Terms
 from protocols.traffic import round_bytes
 from tests.client.small_institution import small_plan, write_institution
+
+DISTRIBUTED = {"epsilon": 8.0, "delta": 1e-5, "mechanism": "distributed", "noise_multiplier": 3.0}
 
 
 @pytest.fixture(scope="module")
@@ -64,10 +72,18 @@ def test_the_file_holds_what_an_upload_has(base: Base, tmp_path: Path) -> None:
     terms = Terms(bench.plan, bench.adaptation)
     assert sum(message.chunks for message in found.messages) == dict(round_bytes(terms, terms.start()))[1]
     first = found.messages[0]
-    assert b"ada" in content[: first.envelope] and b"update/train.sum" in content[: first.envelope]
+    envelope, chunks = _Sealed.from_bytes(content[: first.envelope]).envelope, content[first.envelope : first.envelope + first.chunks]
+    assert (envelope.sender, envelope.recipient, envelope.stage) == ("ada", "coordinator", "update/train.sum")
+    root, lanes = UploadRoot.from_bytes(unpack(envelope.payload)["root"]), first_lanes(terms)
+    written = [chunks[lanes.offset(n) : lanes.offset(n) + lanes.chunk_bytes(n)] for n in range(lanes.chunks)]
+    assert root.sender == "ada" and root.root == merkle_root([leaf_hash(chunk) for chunk in written])
     masked, update = found.histograms.masked, found.histograms.update
     assert update is not None and sum(masked) == sum(update) == sum(math.prod(held.shape) for held in found.held)
     assert sum(update[7:9]) > 0.9 * sum(update) and max(masked) < 2 * min(masked)
+
+
+def first_lanes(terms: Terms) -> LaneFormat:
+    return terms.lanes(terms.start(), PlannedSum(1, "update", False)).format
 
 
 def test_two_rehearsals_share_no_masked_byte_string(base: Base, tmp_path: Path) -> None:
@@ -95,7 +111,6 @@ def test_the_policy_is_asked_and_a_person_is_not(base: Base, tmp_path: Path) -> 
     assert rehearsed(bench, folder, io.BytesIO(), policy=Policy(approval="plan")).sent
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "tables",
     [
@@ -105,6 +120,7 @@ def test_the_policy_is_asked_and_a_person_is_not(base: Base, tmp_path: Path) -> 
         {"aggregation": {"rule": "fedsb"}},
         {"aggregation": {"rule": "fedsa"}},
         {"participation": {"batches": 2}},
+        {"privacy": DISTRIBUTED, "training": {"local_steps": 1, "batch_size": 4}},
         {"training": {"local_steps": 2, "batch_size": 4, "scaffold": True}},
     ],
     ids=str,

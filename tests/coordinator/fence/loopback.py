@@ -8,9 +8,11 @@ import ipaddress
 import socket
 import ssl
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import MappingProxyType
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -20,6 +22,9 @@ from cryptography.x509.oid import NameOID
 PULL = "/v1/fleet/pull-messages"
 PUSH = "/v1/fleet/push-object"
 ANSWER = b"answer of the SuperLink"
+Changed = Mapping[str, str | None]
+KEEP: Changed = MappingProxyType({})
+CLOSE: Changed = MappingProxyType({"connection": "close"})
 
 
 def write_certificate(folder: Path) -> tuple[Path, Path]:
@@ -52,6 +57,7 @@ class Behind:
     headers: list[dict[str, str]] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
     answer: bytes = ANSWER
+    status: int = 200
 
     def __post_init__(self) -> None:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -77,7 +83,7 @@ class Behind:
                 behind.paths.append(self.path)
                 behind.headers.append({name.lower(): value for name, value in self.headers.items()})
                 behind.bodies.append(self.rfile.read(int(self.headers["content-length"])))
-                self.send_response(200)
+                self.send_response(behind.status)
                 for name, value in (("content-type", "application/protobuf"), ("set-cookie", "a=b"), ("location", "https://elsewhere")):
                     self.send_header(name, value)
                 self.send_header("content-length", str(len(behind.answer)))
@@ -112,10 +118,9 @@ class Node:
             "flwr-signature": base64.b64encode(signature).decode(),
         }
 
-    def request(self, target: str = PULL, body: bytes = b"", extra: str = "", method: str = "POST", **changed: str | None) -> bytes:
-        """A whole request; `changed` replaces headers (`content_length=None` leaves one out), `extra` are further lines."""
-        headers: dict[str, str | None] = {**self.headers(len(body))}
-        headers.update({name.replace("_", "-"): value for name, value in changed.items()})
+    def request(self, target: str = PULL, body: bytes = b"", extra: str = "", method: str = "POST", changed: Changed = KEEP) -> bytes:
+        """A whole request; `changed` replaces headers (None leaves one out), `extra` are further lines."""
+        headers = {**self.headers(len(body)), **changed}
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items() if value is not None)
         return f"{method} {target} HTTP/1.1\r\n{lines}{extra}\r\n".encode() + body
 

@@ -15,7 +15,7 @@ from flwr.supernode.fleet_http_connection import http_request_response
 from coordinator.fence import routes
 from coordinator.fence.serving import Fence, FenceError
 from tests.coordinator.fence.conftest import Site
-from tests.coordinator.fence.loopback import ANSWER, PUSH, Node, connect, read_all, statuses
+from tests.coordinator.fence.loopback import ANSWER, CLOSE, PUSH, Node, connect, read_all, statuses
 
 Open = Callable[..., Site]
 OTHERS = ["/v1/fleet/register-node", "/v1/control/start-run", "/v1/runtime/acquire-task", "/docs", "/openapi.json", "/health", "/"]
@@ -32,7 +32,7 @@ def test_client_of_flwr_passes_without_registering_itself(site: Site) -> None:
 
 def test_listed_headers_alone_pass_in_both_directions(site: Site) -> None:
     extra = "flwr-package-version: 1.41.0\r\nflwr-task-token: stolen\r\nx-forwarded-for: 10.0.0.1\r\ncookie: a=b\r\n"
-    received = site.send(site.node.request(body=b"call", extra=extra, connection="close"))
+    received = site.send(site.node.request(body=b"call", extra=extra, changed=CLOSE))
     assert received.endswith(ANSWER)
     assert statuses(received) == [200]
     assert b"cookie" not in received
@@ -44,7 +44,7 @@ def test_listed_headers_alone_pass_in_both_directions(site: Site) -> None:
 
 
 def test_connection_serves_several_requests(site: Site) -> None:
-    requests = [site.node.request(body=b"1"), site.node.request(body=b"2"), site.node.request(connection="close")]
+    requests = [site.node.request(body=b"1"), site.node.request(body=b"2"), site.node.request(changed=CLOSE)]
     assert statuses(site.send(b"".join(requests))) == [200] * 3
     assert site.behind.bodies == [b"1", b"2", b""]
 
@@ -52,7 +52,7 @@ def test_connection_serves_several_requests(site: Site) -> None:
 def test_large_objects_pass_whole_both_ways(site: Site) -> None:
     site.behind.answer = bytes(range(256)) * 2**14
     body = bytes(reversed(range(256))) * 2**14
-    received = site.send(site.node.request(PUSH, body, connection="close"))
+    received = site.send(site.node.request(PUSH, body, changed=CLOSE))
     assert received.endswith(site.behind.answer)
     assert site.behind.bodies == [body]
 
@@ -68,9 +68,8 @@ def test_other_paths_are_not_found(site: Site, path: str) -> None:
 def test_unknown_key_wrong_signature_and_old_time_look_the_same(site: Site) -> None:
     stranger = Node()
     old = site.node.headers(at=datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=306))
-    forged = {"flwr_signature": stranger.headers()["flwr-signature"]}
-    late = {name.replace("-", "_"): value for name, value in old.items()}
-    answers = {site.send(stranger.request()), site.send(site.node.request(**forged)), site.send(site.node.request(**late))}
+    forged = {"flwr-signature": stranger.headers()["flwr-signature"]}
+    answers = {site.send(stranger.request()), site.send(site.node.request(changed=forged)), site.send(site.node.request(changed=old))}
     assert [statuses(answer) for answer in answers] == [[503]]
     assert site.behind.paths == []
 
@@ -94,15 +93,15 @@ def test_node_over_its_rate_waits_and_others_do_not(open_site: Open) -> None:
 
 def test_forged_requests_do_not_use_up_the_rate_of_a_node(open_site: Open) -> None:
     site = open_site(clock=lambda: 0.0, burst=1)
-    forged = {"flwr_signature": Node().headers()["flwr-signature"]}
-    assert [statuses(site.send(site.node.request(**forged))) for _ in range(3)] == [[503]] * 3
+    forged = {"flwr-signature": Node().headers()["flwr-signature"]}
+    assert [statuses(site.send(site.node.request(changed=forged))) for _ in range(3)] == [[503]] * 3
     assert statuses(site.send(site.node.request())) == [200]
 
 
 def test_node_has_so_many_requests_under_way(open_site: Open) -> None:
     site = open_site(at_once=1)
     with connect(site.fence.port, site.certificate) as tls:
-        tls.sendall(site.node.request(PUSH, b"half", content_length="8"))
+        tls.sendall(site.node.request(PUSH, b"half", changed={"content-length": "8"}))
         _wait_for(lambda: site.behind.headers)
         assert statuses(site.send(site.node.request())) == [503]
         tls.sendall(b"rest")
@@ -115,10 +114,17 @@ def test_superlink_that_is_away_is_told_as_503(site: Site) -> None:
     assert statuses(site.send(site.node.request())) == [503]
 
 
+def test_fault_of_the_superlink_makes_a_node_wait_and_its_refusals_pass(site: Site) -> None:
+    site.behind.status = 500
+    assert statuses(site.send(site.node.request())) == [503]
+    site.behind.status = 412
+    assert statuses(site.send(site.node.request())) == [412]
+
+
 def test_fence_says_why_it_cannot_open(site: Site, certificate: tuple[Path, Path], tmp_path: Path) -> None:
     def fence(port: int, pem: Path) -> Fence:
-        files = {"certificate": pem, "key": certificate[1], "ca": certificate[0]}
-        return Fence("127.0.0.1", port, superlink=site.behind.address, is_admitted=lambda _: True, **files)
+        address = site.behind.address
+        return Fence("127.0.0.1", port, certificate=pem, key=certificate[1], superlink=address, ca=certificate[0], is_admitted=bool)
 
     with pytest.raises(FenceError, match="cannot listen.*in use"):
         fence(site.fence.port, certificate[0]).start()
@@ -127,7 +133,6 @@ def test_fence_says_why_it_cannot_open(site: Site, certificate: tuple[Path, Path
 
 
 def test_stopped_fence_takes_no_connection(site: Site) -> None:
-    assert site.fence.running
     site.fence.stop()
     assert not site.fence.running
     with pytest.raises(OSError):  # noqa: PT011 (refused or reset)
@@ -137,7 +142,7 @@ def test_stopped_fence_takes_no_connection(site: Site) -> None:
 def test_slow_body_ends(open_site: Open) -> None:
     site = open_site(grace_seconds=0.3)
     with connect(site.fence.port, site.certificate) as tls:
-        tls.sendall(site.node.request(PUSH, b"half", content_length="8"))
+        tls.sendall(site.node.request(PUSH, b"half", changed={"content-length": "8"}))
         assert statuses(read_all(tls)) == [503]
     assert site.behind.bodies in ([], [b"half"])
 

@@ -6,6 +6,7 @@ import struct
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
+from client.checkpoints import CheckpointOf
 from client.work import LocalUpdate, MetricSums
 from protocols.state import Experts, Tensors
 from tests.federation.federation import FormulaWork
@@ -28,7 +29,13 @@ class CanaryWork(FormulaWork):
     """The formula, with a loss and counts that nobody else has, and one record to quote."""
 
     def train(
-        self, round_number: int, tensors: Tensors, trained: Collection[str], experts: Experts, corrections: Tensors | None = None
+        self,
+        round_number: int,
+        tensors: Tensors,
+        trained: Collection[str],
+        experts: Experts,
+        corrections: Tensors | None = None,
+        checkpoint: CheckpointOf | None = None,
     ) -> LocalUpdate:
         return replace(super().train(round_number, tensors, trained, experts, corrections), loss_sum=LOSS)
 

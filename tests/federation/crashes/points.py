@@ -17,11 +17,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from sqlalchemy.orm import Session
 
 import client.ledger_file
 import protocols.files
 from coordinator.registry.registry import Registry
+from coordinator.registry.transactions import Change
 from coordinator.spool import Spool
 from tests.federation.federation import Crash
 
@@ -137,15 +137,17 @@ def _watch_ledgers(points: Points, patch: pytest.MonkeyPatch) -> None:
 
 
 def _watch_registry(points: Points, patch: pytest.MonkeyPatch) -> None:
-    writing = Registry._writing
+    writing = Registry.write
 
-    @contextmanager
-    def watched(registry: Registry) -> Iterator[Session]:
-        with writing(registry) as session:
-            yield session
+    def watched(registry: Registry, change: Callable[[Change], Any]) -> Any:
+        def whole(transaction: Change) -> Any:
+            result = change(transaction)
             points.reach("before the registry's commit")
+            return result
 
-    patch.setattr(Registry, "_writing", watched)
+        return writing(registry, whole)
+
+    patch.setattr(Registry, "write", watched)
 
 
 def _lose_unsynced(disk: Path) -> None:

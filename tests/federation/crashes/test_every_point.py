@@ -1,6 +1,6 @@
 """A small run that dies at any one point ends with the bits of an undisturbed one, and nothing is said in two ways.
 
-Not built, so without points: the request to join, checkpoints during training, and epsilon that is reserved and spent.
+Not among the points: the request to join, checkpoints (`test_checkpoints.py`), and epsilon that is reserved and spent.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A node that dies at a line of the durability table (PROTOCOL, section 5) answers nothing in two ways afterwards.
 
-Lines whose steps are not built: the request to join, checkpoints during training. Epsilon is in `test_private_lines.py`.
+The request to join is not here. Checkpoints are in `test_checkpoints.py`, epsilon is in `test_private_lines.py`.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from flwr.app import Context, Message
 
+from client.checkpoints import CheckpointOf
 from client.ledger import Ledger
 from client.node import Node
 from client.vectors import TRAINING, Vectors
@@ -54,7 +55,13 @@ class WatchedWork(FormulaWork):
     log: Log
 
     def train(
-        self, round_number: int, tensors: Tensors, trained: Collection[str], experts: Experts, corrections: Tensors | None = None
+        self,
+        round_number: int,
+        tensors: Tensors,
+        trained: Collection[str],
+        experts: Experts,
+        corrections: Tensors | None = None,
+        checkpoint: CheckpointOf | None = None,
     ) -> LocalUpdate:
         self._note("update")
         self.log.trainings.append(self.name)

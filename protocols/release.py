@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from coordinator.errors import ReleaseBroken
-from protocols.errors import SignatureError
+from protocols.errors import ReleaseBroken, SignatureError
 from protocols.identity import Identity, verify
 
+MANIFEST = "manifest.json"
 _PURPOSE = b"consortium model manifest 1\0"
 _CHUNK = 1 << 20
+_FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
 
 def sign_manifest(content: Mapping[str, Any], identity: Identity) -> bytes:
@@ -29,9 +31,9 @@ def verify_release(path: Path, public_key: bytes) -> dict[str, Any]:
     Raises:
         ReleaseBroken: naming the first file that is missing, changed or added, or the signature.
     """
-    manifest = _read_manifest(path / "manifest.json")
+    manifest = read_manifest(path / MANIFEST)
     _check_signature(manifest, public_key, path)
-    present = {file.name for file in path.iterdir()} - {"manifest.json"}
+    present = {file.name for file in path.iterdir()} - {MANIFEST}
     for name in sorted(present ^ manifest["files"].keys()):
         fault = "was added after the release" if name in present else "is missing"
         raise ReleaseBroken(f"{path / name}: {fault}; get this model from its source again")
@@ -50,13 +52,20 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
+def read_manifest(path: Path) -> dict[str, Any]:
+    """A manifest's content, whose signature nobody has checked yet.
+
+    Raises:
+        ReleaseBroken: it is no manifest of a model version.
+    """
     try:
         manifest: dict[str, Any] = json.loads(path.read_bytes())
         bytes.fromhex(manifest["signature"])
-        if not all(Path(name).name == name for name in manifest["files"]):
-            raise ValueError("a file outside of the folder")
-    except (OSError, ValueError, KeyError, TypeError):
+        _signed_bytes(manifest)
+        for name, digest in manifest["files"].items():
+            if not _FILE.fullmatch(name) or name == MANIFEST or not isinstance(digest, str):
+                raise ValueError("a file outside of the folder, or without a hash")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ReleaseBroken(f"{path}: no readable manifest of a model version; get this model from its source again") from None
     return manifest
 
@@ -66,7 +75,7 @@ def _check_signature(manifest: dict[str, Any], public_key: bytes, path: Path) ->
     try:
         verify(public_key, _signed_bytes(content), bytes.fromhex(manifest["signature"]))
     except SignatureError:
-        raise ReleaseBroken(f"{path / 'manifest.json'}: not signed by the key expected; get this model from its source again") from None
+        raise ReleaseBroken(f"{path / MANIFEST}: not signed by the key expected; get this model from its source again") from None
 
 
 def _signed_bytes(content: Mapping[str, Any]) -> bytes:
