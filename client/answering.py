@@ -20,6 +20,7 @@ from protocols.errors import (
     PolicyError,
     ProtocolError,
     Refusal,
+    UnacceptedMembers,
 )
 from protocols.identity import Envelope, open_envelope_of, seal_envelope
 from protocols.pack import PackError, pack, unpack
@@ -81,7 +82,8 @@ def _refused(node: Node, message_type: str, error: Exception) -> Result:
     """The reason, if it tells nothing of this institution; a fact about a vector, as in EncodingError, is one about records."""
     if isinstance(error, _SPEAKABLE) and not isinstance(error, EncodingError):
         accused = {"accused": error.member.encode()} if isinstance(error, DishonestMember) else {}
-        return Result({"refused": str(error).encode()} | accused)
+        unaccepted = {"unaccepted": pack(dict.fromkeys(error.members, b""))} if isinstance(error, UnacceptedMembers) else {}
+        return Result({"refused": str(error).encode()} | accused | unaccepted)
     logger.error("request %s failed: %s", message_type, error, exc_info=None if isinstance(error, ConsortiumError | ModelError) else error)
     reason = f"{node.name} could not answer {message_type} ({type(error).__name__}); its own log says why"
     return Result({"refused": reason.encode()})

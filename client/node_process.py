@@ -26,9 +26,8 @@ def serve(folder: Path, ended: list[int]) -> None:
         ConsortiumError: a file of the folder is missing or damaged.
     """
     runtime = f"127.0.0.1:{load_connection(folder).runtime_port}"
-    open_node = folder_node(folder)
-    app, own = make_client_app(lambda _: open_node()), installed_bundle().sha256
-    open_node()  # so that what is wrong with the folder is said now
+    node, own = folder_node(folder), installed_bundle().sha256
+    app = make_client_app(lambda _: node.current())
     _say(f"ready; the bundle of this version is {own}")
     serve_tasks(runtime, runtime_secret(folder), app, {own}, lambda: bool(ended), alive=folder / "flower" / "answered", log=_say)
 

@@ -50,7 +50,7 @@ def _drive(places: Places, registry: Registry, chosen: Run) -> None:
     address = f"127.0.0.1:{places.home.settings.serve.superlink_port}"
     link = FlowerLink(address, files.authority.read_bytes(), files.secret.read_bytes())
     adaptation = Adaptation(read_config(places.base(plan.base.sha256)), AdapterConfig.from_fields(plan.adapter_fields), plan.seed)
-    operator = Operator(places.home.identity, roster_of(registry), os.urandom, patience=PATIENCE_SECONDS, awaits_answers=True)
+    operator = Operator(places.home.identity, lambda: roster_of(registry), os.urandom, patience=PATIENCE_SECONDS, awaits_answers=True)
     with link.driving(installed_bundle(), places.claims) as grid:
         run_plan(
             plan, Exchange(grid), registry, adaptation=adaptation, operator=operator, directory=places.runs, on_event=_tell

@@ -11,7 +11,7 @@ from coordinator.countersigned import SignedRun, named_transcripts, verify_signe
 from coordinator.errors import ChainBroken, RegistryError
 from coordinator.gate import audit_gate
 from coordinator.registry.reading import CHANGED
-from coordinator.registry.records import Event, ModelVersion, Participant, Round, Run
+from coordinator.registry.records import Event, ModelVersion, Participant, Rotation, Round, Run
 from coordinator.registry.registry import Registry
 from coordinator.registry.states import RunState
 from coordinator.row_audit import audit_models, audit_participants, audit_rounds, audit_run
@@ -39,6 +39,7 @@ class _Source:
     registry: Registry
     events: Sequence[Event]
     participants: Sequence[Participant] | None  # None where their rows cannot be read
+    rotations: Sequence[Rotation]
     models: Path
     runs: Path
     parties: Parties | None
@@ -64,7 +65,8 @@ def verify_registry(
     participants = audit.read(registry.participants)
     if participants is not None:
         audit.attempt(audit_participants, participants, events)
-    source = _Source(registry, events, participants, models, runs or models.parent / "runs", parties, full)
+    rotations = audit.read(registry.rotations) or ()
+    source = _Source(registry, events, participants, rotations, models, runs or models.parent / "runs", parties, full)
     chosen = _named(registry, events) if run is None else (run,)
     countersigned = max((_verify_run(audit, source, name) for name in chosen), default=0)
     if countersigned < len(events):
@@ -113,7 +115,7 @@ def _verify_run(audit: Audit, source: _Source, run: str) -> int:
         audit.unproved.append(f"What institutions signed of run {run}: without its rounds there is nothing to compare it with.")
         return 0
     finished = row is not None and row.state is RunState.FINISHED
-    signed = SignedRun(run, rounds, source.participants, source.parties, finished)
+    signed = SignedRun(run, rounds, source.participants, source.parties, finished, source.rotations)
     kept = audit.read(named_transcripts, audit, signed, kept_transcripts(directory))
     return 0 if kept is None else _verify_sums(audit, source, signed, kept, row)
 

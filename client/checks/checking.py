@@ -11,7 +11,7 @@ from client.checks.finding import Finding, checked, ok
 from client.checks.folder import folder_findings
 from client.checks.plan import plan_findings
 from client.checks.records import check_datasets, check_rows
-from client.checks.roster import check_roster
+from client.checks.roster import check_roster, offered
 from client.database import shown_source
 from client.dataset import Datasets, Example, build_datasets
 from client.given_plan import read_given_plan
@@ -36,7 +36,8 @@ def check_institution(folder: Path, plan_file: Path | None, clock: Callable[[], 
     settings, policy = load_settings(folder / "institution.toml"), policy_of(folder)
     yield from folder_findings(folder, clock)
     yield from connection_findings(folder, clock)
-    yield checked("roster", lambda: read_membership(folder), lambda membership: check_roster(membership, plan))
+    offer = offered(folder, clock)
+    yield checked("roster", lambda: read_membership(folder), lambda membership: check_roster(membership, plan, offer))
     if plan is None:
         yield from _without_plan(settings)
     else:

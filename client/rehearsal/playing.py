@@ -14,6 +14,7 @@ from client.rehearsal.cohort import RehearsalCohort
 from client.rehearsal.node import RUN
 from client.sums import compute_vector
 from protocols.encoding import LaneLayout, decode
+from protocols.participation import institutions_of
 from protocols.schedule import PlannedSum, planned_sums
 from protocols.sums.figures import Figures
 
@@ -37,7 +38,8 @@ def play(node: Node, session: Session, cohort: RehearsalCohort) -> Iterator[Play
     for planned in planned_sums(session.plan):
         if planned.round > ROUND:
             return
-        vector, lanes = compute_vector(node, RUN, session, planned, cohort.size), session.terms.lanes(session.state, planned)
+        lanes = session.terms.lanes(session.state, planned)
+        vector = compute_vector(node, RUN, session, planned, len(cohort.members(planned)))
         after, figures = _applied(session, cohort, planned, lanes, vector)
         if planned.kind == "update":
             PersonalFiles(node.ledger.home, RUN).settle(planned.round, True)
@@ -48,8 +50,8 @@ def play(node: Node, session: Session, cohort: RehearsalCohort) -> Iterator[Play
 def _applied(
     session: Session, cohort: RehearsalCohort, planned: PlannedSum, lanes: LaneLayout, vector: NDArray[np.uint32]
 ) -> tuple[Session, Figures]:
-    survivors, terms = cohort.survivors(planned), session.terms
-    total = decode(vector * np.uint32(len(survivors.members)), lanes, cohort.size)
-    after, figures = terms.apply(session.state, planned, total, survivors, cohort.size)
+    survivors, terms, members = cohort.survivors(planned), session.terms, len(cohort.members(planned))
+    total = decode(vector * np.uint32(members), lanes, members)
+    after, figures = terms.apply(session.state, planned, total, survivors, institutions_of(session.plan, members))
     after = terms.adopt(after, planned, terms.propose(after, planned))
     return replace(session, state=after, finished=session.finished + 1), figures

@@ -1,5 +1,4 @@
 """`consortium coordinator …`: inviting, running, watching, auditing, and keeping the registry. Commands import what is heavy."""
-"""`consortium coordinator …`: inviting, watching, auditing, and keeping the registry. A file per noun; commands import what is heavy."""
 
 import typer
 

@@ -222,7 +222,7 @@ class _Parties:
             t = _checked_threshold(len(members), given, colluding)
         except ThresholdError as error:
             raise TooFewSurvivors(f"{len(members)} institutions are left at the setup: {error}") from None
-        terms = EpochManifest("run_secagg", 1, self.roster.roster_hash, members, len(members), colluding, t, SUITE, 1, b"")
+        terms = EpochManifest("run_secagg", 1, self.roster.hash_of(members), members, len(members), colluding, t, SUITE, 1, b"")
         return terms.signed_by(self.coordinator.sign)
 
     def _keys(self, manifest: EpochManifest, members: tuple[str, ...]) -> tuple[dict[str, KeysState], dict[str, KeysMessage]]:

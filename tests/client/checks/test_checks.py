@@ -23,6 +23,8 @@ from client.settings import load_settings
 from protocols.identity import Identity
 from protocols.plan import Plan
 from protocols.policy import Policy
+from protocols.roster import RosterEntry
+from protocols.roster_offer import OfferedInstitution
 from tests.client.small_institution import small_plan, write_institution
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -56,12 +58,21 @@ def test_the_identity_is_the_roster_s(tmp_path: Path) -> None:
     assert check_identity(membership, Identity.generate("ada", os.urandom)).outcome == "failed"
 
 
+def offer_of(entry: RosterEntry) -> OfferedInstitution:
+    return OfferedInstitution(entry, "", "", (), ())
+
+
 def test_a_roster_has_enough_members_and_all_that_are_offered(tmp_path: Path) -> None:
     membership = read_membership(write_institution(tmp_path / "ada", members=3))
-    assert check_roster(membership, small_plan()).outcome == "ok"
-    assert check_roster(membership, small_plan(participation={"quorum": 4})).outcome == "failed"
-    offered = check_roster(membership, None, ["ada", "zoe"])
-    assert offered.outcome == "warning" and offered.sentence.endswith("offered and not accepted: zoe")
+    offer = [offer_of(entry) for entry in membership.roster.entries]
+    assert check_roster(membership, small_plan(), offer).outcome == "ok"
+    assert check_roster(membership, small_plan(participation={"quorum": 4}), offer).outcome == "failed"
+    assert "is not known" in check_roster(membership, None, None).sentence
+    zoe = offer_of(RosterEntry("zoe", bytes([9]) * 32))
+    more = check_roster(membership, None, [*offer, zoe])
+    assert more.outcome == "warning" and more.sentence.endswith("not accepted: zoe (new)")
+    other_key = offer_of(RosterEntry("ada", bytes([9]) * 32))
+    assert check_roster(membership, None, [other_key, *offer[1:]]).remedy == "ask the operator what happened"
 
 
 def test_memory_and_disk_are_compared_with_what_is_free(tmp_path: Path) -> None:
