@@ -31,11 +31,12 @@ def check_clock(own: datetime, theirs: datetime) -> Finding:
 
 def check_fence(address: str, authority: Path) -> Finding:
     """Whether the address answers TLS with a certificate of the coordinator's authority."""
-    host, _, port = address.rpartition(":")
+    bracketed, _, port = address.rpartition(":")
+    host = bracketed.strip("[]")
     name, remedy = "fence", "check fence in connection.toml, and whether this network lets TLS out to it without looking into it"
     try:
         context = ssl.create_default_context(cafile=authority)
-        with socket.create_connection((host.strip("[]"), int(port)), SECONDS) as plain, context.wrap_socket(plain, server_hostname=host):
+        with socket.create_connection((host, int(port)), SECONDS) as plain, context.wrap_socket(plain, server_hostname=host):
             return ok(name, f"{address} answers as the coordinator")
     except ssl.SSLCertVerificationError as error:
         return failed(name, f"{address} shows a certificate that is not the coordinator's ({error.verify_message})", remedy)
