@@ -68,7 +68,7 @@ def answer(node: Node, message_type: str, parcel: Parcel) -> Parcel:
         request = _request(envelope, about, message_type, parcel)
         return _decided(node, envelope, request, parcel)
     except Exception as error:
-        return _sealed(node, envelope, _refused(node, message_type, error))
+        return sealed(node, envelope, _refused(node, message_type, error))
 
 
 def _check_run(run: str) -> None:
@@ -101,7 +101,7 @@ def _decided(node: Node, envelope: Envelope, request: Request, parcel: Parcel) -
     try:
         if request.message_type in ANSWERED_ONCE:
             return _stored_or_new(node, envelope, request, parcel)
-        return _sealed(node, envelope, HANDLERS[request.message_type](node, request))
+        return sealed(node, envelope, HANDLERS[request.message_type](node, request))
     except Contradiction as contradiction:
         # Here, where the handler's own writes are rolled back already.
         node.ledger.keep_evidence(request.key, parcel.envelope, contradiction.earlier)
@@ -120,12 +120,13 @@ def _stored_or_new(node: Node, envelope: Envelope, request: Request, parcel: Par
 
 
 def _kept(node: Node, envelope: Envelope, request: Request, parcel: Parcel, result: Result) -> Parcel:
-    reply = _sealed(node, envelope, result)
+    reply = sealed(node, envelope, result)
     node.ledger.keep_reply(request.key, StoredReply(parcel.envelope, reply.envelope))
     return reply
 
 
-def _sealed(node: Node, request: Envelope, result: Result) -> Parcel:
+def sealed(node: Node, request: Envelope, result: Result) -> Parcel:
+    """A result as it travels: signed by this node, about what was asked."""
     reply = Envelope(
         sender=node.name,
         recipient=request.sender,

@@ -163,15 +163,18 @@ def _vector(node: Node, request: Request, asked: _Asked) -> NDArray[np.uint32]:
     session, planned = asked.session, asked.planned
     stored = node.ledger.vectors.kept(request.run, planned.round, planned.kind, session.state_hash)
     if stored is None:
-        train = partial(train_once, node, request.run, session, planned)
-        state = measured_state(node, request.run, session, planned)
-        alone = partial(measured_alone, node, request.run, session)
-        values = contribute(session.work, session.terms, state, planned, train, alone)
-        vector = encode(values, asked.lanes, asked.epoch.manifest.n, _rounding(node, planned)).astype("<u4", copy=False)
+        vector = compute_vector(node, request.run, session, planned, asked.epoch.manifest.n).astype("<u4", copy=False)
         node.ledger.vectors.keep(request.run, planned.round, planned.kind, session.state_hash, vector.data.cast("B"))
         node.checkpoints.erase(request.run)
         return vector
     return stored.view("<u4")
+
+
+def compute_vector(node: Node, run: str, session: Session, planned: PlannedSum, members: int) -> NDArray[np.uint32]:
+    """The work of one sum as this institution's lanes, uint32 [size], with room for a sum of so many `members`; raises as `contribute`."""
+    state, train = measured_state(node, run, session, planned), partial(train_once, node, run, session, planned)
+    values = contribute(session.work, session.terms, state, planned, train, partial(measured_alone, node, run, session))
+    return encode(values, session.terms.lanes(session.state, planned), members, _rounding(node, planned))
 
 
 def _rounding(node: Node, planned: PlannedSum) -> np.random.Generator:
