@@ -52,9 +52,8 @@ def _drive(places: Places, registry: Registry, chosen: Run) -> None:
     adaptation = Adaptation(read_config(places.base(plan.base.sha256)), AdapterConfig.from_fields(plan.adapter_fields), plan.seed)
     operator = Operator(places.home.identity, lambda: present_roster(registry), os.urandom, patience=PATIENCE_SECONDS, awaits_answers=True)
     with link.driving(installed_bundle(), places.claims) as grid:
-        run_plan(
-            plan, Exchange(grid), registry, adaptation=adaptation, operator=operator, directory=places.runs, on_event=_tell
-        )  # fmt: skip
+        exchange = Exchange(grid, connected=link.connected)
+        run_plan(plan, exchange, registry, adaptation=adaptation, operator=operator, directory=places.runs, on_event=_tell)
 
 
 def _tell(event: Event) -> None:

@@ -90,7 +90,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
 
 def ask(exchange: Exchange, envelope: bytes, deadline: float = 30.0) -> list[Answer]:
     parcel = Parcel(envelope, {"values": np.arange(5, dtype=np.uint32)})
-    return list(exchange.ask("query.hello", [(node, parcel) for node in exchange.nodes()], "round", deadline))
+    return list(exchange.ask("query.hello", exchange.nodes(), lambda _: parcel, "round", deadline))
 
 
 def envelopes(answers: list[Answer]) -> list[bytes]:

@@ -20,7 +20,7 @@ MOST_SECONDS = 240.0
 @pytest.fixture
 def hospitals(tmp_path: Path) -> Iterator[Deployment]:
     names = write_deployment(tmp_path, seed=0)
-    deployment = stand_up(tmp_path, names)
+    deployment = stand_up(Deployment(tmp_path, names))
     for name in names:
         shutil.copy(tmp_path / f"{name}.jsonl", tmp_path / name / "records.jsonl")
     yield deployment
@@ -30,7 +30,7 @@ def hospitals(tmp_path: Path) -> Iterator[Deployment]:
 def test_from_nothing_to_a_model_that_every_institution_verified(tmp_path: Path) -> None:
     begun = time.monotonic()
     names = write_deployment(tmp_path, seed=0)
-    deployment = stand_up(tmp_path, names)
+    deployment = stand_up(Deployment(tmp_path, names))
     try:
         for name in names:
             shutil.copy(tmp_path / f"{name}.jsonl", tmp_path / name / "records.jsonl")
