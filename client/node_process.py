@@ -14,7 +14,9 @@ from pathlib import Path
 from client.client_app import folder_node, make_client_app
 from client.connection import load_connection
 from client.flower_node import serve_tasks
+from client.only_node import only_node
 from client.running import runtime_secret
+from client.settings import load_settings
 from protocols.bundle import installed_bundle
 from protocols.errors import ConsortiumError
 
@@ -23,13 +25,14 @@ def serve(folder: Path, ended: list[int]) -> None:
     """Answers messages until a signal is in `ended`.
 
     Raises:
-        ConsortiumError: a file of the folder is missing or damaged.
+        ConsortiumError: a file of the folder is missing or damaged, or another node answers from its ledger.
     """
-    runtime = f"127.0.0.1:{load_connection(folder).runtime_port}"
-    node, own = folder_node(folder), installed_bundle().sha256
-    app = make_client_app(lambda _: node.current())
-    _say(f"ready; the bundle of this version is {own}")
-    serve_tasks(runtime, runtime_secret(folder), app, {own}, lambda: bool(ended), alive=folder / "flower" / "answered", log=_say)
+    runtime, alive = f"127.0.0.1:{load_connection(folder).runtime_port}", folder / "flower" / "answered"
+    with only_node(Path(load_settings(folder / "institution.toml").storage.home)):
+        node, own = folder_node(folder), installed_bundle().sha256
+        app = make_client_app(lambda _: node.current())
+        _say(f"ready; the bundle of this version is {own}")
+        serve_tasks(runtime, runtime_secret(folder), app, {own}, lambda: bool(ended), alive=alive, log=_say)
 
 
 def _say(line: str) -> None:
