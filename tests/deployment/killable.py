@@ -26,7 +26,7 @@ KINDS = {
 PLAN = """\
 name = "{name}"
 base = "tiny"
-rounds = 2
+rounds = {rounds}
 seed = {seed}
 
 [records]
@@ -63,10 +63,10 @@ class Killable(Deployment):
         for name in names or self.names:
             self.start_line(name, [sys.executable, "-P", "-m", MODULE, "run", name])
 
-    def submit(self, name: str, seed: int = 0, quorum: int = 4, deadline: str = "90s") -> str:
+    def submit(self, name: str, seed: int = 0, quorum: int = 4, deadline: str = "90s", rounds: int = 2) -> str:
         """The id of a run of the small plan."""
         path = self.folder / f"{name}.toml"
-        path.write_text(PLAN.format(name=name, seed=seed, quorum=quorum, deadline=deadline))
+        path.write_text(PLAN.format(name=name, seed=seed, quorum=quorum, deadline=deadline, rounds=rounds))
         run: str = json.loads(self.call("coordinator", "submit", path, "--home", "operator", "--json", "--no-wait"))["run"]
         return run
 
@@ -110,13 +110,14 @@ class Killable(Deployment):
         return rounds
 
 
-def stand_up_killable(folder: Path) -> Killable:
-    """Four institutions that take part, with a few records each."""
-    names = write_deployment(folder, seed=0)
+def stand_up_killable(folder: Path, institutions: int = 4) -> Killable:
+    """Institutions that take part, with a few records each."""
+    hospitals = write_deployment(folder, seed=0)
+    names = tuple(f"{hospitals[number % len(hospitals)]}-{number}" for number in range(institutions))
     made = stand_up(Killable(folder, names))
-    for name in names:
-        lines = (folder / f"{name}.jsonl").read_text().splitlines(keepends=True)
-        (folder / name / "records.jsonl").write_text("".join(lines[:RECORDS]))
+    for number, name in enumerate(names):
+        lines = (folder / f"{hospitals[number % len(hospitals)]}.jsonl").read_text().splitlines(keepends=True)
+        (folder / name / "records.jsonl").write_text("".join(lines[number * RECORDS :][:RECORDS]))
     made.take_part()
     return made
 

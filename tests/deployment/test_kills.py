@@ -111,7 +111,8 @@ def test_a_second_one_refuses_in_one_sentence(hospitals: Killable, line: tuple[s
     done = subprocess.run(
         command, cwd=hospitals.folder, env=hospitals.environment, capture_output=True, text=True, timeout=120, check=False
     )
-    assert done.returncode == 1 and re.fullmatch(sentence, done.stdout + done.stderr), done
+    said = done.stdout + done.stderr
+    assert done.returncode == 1 and re.fullmatch(sentence, said), said
 
 
 def test_who_answers_in_a_nodes_stead_learns_nothing_and_is_not_heard(hospitals: Killable) -> None:
