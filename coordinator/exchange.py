@@ -64,7 +64,15 @@ class Exchange:
         """Flower's ids of the nodes that are connected now; a hint for routing, no identity."""
         return sorted(self._grid.get_node_ids())
 
-    def ask(self, stage: str, nodes: Iterable[int], parcel_of: Callable[[int], Parcel], group: str, deadline: float) -> Iterator[Answer]:
+    def ask(
+        self,
+        stage: str,
+        nodes: Iterable[int],
+        parcel_of: Callable[[int], Parcel],
+        group: str,
+        deadline: float,
+        patience: float = AWAY_SECONDS,
+    ) -> Iterator[Answer]:
         """Answers in the order of their arrival, until all are there or `deadline` seconds have passed.
 
         Args:
@@ -73,30 +81,35 @@ class Exchange:
                 in memory.
             group: names the round in Flower's own listings.
             deadline: seconds from now.
+            patience: seconds for which a node is waited for that lost a request and is not connected.
         """
-        end, looked = self._clock() + deadline, self._clock()
-        push, connections = self._pusher(stage, parcel_of, group, deadline), self._connections() or {}
+        end, connections = self._clock() + deadline, self._connections() or {}
+        push, again = self._pusher(stage, parcel_of, group, deadline), self._clock() + LOOK_SECONDS
         waiting = [Asked(node, connections.get(node)) for node in nodes]
         for asked in waiting:
             push(asked)
         while waiting:
             arrived = False
-            for asked in list(waiting):
-                for reply in self._pull(asked):
-                    arrived = True
-                    if not self._is_lost(asked, reply):
-                        waiting.remove(asked)
-                        yield _answer(reply, asked.node, asked.bytes_down)
+            for asked, reply in self._arrived(waiting):
+                arrived = True
+                if not self._is_lost(asked, reply):
+                    waiting.remove(asked)
+                    yield _answer(reply, asked.node, asked.bytes_down)
             over = not arrived and not self._wait(end)
-            if not over and self._clock() - looked >= LOOK_SECONDS:
-                looked = self._clock()
+            if not over and self._clock() >= again:
+                again = self._clock() + LOOK_SECONDS
                 for asked in asked_again(waiting, self._connections()):
                     push(asked)
-            for asked in given_up(waiting, self._clock() - (0.0 if over else AWAY_SECONDS)):
+            for asked in given_up(waiting, self._clock() - (0.0 if over else patience)):
                 waiting.remove(asked)
                 yield Answer(asked.node, None, "its connection was lost and it did not come back in time", 0, asked.bytes_down)
             if over:
                 return
+
+    def _arrived(self, waiting: Iterable[Asked]) -> Iterator[tuple[Asked, Message | None]]:
+        for asked in list(waiting):
+            for reply in self._pull(asked):
+                yield asked, reply
 
     def _pusher(self, stage: str, parcel_of: Callable[[int], Parcel], group: str, deadline: float) -> Callable[[Asked], None]:
         shared: list[tuple[Arrays, ArrayRecord]] = []  # the same arrays to many nodes are encoded, and held, once

@@ -108,7 +108,8 @@ class Link:
         parcel = self._sealed(subject, "query.hello", "", plan, {})
         greetings: dict[str, Reply] = {}
         self.missing, self.accused, self.refused, self.unaccepted, self._nodes, self._incarnations = {}, {}, {}, {}, {}, {}
-        for answer in self._exchange.ask("query.hello", nodes, lambda _: parcel, self.run, self._deadline):
+        # Who is there now is the question: whoever is not is not waited for.
+        for answer in self._exchange.ask("query.hello", nodes, lambda _: parcel, self.run, self._deadline, patience=0.0):
             reply = self._opened(answer, subject, "query.hello", None)
             if reply is not None and reply.institution not in greetings:
                 greetings[reply.institution] = reply

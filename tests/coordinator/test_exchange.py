@@ -101,6 +101,12 @@ def test_a_node_that_does_not_come_back_is_missing_with_the_reason(deadline: flo
     assert answer.error == "its connection was lost and it did not come back in time"
 
 
+def test_without_patience_a_node_that_is_lost_is_missing_at_once() -> None:
+    exchange = Exchange(_Flaky(losses=1, code=ErrorCode.NODE_UNAVAILABLE), connected=dict)
+    (answer,) = exchange.ask("query.hello", [1], lambda _: Parcel(b""), "run/1", 100.0, patience=0.0)
+    assert "connection was lost" in answer.error
+
+
 def test_a_superlink_that_is_away_tells_of_no_connection() -> None:
     def away(seconds: int) -> dict[int, str]:
         if seconds < 20:
