@@ -63,7 +63,7 @@ class Killable(Deployment):
         for name in names or self.names:
             self.start_line(name, [sys.executable, "-P", "-m", MODULE, "run", name])
 
-    def submit(self, name: str, seed: int = 0, quorum: int = 4, deadline: str = "90s", rounds: int = 2) -> str:
+    def submit(self, name: str, seed: int = 0, quorum: int = 4, deadline: str = "60s", rounds: int = 2) -> str:
         """The id of a run of the small plan."""
         path = self.folder / f"{name}.toml"
         path.write_text(PLAN.format(name=name, seed=seed, quorum=quorum, deadline=deadline, rounds=rounds))
