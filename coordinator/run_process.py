@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
+import re
 import signal
 import sys
 from datetime import UTC, datetime
@@ -23,10 +25,12 @@ from model.config import read_config
 from model.layout import Adaptation, AdapterConfig
 from protocols.bundle import installed_bundle
 from protocols.errors import ConsortiumError
+from protocols.logs import write_logs
 from protocols.plan import plan_from_canonical
 from protocols.roster import Roster, RosterEntry
 
 PATIENCE_SECONDS = 15.0
+logger = logging.getLogger("consortium.coordinator")
 
 
 def run(folder: Path, name: str) -> None:
@@ -64,9 +68,18 @@ def roster_of(registry: Registry) -> Roster:
 
 
 def _tell(event: Event) -> None:
-    """One line for what an operator wants to read in the log."""
+    """Lines for what an operator wants to read in the log, one for each institution that is missing."""
+    about = {"event": _name_of(event), "round": getattr(event, "round", None)}
     if (line := line_of(event)) is not None:
-        print(f"{_now().isoformat(timespec='seconds')} {line}", flush=True)
+        logger.info(line, extra=about)
+    if isinstance(event, StageFinished):
+        for who, why in event.missing:
+            logger.warning("%s: %s", who, why, extra={**about, "event": "institution_missing", "institution": who})
+
+
+def _name_of(event: Event) -> str:
+    """Such as `round_finished`."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", type(event).__name__).lower()
 
 
 def line_of(event: Event) -> str | None:
@@ -75,7 +88,7 @@ def line_of(event: Event) -> str | None:
         case RunStarted(name, rounds, done):
             line = f"run {name} begins: {rounds} rounds" if done is None else f"run {name} goes on after round {done} of {rounds}"
         case StageFinished(number, kind, attempt, stage, answered, missing):
-            away = "".join(f"; {who}: {why}" for who, why in missing)
+            away = f", {len(missing)} did not" if missing else ""
             line = f"round {number}, {kind} sum, attempt {attempt}: {len(answered)} answered {stage}{away}"
         case RoundFinished():
             line = f"round {event.round} is over with {event.institutions} institutions"
@@ -105,13 +118,17 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--run", required=True)
     given = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, _end)
+    write_logs("run", sys.stdout, run=given.run)
     try:
         run(given.home, given.run)
     except RunStopped as stopped:
-        print(str(stopped), flush=True)
+        logger.info(str(stopped), extra={"event": "run_stopped"})
     except ConsortiumError as error:
-        print(str(error), flush=True)
+        logger.error(str(error), extra={"event": "run_ended" if isinstance(error, JobError) else "run_interrupted"})
         return 0 if isinstance(error, JobError) else 1
+    except Exception as error:  # its text may hold what no log should
+        logger.critical("the process of run %s failed with %s", given.run, error, extra={"event": "run_interrupted"})
+        return 1
     return 0
 
 

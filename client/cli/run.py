@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from client.cli.ledger import InstitutionOption
+
+if TYPE_CHECKING:
+    import logging
 
 FastOption = Annotated[bool, typer.Option("--fast-poll", help="Look for messages ten times a second rather than every 3 s.")]
 FAST_SECONDS = 0.1
@@ -25,8 +28,9 @@ def run(institution: InstitutionOption = None, fast_poll: FastOption = False) ->
     from client.flower_node import IDLE_SECONDS
     from client.running import run_both
 
-    _say(WARNING)
-    run_both(institution or Path(), os.environ, _interrupted(), _say, FAST_SECONDS if fast_poll else IDLE_SECONDS)
+    log = _log("client")
+    log.warning(WARNING)
+    run_both(institution or Path(), os.environ, _interrupted(), log.info, FAST_SECONDS if fast_poll else IDLE_SECONDS)
 
 
 def supernode(institution: InstitutionOption = None, fast_poll: FastOption = False) -> None:
@@ -37,11 +41,11 @@ def supernode(institution: InstitutionOption = None, fast_poll: FastOption = Fal
     from client.flower_node import IDLE_SECONDS
     from client.running import STEP_SECONDS, supernode_child, supernode_files, tend_supernode
 
-    folder, stop = institution or Path(), _interrupted()
-    child = supernode_child(folder, os.environ, _say, FAST_SECONDS if fast_poll else IDLE_SECONDS)
+    folder, stop, say = institution or Path(), _interrupted(), _log("supernode").info
+    child = supernode_child(folder, os.environ, say, FAST_SECONDS if fast_poll else IDLE_SECONDS)
     try:
         while not stop():
-            tend_supernode(child, supernode_files(folder).alive, _say)
+            tend_supernode(child, supernode_files(folder).alive, say)
             time.sleep(STEP_SECONDS)
     finally:
         child.stop()
@@ -64,5 +68,10 @@ def _interrupted() -> Callable[[], bool]:
     return lambda: bool(ended)
 
 
-def _say(line: str) -> None:
-    typer.echo(line, err=True)
+def _log(component: str) -> logging.Logger:
+    """What this process itself says, on standard error."""
+    import sys
+
+    from protocols.logs import write_logs
+
+    return write_logs(component, sys.stderr)
