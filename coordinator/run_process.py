@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -21,6 +22,7 @@ from coordinator.operator_home import open_operator_home
 from coordinator.registry.records import Run
 from coordinator.registry.registry import Registry
 from coordinator.serve.places import Places
+from coordinator.serve.stage_times import StageTimes
 from model.config import read_config
 from model.layout import Adaptation, AdapterConfig
 from protocols.bundle import installed_bundle
@@ -55,9 +57,15 @@ def _drive(places: Places, registry: Registry, chosen: Run) -> None:
     link = FlowerLink(address, files.authority.read_bytes(), files.secret.read_bytes())
     adaptation = Adaptation(read_config(places.base(plan.base.sha256)), AdapterConfig.from_fields(plan.adapter_fields), plan.seed)
     operator = Operator(places.home.identity, roster_of(registry), os.urandom, patience=PATIENCE_SECONDS, awaits_answers=True)
+    times = StageTimes(places.stage_times(chosen.run), time.monotonic)
+
+    def tell(event: Event) -> None:
+        times.note(event)
+        _tell(event)
+
     with link.driving(installed_bundle(), places.claims) as grid:
         run_plan(
-            plan, Exchange(grid), registry, adaptation=adaptation, operator=operator, directory=places.runs, on_event=_tell
+            plan, Exchange(grid), registry, adaptation=adaptation, operator=operator, directory=places.runs, on_event=tell
         )  # fmt: skip
 
 

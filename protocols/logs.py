@@ -17,6 +17,7 @@ from typing import TextIO
 
 from protocols.errors import ConsortiumError
 
+Kinds = tuple[type[Exception], ...]
 OURS = "consortium"  # the logger above all of ours
 FIELDS = ("run", "round", "institution", "event")
 _context: ContextVar[Mapping[str, object] | None] = ContextVar("what log lines are about", default=None)
@@ -91,7 +92,7 @@ class PlainLines(Lines):
 def write_logs(
     component: str, stream: TextIO, spoken: tuple[type[Exception], ...] = (ConsortiumError,), **fields: object
 ) -> logging.Logger:
-    """Sends every log line of this process to `stream`, as JSON unless somebody watches it at a terminal; other packages' from warnings on.
+    """Sends every log line of this process to `stream`, as JSON unless that is a terminal; other packages' from warnings on.
 
     Returns the logger for what the process itself has to say.
     """

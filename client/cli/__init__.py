@@ -3,11 +3,13 @@
 import typer
 
 from client.cli.approve import approve
+from client.cli.health import health
 from client.cli.init import init
 from client.cli.ledger import app as ledger
 from client.cli.models import app as models
 from client.cli.policy import app as policy
 from client.cli.run import node, run, supernode
+from client.cli.separate import separate
 from client.cli.status import status
 from client.cli.tune import tune
 from client.cli.withdraw import withdraw
@@ -17,5 +19,5 @@ HELP = "An institution's side: joining, its own terms, its own ledger, and its o
 app = typer.Typer(name="client", no_args_is_help=True, pretty_exceptions_enable=False, help=HELP)
 for group, name in ((ledger, "ledger"), (policy, "policy"), (models, "models")):
     app.add_typer(group, name=name)
-for command in (init, status, run, supernode, node, approve, withdraw, tune):
+for command in (init, status, run, supernode, node, separate, health, approve, withdraw, tune):
     app.command()(command)
