@@ -13,12 +13,15 @@ from pathlib import Path
 
 from client.client_app import folder_node, make_client_app
 from client.connection import load_connection
+from client.figures import Tally
 from client.flower_node import serve_tasks
 from client.institution import read_membership
+from client.metrics import ANSWERED, TALLY
 from client.running import runtime_secret
 from model.errors import ModelError
 from protocols.bundle import installed_bundle
 from protocols.errors import ConsortiumError
+from protocols.files import make_folder
 from protocols.logs import write_logs
 
 logger = logging.getLogger("consortium.client")
@@ -32,10 +35,11 @@ def serve(folder: Path, ended: list[int]) -> None:
     """
     runtime = f"127.0.0.1:{load_connection(folder).runtime_port}"
     open_node = folder_node(folder)
-    app, own = make_client_app(lambda _: open_node()), installed_bundle().sha256
+    make_folder(folder / "flower")
+    app, own = make_client_app(lambda _: open_node(), Tally(folder / TALLY).note), installed_bundle().sha256
     open_node()  # so that what is wrong with the folder is said now
     logger.info("ready; the bundle of this version is %s", own, extra={"event": "ready"})
-    serve_tasks(runtime, runtime_secret(folder), app, {own}, lambda: bool(ended), alive=folder / "flower" / "answered", log=logger.warning)
+    serve_tasks(runtime, runtime_secret(folder), app, {own}, lambda: bool(ended), alive=folder / ANSWERED, log=logger.warning)
 
 
 def main(arguments: list[str]) -> int:

@@ -6,15 +6,18 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 from client.connection import load_connection
 from client.flower_node import IDLE_SECONDS, SuperNodeFiles, supernode_command
 from client.health import SILENT_SECONDS, age_of
+from client.metrics import ChildFigures, NodeFigures
 from client.settings import load_settings
 from protocols.child import Child, Program
 from protocols.files import write_file
 from protocols.flower import environment
+from protocols.metrics import serve_metrics
 
 STEP_SECONDS = 0.5
 _SECRET_BYTES = 32
@@ -29,14 +32,28 @@ def run_both(folder: Path, around: Mapping[str, str], should_stop: Callable[[], 
         SettingsError: a file of the folder is missing or wrong.
     """
     supernode, node = supernode_child(folder, around, say, idle), node_child(folder, around, say)
-    try:
-        while not should_stop():
-            tend_supernode(supernode, supernode_files(folder).alive, say)
-            node.tend()
-            time.sleep(STEP_SECONDS)
-    finally:
-        node.stop()
-        supernode.stop()
+    figures = ChildFigures({"supernode": supernode, "node": node}), NodeFigures(folder, lambda: datetime.now(UTC))
+    with serve_metrics(load_connection(folder).metrics_port, *figures):
+        try:
+            while not should_stop():
+                tend_supernode(supernode, supernode_files(folder).alive, say)
+                node.tend()
+                time.sleep(STEP_SECONDS)
+        finally:
+            node.stop()
+            supernode.stop()
+
+
+def run_supernode(folder: Path, around: Mapping[str, str], should_stop: Callable[[], bool], say: Say, idle: float = IDLE_SECONDS) -> None:
+    """Watches the SuperNode alone until `should_stop`; raises as `run_both` does."""
+    child = supernode_child(folder, around, say, idle)
+    with serve_metrics(load_connection(folder).metrics_port, ChildFigures({"supernode": child})):
+        try:
+            while not should_stop():
+                tend_supernode(child, supernode_files(folder).alive, say)
+                time.sleep(STEP_SECONDS)
+        finally:
+            child.stop()
 
 
 def supernode_files(folder: Path) -> SuperNodeFiles:

@@ -61,7 +61,7 @@ def _drive(places: Places, registry: Registry, chosen: Run) -> None:
 
     def tell(event: Event) -> None:
         times.note(event)
-        _tell(event)
+        told(event)
 
     with link.driving(installed_bundle(), places.claims) as grid:
         run_plan(
@@ -75,7 +75,7 @@ def roster_of(registry: Registry) -> Roster:
     return Roster(tuple(sorted(entries, key=lambda entry: entry.name)))
 
 
-def _tell(event: Event) -> None:
+def told(event: Event) -> None:
     """Lines for what an operator wants to read in the log, one for each institution that is missing."""
     about = {"event": _name_of(event), "round": getattr(event, "round", None)}
     if (line := line_of(event)) is not None:

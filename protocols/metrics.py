@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
@@ -11,7 +12,7 @@ from prometheus_client.registry import Collector
 
 from protocols.errors import ConsortiumError
 
-Values = Mapping[tuple[str, ...], float]
+Key = TypeVar("Key", bound=tuple[str, ...])
 __all__ = ["Collector", "Metric", "MetricsUnserved", "counter", "gauge", "serve_metrics", "summary"]
 
 
@@ -44,17 +45,17 @@ def serve_metrics(port: int, *collectors: Collector) -> Iterator[None]:
         thread.join()
 
 
-def gauge(name: str, text: str, values: Values, *labels: str) -> Metric:
+def gauge(name: str, text: str, values: Mapping[Key, float], *labels: str) -> Metric:
     """What goes up and down; `values` by the labels' values, which are () where there are no labels."""
     return _filled(GaugeMetricFamily(f"consortium_{name}", text, labels=labels), values)
 
 
-def counter(name: str, text: str, values: Values, *labels: str) -> Metric:
+def counter(name: str, text: str, values: Mapping[Key, float], *labels: str) -> Metric:
     """What only grows, until its process begins anew."""
     return _filled(CounterMetricFamily(f"consortium_{name}", text, labels=labels), values)
 
 
-def summary(name: str, text: str, values: Mapping[tuple[str, ...], tuple[int, float]], *labels: str) -> Metric:
+def summary(name: str, text: str, values: Mapping[Key, tuple[int, float]], *labels: str) -> Metric:
     """How often, and how much together."""
     family = SummaryMetricFamily(f"consortium_{name}", text, labels=labels)
     for key, (count, total) in values.items():
@@ -62,7 +63,7 @@ def summary(name: str, text: str, values: Mapping[tuple[str, ...], tuple[int, fl
     return family
 
 
-def _filled(family: GaugeMetricFamily | CounterMetricFamily, values: Values) -> Metric:
+def _filled(family: GaugeMetricFamily | CounterMetricFamily, values: Mapping[Key, float]) -> Metric:
     for key, value in values.items():
         family.add_metric(key, value)
     return family

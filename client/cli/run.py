@@ -36,26 +36,27 @@ def run(institution: InstitutionOption = None, fast_poll: FastOption = False) ->
 def supernode(institution: InstitutionOption = None, fast_poll: FastOption = False) -> None:
     """Run the SuperNode alone, as a user that can read neither records nor keys of the node."""
     import os
-    import time
 
     from client.flower_node import IDLE_SECONDS
-    from client.running import STEP_SECONDS, supernode_child, supernode_files, tend_supernode
+    from client.running import run_supernode
 
-    folder, stop, say = institution or Path(), _interrupted(), _log("supernode").info
-    child = supernode_child(folder, os.environ, say, FAST_SECONDS if fast_poll else IDLE_SECONDS)
-    try:
-        while not stop():
-            tend_supernode(child, supernode_files(folder).alive, say)
-            time.sleep(STEP_SECONDS)
-    finally:
-        child.stop()
+    log = _log("supernode")
+    run_supernode(institution or Path(), os.environ, _interrupted(), log.info, FAST_SECONDS if fast_poll else IDLE_SECONDS)
 
 
 def node(institution: InstitutionOption = None) -> None:
     """Run the node alone: it answers what a SuperNode on this machine brings, and needs no route out but the registry service."""
-    from client.node_process import main
+    from datetime import UTC, datetime
 
-    raise typer.Exit(main(["--institution", str((institution or Path()).resolve())]))
+    from client.connection import load_connection
+    from client.metrics import NodeFigures
+    from client.node_process import main
+    from protocols.metrics import serve_metrics
+
+    folder = (institution or Path()).resolve()
+    with serve_metrics(load_connection(folder).metrics_port, NodeFigures(folder, lambda: datetime.now(UTC))):
+        code = main(["--institution", str(folder)])
+    raise typer.Exit(code)
 
 
 def _interrupted() -> Callable[[], bool]:

@@ -18,7 +18,7 @@ from protocols.metrics import Collector, Metric, counter, gauge, summary
 MOST_RUNS = 20  # the newest, beside all that go on
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Figures(Collector):
     """`superlink_up` asks the SuperLink whether it answers."""
 
@@ -54,7 +54,8 @@ class Figures(Collector):
 
     def _participants(self) -> Metric:
         known = Counter("active" if one.revoked_at is None else "revoked" for one in self.registry.participants())
-        return gauge("participants", "Institutions that were approved.", {(state,): known[state] for state in ("active", "revoked")}, "state")
+        values = {(state,): known[state] for state in ("active", "revoked")}
+        return gauge("participants", "Institutions that were approved.", values, "state")
 
 
 def _of_rounds(rounds: Mapping[str, tuple[Round, ...]]) -> Iterator[Metric]:
