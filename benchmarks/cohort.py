@@ -38,7 +38,7 @@ def certified_cohort(institutions: int) -> Cohort:
     identities = {name: Identity.generate(name, os.urandom) for name in names(institutions)}
     roster = Roster(tuple(RosterEntry(name, identity.public_key) for name, identity in identities.items()))
     terms = (len(identities), COLLUDING, threshold(institutions, COLLUDING), SUITE, 1, b"")
-    epoch = EpochManifest("benchmark", 1, roster.roster_hash, tuple(identities), *terms).signed_by(coordinator.sign)
+    epoch = EpochManifest("benchmark", 1, roster.hash_of(identities), tuple(identities), *terms).signed_by(coordinator.sign)
     begun = {name: begin_epoch(epoch, identity, roster, coordinator.public_key, os.urandom) for name, identity in identities.items()}
     keys = {name: message for name, (_, message) in begun.items()}
     dealt = {name: deal_shares(state, keys, os.urandom, identities[name]) for name, (state, _) in begun.items()}

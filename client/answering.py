@@ -21,6 +21,7 @@ from protocols.errors import (
     PolicyError,
     ProtocolError,
     Refusal,
+    UnacceptedMembers,
 )
 from protocols.identity import Envelope, open_envelope_of, seal_envelope
 from protocols.pack import PackError, pack, unpack
@@ -69,7 +70,7 @@ def answer(node: Node, message_type: str, parcel: Parcel) -> Parcel:
             request = _request(envelope, about, message_type, parcel)
             return _decided(node, envelope, request, parcel)
         except Exception as error:
-            return _sealed(node, envelope, _refused(node, message_type, error))
+            return sealed(node, envelope, _refused(node, message_type, error))
 
 
 def _check_run(run: str) -> None:
@@ -84,7 +85,8 @@ def _refused(node: Node, message_type: str, error: Exception) -> Result:
     if isinstance(error, _SPEAKABLE) and not isinstance(error, EncodingError):
         logger.warning("request %s is refused: %s", message_type, error, extra={"event": "refused"})
         accused = {"accused": error.member.encode()} if isinstance(error, DishonestMember) else {}
-        return Result({"refused": str(error).encode()} | accused)
+        unaccepted = {"unaccepted": pack(dict.fromkeys(error.members, b""))} if isinstance(error, UnacceptedMembers) else {}
+        return Result({"refused": str(error).encode()} | accused | unaccepted)
     logger.error("request %s failed: %s", message_type, error, exc_info=None if isinstance(error, ConsortiumError | ModelError) else error)
     reason = f"{node.name} could not answer {message_type} ({type(error).__name__}); its own log says why"
     return Result({"refused": reason.encode()})
@@ -102,7 +104,7 @@ def _decided(node: Node, envelope: Envelope, request: Request, parcel: Parcel) -
     try:
         if request.message_type in ANSWERED_ONCE:
             return _stored_or_new(node, envelope, request, parcel)
-        return _sealed(node, envelope, HANDLERS[request.message_type](node, request))
+        return sealed(node, envelope, HANDLERS[request.message_type](node, request))
     except Contradiction as contradiction:
         # Here, where the handler's own writes are rolled back already.
         node.ledger.keep_evidence(request.key, parcel.envelope, contradiction.earlier)
@@ -121,12 +123,13 @@ def _stored_or_new(node: Node, envelope: Envelope, request: Request, parcel: Par
 
 
 def _kept(node: Node, envelope: Envelope, request: Request, parcel: Parcel, result: Result) -> Parcel:
-    reply = _sealed(node, envelope, result)
+    reply = sealed(node, envelope, result)
     node.ledger.keep_reply(request.key, StoredReply(parcel.envelope, reply.envelope))
     return reply
 
 
-def _sealed(node: Node, request: Envelope, result: Result) -> Parcel:
+def sealed(node: Node, request: Envelope, result: Result) -> Parcel:
+    """A result as it travels: signed by this node, about what was asked."""
     reply = Envelope(
         sender=node.name,
         recipient=request.sender,

@@ -13,6 +13,7 @@ from flwr.clientapp import ClientApp
 from client.answering import MESSAGE_TYPES, answer
 from client.errors import SettingsError
 from client.figures import Watch
+from client.folder_node import FolderNode
 from client.institution import open_node
 from client.node import Node, logger
 from client.settings import load_settings
@@ -54,7 +55,7 @@ class FolderNodes:
     """Nodes of the folders that Flower's configuration names, kept warm as long as Flower keeps the process."""
 
     def __init__(self) -> None:
-        self._nodes: dict[Path, Node] = {}
+        self._nodes: dict[Path, FolderNode] = {}
 
     def __call__(self, context: Context) -> Node:
         """Node configuration `institution` names a folder; without it, `partition-id` counts those of run configuration `institutions`."""
@@ -63,20 +64,17 @@ class FolderNodes:
         if folder not in self._nodes:
             # Run configuration is the operator's: whoever knows the seed of a deployed node's rounding could take it out again.
             seed = "" if own else str(context.run_config.get("rounding-seed", ""))
-            self._nodes[folder] = open_node(folder, _LastWork(folder), lambda: datetime.now(UTC), seed.encode() or None)
-        return self._nodes[folder]
+            self._nodes[folder] = FolderNode(folder, open_node(folder, _LastWork(folder), lambda: datetime.now(UTC), seed.encode() or None))
+        return self._nodes[folder].current()
 
 
-def folder_node(folder: Path) -> Callable[[], Node]:
-    """The node of a deployed institution's folder, opened when it is first asked for."""
-    opened: list[Node] = []
+def folder_node(folder: Path) -> FolderNode:
+    """The node of a deployed institution's folder.
 
-    def node() -> Node:
-        if not opened:
-            opened.append(open_node(folder, _LastWork(folder), lambda: datetime.now(UTC)))
-        return opened[0]
-
-    return node
+    Raises:
+        ConsortiumError: a file of the folder is missing or damaged.
+    """
+    return FolderNode(folder, open_node(folder, _LastWork(folder), lambda: datetime.now(UTC)))
 
 
 class _LastWork:

@@ -16,9 +16,10 @@ from protocols.epoch import (
     confirm_epoch,
     deal_shares,
 )
-from protocols.errors import PolicyError, Refusal
+from protocols.errors import PolicyError, Refusal, UnacceptedMembers
 from protocols.pack import unpack
 from protocols.plan import plan_from_canonical
+from protocols.roster import Roster, members_hash
 from protocols.transcript import Transcript
 
 
@@ -29,6 +30,7 @@ def announce_keys(node: Node, request: Request) -> Result:
     check_taking_part(node, request.run)
     if node.ledger.epoch(request.run, request.attempt) is not None:
         raise Refusal(f"epoch {request.attempt} of run {request.run} was begun before at {node.name}; give the next one another number")
+    check_accepted(node, manifest, request.parts.get("members", b""))
     check_cohort(node, manifest)
     node.roster.check_valid(manifest.members, node.ledger.today())
     means = (node.identity, node.roster, node.coordinator_key, node.randomness)
@@ -64,14 +66,39 @@ def stored_epoch(node: Node, request: Request, stage: str) -> StoredEpoch:
     return stored
 
 
+def check_accepted(node: Node, manifest: EpochManifest, offered: bytes) -> None:
+    """Whether every member of an epoch is on this node's own roster, with exactly the key that the epoch is bound to.
+
+    Args:
+        offered: the members as the coordinator has them, a packed `Roster`, or nothing: it says which keys differ, and decides nothing.
+
+    Raises:
+        UnacceptedMembers: the sentence names them.
+    """
+    own = {entry.name: entry.public_key for entry in node.roster.entries}
+    unknown = tuple(name for name in manifest.members if name not in own)
+    if not unknown and members_hash({name: own[name] for name in manifest.members}) == manifest.roster_hash:
+        return
+    theirs = {entry.name: entry.public_key for entry in Roster.from_bytes(offered).entries} if offered else {}
+    others = tuple(name for name in manifest.members if name in own and theirs.get(name, own[name]) != own[name])
+    what = [f"{_all(names)} {said}" for names, said in ((unknown, "is not"), (others, "has another key")) if names]
+    raise UnacceptedMembers(
+        unknown + others,
+        f"{' and '.join(what) or 'a member has another key'} on the roster of {node.name}; `consortium client roster` shows what the "
+        "coordinator offers, and `consortium client roster accept NAME` takes it over once the fingerprint was compared",
+    )
+
+
+def _all(names: tuple[str, ...]) -> str:
+    return ", ".join(names)
+
+
 def check_cohort(node: Node, manifest: EpochManifest) -> None:
-    """Raises PolicyError or Refusal unless an epoch's terms are those of this node's roster, of its policy and of the run's plan."""
+    """Raises PolicyError or Refusal unless an epoch's terms are those of this node's policy and of the run's plan."""
     canonical = node.ledger.plan(manifest.run)
     if canonical is None:
         raise Refusal(f"run {manifest.run} was never announced to {node.name}; greet it with the plan first")
     sums = plan_from_canonical(canonical).secure_aggregation
-    if manifest.roster_hash != node.roster.roster_hash:
-        raise Refusal(f"the roster of {node.name} differs from the coordinator's; compare names and keys in roster.toml with the operator")
     fewest = max(node.policy.min_institutions, sums.min_institutions)
     if len(manifest.members) < fewest:
         raise PolicyError(f"the cohort has {len(manifest.members)} members; plan and policy of {node.name} ask for {fewest}")

@@ -23,6 +23,7 @@ def _contradiction(key: str, earlier: bytes, request: bytes, coordinator_key: by
 
 def _wrong_total(run: str, proof: bytes, membership: Membership) -> str:
     try:
-        return f"{run}: proved, {WrongTotalProof.from_bytes(proof).accuse(membership.roster, membership.coordinator_key)}."
+        shown, key = WrongTotalProof.from_bytes(proof), membership.coordinator_key
+        return f"{run}: proved, {shown.accuse(membership.parties.roster_of(shown.transcript(key).epoch), key)}."
     except (NoProof, ProtocolError) as error:
         return f"{run}: a total was refused, which is no proof to others: {error}."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -20,7 +20,9 @@ from protocols.identity import Identity
 from protocols.parties import Parties, parties_of, parties_toml, text_of
 from protocols.plan import Plan
 from protocols.policy import load_policy
-from protocols.roster import Roster
+from protocols.roster import FormerKey, Roster
+
+FORMER_KEY = "identity.former.key"  # beside identity.key after a rotation
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +32,16 @@ class Membership:
     name: str
     roster: Roster
     coordinator_key: bytes
+    former: tuple[FormerKey, ...] = ()
+
+    @property
+    def parties(self) -> Parties:
+        return Parties(self.roster, self.coordinator_key, self.former)
 
 
 def write_membership(folder: Path, membership: Membership) -> None:
     """Writes `roster.toml`."""
-    parties = parties_toml(Parties(membership.roster, membership.coordinator_key))
-    write_file(folder / "roster.toml", f"name = {quoted(membership.name)}\n{parties}".encode())
+    write_file(folder / "roster.toml", f"name = {quoted(membership.name)}\n{parties_toml(membership.parties)}".encode())
 
 
 def read_membership(folder: Path) -> Membership:
@@ -48,7 +54,7 @@ def read_membership(folder: Path) -> Membership:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
         parties = parties_of(content)
-        return Membership(text_of(content["name"]), parties.roster, parties.coordinator_key)
+        return Membership(text_of(content["name"]), parties.roster, parties.coordinator_key, parties.former)
     except OSError:
         raise SettingsError(f"{path} cannot be read; it lists the institutions that this one takes part with") from None
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -72,4 +78,28 @@ def open_node(
     ledger = Ledger.open(Path(storage.home), clock)
     policy = load_policy(folder / "policy.toml")
     own = (identity, membership.roster, membership.coordinator_key, policy, ledger, open_work, os.urandom)
-    return Node(*own, local_time=lambda: clock().astimezone(), rounding_seed=rounding_seed, checkpoint_seconds=storage.checkpoint_seconds)
+    node = Node(*own, local_time=lambda: clock().astimezone(), rounding_seed=rounding_seed, checkpoint_seconds=storage.checkpoint_seconds)
+    return reread(node, folder)
+
+
+def reread(node: Node, folder: Path) -> Node:
+    """The node with identity, roster and policy as they are in its folder now; its ledger stays open.
+
+    Raises:
+        ConsortiumError: a file is missing or damaged.
+    """
+    membership = read_membership(folder)
+    return replace(
+        node,
+        identity=Identity.load(membership.name, folder / "identity.key"),
+        former_identity=_former_identity(membership.name, folder),
+        roster=membership.roster,
+        coordinator_key=membership.coordinator_key,
+        former=membership.former,
+        policy=load_policy(folder / "policy.toml"),
+    )
+
+
+def _former_identity(name: str, folder: Path) -> Identity | None:
+    path = folder / FORMER_KEY
+    return Identity.load(name, path) if path.exists() else None

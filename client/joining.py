@@ -10,7 +10,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
-from client.connection import connect, connect_with, load_connection
+from client.connection import RUNTIME_PORT, connect, connect_with, load_connection
 from client.errors import JoiningError
 from client.institution import read_membership
 from client.new_folder import INVITATION, REQUEST, make_folder_to_join, signing_request
@@ -38,13 +38,15 @@ class Standing:
     valid_until: datetime | None = None
 
 
-def join(folder: Path, invitation: InvitationFile, clock: Clock, randomness: Callable[[int], bytes]) -> Standing:
+def join(
+    folder: Path, invitation: InvitationFile, clock: Clock, randomness: Callable[[int], bytes], runtime_port: int = RUNTIME_PORT
+) -> Standing:
     """Makes the folder and its keys where they are missing, hands in the request, and says where it stands.
 
     Raises:
         ConsortiumError: the folder is another's, or the service refuses or cannot be reached; a repeated call goes on with the same keys.
     """
-    make_folder_to_join(folder, invitation, randomness)
+    make_folder_to_join(folder, invitation, randomness, runtime_port)
     return fetch_certificate(folder, clock)
 
 
@@ -55,11 +57,13 @@ def fetch_certificate(folder: Path, clock: Clock) -> Standing:
         ConsortiumError: the folder has not joined, the service refuses or cannot be reached, or its certificate is not for this key.
     """
     name = read_membership(folder).name
-    if (folder / INVITATION).exists():
+    if (folder / INVITATION).exists() and not _holds(folder, clock()):
         state = _ask(folder, name, clock)
     else:
         state = APPROVED
         _renew(folder, name, clock)
+    if state == APPROVED:
+        (folder / INVITATION).unlink(missing_ok=True)
     return _standing(folder, state)
 
 
@@ -75,7 +79,6 @@ def _ask(folder: Path, name: str, clock: Clock) -> str:
         answer: JoinAnswer = service.call(JOIN, request)
     if answer.state == APPROVED:
         _keep(folder, name, answer.certificate)
-        (folder / INVITATION).unlink()
     return answer.state
 
 
@@ -91,13 +94,30 @@ def _keep(folder: Path, name: str, certificate: str) -> None:
     """Writes `tls.pem`, if it is for this name and key and the operator's authority issued it."""
     try:
         issued = x509.load_pem_x509_certificate(certificate.encode())
-        issued.verify_directly_issued_by(x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes()))
-    except (ValueError, TypeError, InvalidSignature):
-        raise JoiningError("the operator sent a certificate that its own authority did not issue; tell the operator") from None
-    subject = issued.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
-    if [part.value for part in subject] != [f"institution:{name}"] or issued.public_key() != load_tls_key(folder / "tls.key").public_key():
+        key, subject = issued.public_key(), issued.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    except ValueError:
+        raise JoiningError("what the operator sent is no certificate; tell the operator") from None
+    if not _is_of_authority(folder, issued):
+        raise JoiningError("the operator sent a certificate that its own authority did not issue; tell the operator")
+    if [part.value for part in subject] != [f"institution:{name}"] or key != load_tls_key(folder / "tls.key").public_key():
         raise JoiningError(f"the operator sent a certificate that is not for {name} with this folder's key; tell the operator")
     write_file(folder / "tls.pem", certificate.encode())
+
+
+def _is_of_authority(folder: Path, certificate: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes()))
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def _holds(folder: Path, now: datetime) -> bool:
+    """Whether there is a certificate that the service will take, so that an invitation says nothing new."""
+    if not (folder / "tls.pem").exists():
+        return False
+    certificate = _certificate(folder)
+    return now < certificate.not_valid_after_utc and _is_of_authority(folder, certificate)
 
 
 def _standing(folder: Path, state: str) -> Standing:

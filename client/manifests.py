@@ -19,8 +19,11 @@ def check_subject(request: Request, manifest: SumManifest) -> None:
 
 
 def check_members(node: Node, session: Session, manifest: SumManifest, epoch: EpochManifest) -> None:
-    """Raises ParticipationError if the sum's epoch has a member outside the round's batch, on this node's own roster."""
-    names = [entry.name for entry in node.roster.entries]
+    """Raises ParticipationError if the sum's epoch has a member outside the round's batch.
+
+    Batches are dealt by name, so with them all rosters must hold the same names: a node whose roster differs refuses.
+    """
+    names = {*node.roster.names, *epoch.members}  # with those who left since a sum that is still to be followed
     participation.check_members(session.plan, names, manifest.round, manifest.sum, epoch.members)
 
 

@@ -15,11 +15,13 @@ from client.accepting import check_taking_part
 from client.checkpoints import Checkpoints
 from client.ledger import Ledger
 from client.work import Work
+from protocols.epoch import EpochManifest
 from protocols.errors import Refusal
 from protocols.identity import Identity
+from protocols.parties import Parties
 from protocols.plan import Plan, plan_from_canonical
 from protocols.policy import Policy
-from protocols.roster import Roster
+from protocols.roster import FormerKey, Roster
 from protocols.schedule import PlannedSum, planned_sums
 from protocols.state import State, load_state, state_hash
 from protocols.terms import Terms
@@ -76,6 +78,8 @@ class Node:
     rounding_seed: bytes | None = None  # None outside of simulation and tests: rounding is then nobody's to predict
     checkpoint_seconds: float = 0.0  # at least, between two of a training; 0 for none
     stopwatch: Callable[[], float] = time.monotonic
+    former: tuple[FormerKey, ...] = ()  # of all institutions, in the order in which they were replaced
+    former_identity: Identity | None = None  # until the last epoch that began under it is over
 
     @property
     def name(self) -> str:
@@ -84,6 +88,15 @@ class Node:
     @property
     def checkpoints(self) -> Checkpoints:
         return Checkpoints(self.ledger.home, self.checkpoint_seconds, self.stopwatch)
+
+    @property
+    def parties(self) -> Parties:
+        return Parties(self.roster, self.coordinator_key, self.former)
+
+    def signer(self, epoch: EpochManifest) -> Identity:
+        """The own identity as it was when an epoch was agreed: a new key signs from the next epoch on."""
+        key, before = self.parties.roster_of(epoch).key_of(self.name), self.former_identity
+        return before if before is not None and before.public_key == key else self.identity
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,10 +34,9 @@ def serve(folder: Path, ended: list[int]) -> None:
         ConsortiumError: a file of the folder is missing or damaged.
     """
     runtime = f"127.0.0.1:{load_connection(folder).runtime_port}"
-    open_node = folder_node(folder)
+    node, own = folder_node(folder), installed_bundle().sha256
     make_folder(folder / "flower")
-    app, own = make_client_app(lambda _: open_node(), Tally(folder / TALLY).note), installed_bundle().sha256
-    open_node()  # so that what is wrong with the folder is said now
+    app = make_client_app(lambda _: node.current(), Tally(folder / TALLY).note)
     logger.info("ready; the bundle of this version is %s", own, extra={"event": "ready"})
     serve_tasks(runtime, runtime_secret(folder), app, {own}, lambda: bool(ended), alive=folder / ANSWERED, log=logger.warning)
 

@@ -17,6 +17,7 @@ from model.errors import ModelError
 from protocols.encoding import decode
 from protocols.errors import Refusal
 from protocols.pack import unpack
+from protocols.participation import institutions_of
 from protocols.parts import check_update_set
 from protocols.policy import check_update
 from protocols.schedule import BOUND_SUMS, PlannedSum, is_continued, keeps_training, planned_sums
@@ -64,7 +65,7 @@ def adopt_state(node: Node, request: Request) -> Result:
     sums: list[tuple[int, str]] = [(planned.round, planned.kind) for planned in planned_sums(session.plan)]
     if (request.round, request.about) not in sums[session.finished :]:
         raise Refusal(f"{node.name} keeps the state that it is at, which is not before the {request.about} sum of round {request.round}")
-    verify_confirmations(transcript, unpack(request.part("confirmations")), node.roster)
+    verify_confirmations(transcript, unpack(request.part("confirmations")), node.parties)
     state = state_from_arrays(request.part("header"), request.arrays)
     if state_hash(state) != transcript.after:
         raise Refusal("the state that was sent is not the one that was confirmed")
@@ -82,8 +83,8 @@ def _applied(node: Node, session: Session, planned: PlannedSum, transcript: Tran
     if written.dtype != np.uint8 or total_root(format_, written.data) != transcript.total:
         raise Refusal("the total is not the one that the transcript names")
     total, survivors = read_total(format_, written.data), survivors_of(transcript.epoch, transcript.certificate)
-    institutions = len(node.roster.entries)
-    after, _ = session.terms.apply(session.state, planned, decode(total, lanes, institutions), survivors, institutions)
+    decoded = decode(total, lanes, transcript.epoch.n)
+    after, _ = session.terms.apply(session.state, planned, decoded, survivors, institutions_of(session.plan, transcript.epoch.n))
     if planned.kind == "update":
         check_update(node.policy, session.state, after)
     after = session.terms.adopt(after, planned, {name: values for name, values in request.arrays.items() if name != "total"})

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from client.alone import measured_alone
 from client.contribution import contribute
+from client.epochs import check_accepted
 from client.manifests import check_manifest, check_members, check_subject
 from client.node import Arrays, Node, Request, Result, Session, next_sum, open_session
 from client.personal_training import measured_state
@@ -55,6 +56,7 @@ def send_masked_input(node: Node, request: Request) -> Result:
     The first part goes out with the root. Nothing masked is stored: every part follows from vector and manifest, which are.
     """
     asked = _asked(node, request)
+    check_accepted(node, asked.epoch.manifest, b"")  # who was taken off the roster since ends the epoch; what was sent before is finished
     if is_distributed(asked.session.plan):
         _check_noise(node, asked)
     _check_allowed(node, request, asked)
@@ -64,7 +66,7 @@ def send_masked_input(node: Node, request: Request) -> Result:
         leaves.append(leaf_hash(chunk))
         if number in chunks_of(asked.lanes.format, 0):
             first += chunk
-    root = sign_root(asked.manifest, leaves, node.identity)
+    root = sign_root(asked.manifest, leaves, node.signer(asked.epoch.manifest))
     promise_root(node, asked.manifest, root.root)
     return Result({"root": root.to_bytes()}, {"chunks": np.frombuffer(bytes(first), np.uint8)})
 
@@ -95,7 +97,7 @@ def sign_set(node: Node, request: Request) -> Result:
     root = own_root(node, asked.manifest)
     if root is None:
         raise Refusal(f"{node.name} sent nothing for this manifest")
-    signature = sign_survivors(asked.epoch, asked.manifest, proposal, root, node.identity)
+    signature = sign_survivors(asked.epoch, asked.manifest, proposal, root, node.signer(asked.epoch.manifest))
     promise_set(node, request, asked.manifest, proposal, asked.session.state, asked.epoch.manifest)
     countersign_head(node, asked.manifest)
     return Result({"signature": signature})
@@ -105,7 +107,7 @@ def open_set(node: Node, request: Request) -> Result:
     """Answers a survivor certificate once; what is opened follows from the certificate alone."""
     asked, certificate = _asked(node, request), SurvivorCertificate.from_bytes(request.part("certificate"))
     # A certificate that does not hold raises here, before anything is promised for the true one's slot.
-    answer = unmask(asked.epoch, asked.manifest, certificate, node.roster, node.identity)
+    answer = unmask(asked.epoch, asked.manifest, certificate, node.parties.roster_of(asked.epoch.manifest), node.identity)
     if certificate.proposal.roots[node.name] != own_root(node, asked.manifest):
         raise Refusal(f"{node.name} is not in the certified set with what it sent")
     promise_set(node, request, asked.manifest, certificate.proposal, asked.session.state, asked.epoch.manifest)
@@ -136,7 +138,7 @@ def _epoch(node: Node, request: Request, manifest: SumManifest) -> EpochState:
         raise Refusal("the manifest belongs to another epoch than its certificate")
     if certificate.setup_hash != state.setup_hash:
         raise Refusal(f"the certificate is of another setup of epoch {certificate.epoch} than {node.name} signed; begin a new epoch")
-    verify_epoch(certificate, epoch_manifest, node.roster, node.coordinator_key)
+    verify_epoch(certificate, epoch_manifest, node.parties.roster_of(epoch_manifest), node.coordinator_key)
     return state
 
 
@@ -161,15 +163,18 @@ def _vector(node: Node, request: Request, asked: _Asked) -> NDArray[np.uint32]:
     session, planned = asked.session, asked.planned
     stored = node.ledger.vectors.kept(request.run, planned.round, planned.kind, session.state_hash)
     if stored is None:
-        train = partial(train_once, node, request.run, session, planned)
-        state = measured_state(node, request.run, session, planned)
-        alone = partial(measured_alone, node, request.run, session)
-        values = contribute(session.work, session.terms, state, planned, train, alone)
-        vector = encode(values, asked.lanes, len(node.roster.entries), _rounding(node, planned)).astype("<u4", copy=False)
+        vector = compute_vector(node, request.run, session, planned, asked.epoch.manifest.n).astype("<u4", copy=False)
         node.ledger.vectors.keep(request.run, planned.round, planned.kind, session.state_hash, vector.data.cast("B"))
         node.checkpoints.erase(request.run)
         return vector
     return stored.view("<u4")
+
+
+def compute_vector(node: Node, run: str, session: Session, planned: PlannedSum, members: int) -> NDArray[np.uint32]:
+    """The work of one sum as this institution's lanes, uint32 [size], with room for a sum of so many `members`; raises as `contribute`."""
+    state, train = measured_state(node, run, session, planned), partial(train_once, node, run, session, planned)
+    values = contribute(session.work, session.terms, state, planned, train, partial(measured_alone, node, run, session))
+    return encode(values, session.terms.lanes(session.state, planned), members, _rounding(node, planned))
 
 
 def _rounding(node: Node, planned: PlannedSum) -> np.random.Generator:

@@ -21,11 +21,12 @@ def checked_transcript(node: Node, session: Session, request: Request) -> Transc
     check_subject(request, transcript.manifest)
     if transcript.manifest.plan_hash.hex() != session.plan.sha256:
         raise Refusal("the transcript is for another plan than the one that was accepted")
-    verify_transcript(transcript, node.roster, node.coordinator_key)
+    roster = node.parties.roster_of(transcript.epoch)
+    verify_transcript(transcript, roster, node.coordinator_key)
     check_cohort(node, transcript.epoch)
     check_members(node, session, transcript.manifest, transcript.epoch)
     if node.ledger.epoch(request.run, transcript.epoch.epoch) is None:  # the others were looked at when they began
-        node.roster.check_valid(transcript.epoch.members, node.ledger.today())
+        roster.check_valid(transcript.epoch.members, node.ledger.today())
     _check_own_part(node, transcript)
     return transcript
 

@@ -141,7 +141,7 @@ def _transcript(ledger: Ledger, finished: FinishedSum) -> Transcript | None:
 
 def _check(membership: Membership, one: Transcript, former: Transcript | None, first: bool) -> None:
     try:
-        verify_transcript(one, membership.roster, membership.coordinator_key)
+        verify_transcript(one, membership.parties.roster_of(one.epoch), membership.coordinator_key)
         if former is not None:
             check_follows(one, former)
     except ProtocolError as error:

@@ -14,7 +14,7 @@ from protocols.audit import Audit
 from protocols.codec import Message
 from protocols.epoch import EpochManifest, EpochState, KeysState, SharesState
 from protocols.errors import ConsortiumError
-from protocols.identity import Envelope, open_envelope, open_envelope_of, verify
+from protocols.identity import Envelope, open_envelope_of, verify
 from protocols.plan import plan_from_canonical
 from protocols.proofs import WrongTotalProof
 from protocols.proofs.signed import part_of, parts_of
@@ -114,7 +114,7 @@ class _Rows:
             STAGES[row["stage"]].from_bytes(row["state"])
 
     def check_reply(self, row: Row) -> None:
-        request, reply = self._asked(row["request"]), open_envelope(row["reply"], self._membership.roster)
+        request, reply = self._asked(row["request"]), self._membership.parties.open_envelope(row["reply"])
         _expect(row["key"] == _key(request), "its request is another one than its key says")
         said = (reply.sender, reply.recipient, _key(reply), reply.manifest_hash)
         expected = (self._membership.name, request.sender, row["key"], request.manifest_hash)

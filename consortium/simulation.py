@@ -30,6 +30,7 @@ from coordinator.errors import ReleaseRefused
 from coordinator.events import Event
 from coordinator.exchange import Exchange, InProcessGrid
 from coordinator.job import Operator, run_plan
+from coordinator.members import constant
 from coordinator.registry.registry import Registry
 from coordinator.registry.states import RunState
 from coordinator.release import TrainedModel, release_model
@@ -110,7 +111,7 @@ def _federate(place: Workplace, datasets: Mapping[str, Datasets], on_event: Watc
 def _train(simulated: _Simulated, registry: Registry, on_event: Watcher) -> str:
     """The run's id, once it is finished."""
     place = simulated.place
-    operator = Operator(place.operator, place.roster, os.urandom)
+    operator = Operator(place.operator, constant(place.roster), os.urandom)
     nodes = {number: _node(simulated, name) for number, name in enumerate(place.names, 1)}
     apps = {number: make_client_app(_always(node)) for number, node in nodes.items()}
     contexts = {number: Context(run_id=1, node_id=number, node_config={}, state=RecordDict(), run_config={}) for number in apps}

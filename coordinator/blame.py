@@ -10,8 +10,8 @@ from pathlib import Path
 from protocols.epoch import EpochCertificate, EpochManifest, SharesMessage, check_share
 from protocols.errors import ConsortiumError, ProtocolError
 from protocols.files import write_file
+from protocols.parties import Parties
 from protocols.proofs import MemberProof, WrongEnvelopeProof, WrongSecretProof, WrongShareProof, read_member_proof, write_member_proof
-from protocols.roster import Roster
 from protocols.secagg import SumManifest, UnmaskAnswer
 from protocols.secagg.opening import RECOVERY_SECRET, SELF_SEED
 from protocols.shamir import combine_shares
@@ -22,13 +22,12 @@ class Blame:
     """A run's folder of proofs."""
 
     folder: Path
-    roster: Roster
-    coordinator_key: bytes
+    parties: Parties
 
     def keep(self, proof: MemberProof) -> None:
         """Keeps a proof that holds; what proves nothing is not kept."""
         try:
-            proof.accuse(self.roster, self.coordinator_key)
+            self._accuse(proof)
         except ProtocolError:
             return
         data = write_member_proof(proof)
@@ -42,9 +41,12 @@ class Blame:
         for path in sorted(self.folder.glob("*")):
             try:
                 proof = read_member_proof(path.read_bytes())
-                yield proof, proof.accuse(self.roster, self.coordinator_key)
+                yield proof, self._accuse(proof)
             except (ConsortiumError, OSError):
                 continue
+
+    def _accuse(self, proof: MemberProof) -> str:
+        return proof.accuse(self.parties.roster_of(proof.epoch), self.parties.coordinator_key)
 
 
 @dataclass(frozen=True, slots=True)

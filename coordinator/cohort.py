@@ -81,7 +81,7 @@ class Cohort:
 
     def resume_epoch(self, state: State, of: tuple[str, ...], epoch_hash: bytes) -> Epoch | None:
         """The run's last epoch, with those members that no set has left out; None if it is another one, or was never certified."""
-        stored = load_epoch(self.store.epoch_path(self.store.journal.epoch), self.link.roster)
+        stored = load_epoch(self.store.epoch_path(self.store.journal.epoch), self.link.members.parties)
         if stored is None or stored[0].hash != epoch_hash:
             return None
         self.present(state, allowed=of)
@@ -95,7 +95,7 @@ class Cohort:
         greetings = self.greet()
         wanted = {name for name in greetings if (allowed is None or name in allowed) and (not only or name in only)}
         # A set that was proposed is opened with exactly its members or not at all.
-        proved = {} if only else self.store.blame(self.link.roster, self.link.identity.public_key).proved()
+        proved = {} if only else self.store.blame(self.link.members.parties).proved()
         for name in wanted & proved.keys():
             self.link.exclude(name, "query.hello", f"it takes no further part in this run: {proved[name]}")
             wanted.remove(name)
@@ -153,6 +153,8 @@ class Cohort:
         manifest = self._next_manifest(members, needed)
         setup = Setup(manifest, self.link)
         keys = setup.keys()
+        if self.link.unaccepted:
+            return None, self._accepted(members, keys)
         if len(keys) < len(members):
             return None, self._left(members, keys)
         shares = setup.shares(keys)
@@ -170,7 +172,7 @@ class Cohort:
     def _next_manifest(self, members: tuple[str, ...], needed: int) -> EpochManifest:
         number, sums = self.store.journal.epoch + 1, self.terms.plan.secure_aggregation
         self.store.update(epoch=number, threshold=needed)
-        roster = self.link.roster.roster_hash
+        roster = self.link.roster.hash_of(members)
         terms = EpochManifest(self.link.run, number, roster, members, len(members), sums.colluding, needed, sums.suite, SLOTS, b"")
         return terms.signed_by(self.link.identity.sign)
 
@@ -183,6 +185,20 @@ class Cohort:
         proved = {name for name, count in Counter(blamed.values()).items() if count > self.terms.plan.secure_aggregation.colluding}
         stay = {name for name in members if name in answered or blamed.get(name) in proved} - set(blamed.values())
         return tuple(sorted(stay))
+
+    def _accepted(self, members: tuple[str, ...], answered: Collection[str]) -> tuple[str, ...]:
+        """Who begins again when institutions do not have members of the epoch on their rosters, or with other keys.
+
+        Whom more institutions lack than may collude waits for their acceptance; otherwise whoever lacks it is left out itself.
+        """
+        lacking = {name: set(lacks) & set(members) - {name} for name, lacks in self.link.unaccepted.items() if lacks}
+        counts, most = Counter(name for lacks in lacking.values() for name in lacks), self.terms.plan.secure_aggregation.colluding
+        waiting = {name for name, count in counts.items() if count > most}
+        for name in sorted(waiting):
+            lackers = ", ".join(sorted(other for other, lacks in lacking.items() if name in lacks))
+            self.link.exclude(name, "query.epoch_keys", f"it waits until {lackers} accept its identity")
+        stay = {name for name in members if name in answered or (name in lacking and lacking[name] and lacking[name] <= waiting)}
+        return tuple(sorted(stay - waiting))
 
     def _undisputed(self, members: tuple[str, ...], disputed: list[tuple[str, str]]) -> tuple[str, ...]:
         """Who begins again when pairs committed to different pair seeds.

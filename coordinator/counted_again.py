@@ -31,7 +31,7 @@ def verify_kept_files(audit: Audit, kept: KeptTranscripts, until: int, rounds: i
 def verify_totals(audit: Audit, run: str, kept: Sequence[KeptSum], gone: int, parties: Parties) -> None:
     """Counts every sum again whose uploads are kept, and says of how many that is no longer possible."""
     for one in kept:
-        audit.attempt(one.recount, parties.roster)
+        audit.attempt(one.recount, parties.roster_of(one.transcript.epoch))
     if gone:
         audit.unproved.append(f"{counted(gone, 'sum')} of run {run} cannot be counted again: uploads are kept for `audit_rounds` rounds.")
 
@@ -41,7 +41,7 @@ def verify_faults(audit: Audit, run: str, directory: Path, given: Parties | None
     folder = directory / "proofs"
     parties = (given or audit.read(kept_parties, directory)) if folder.is_dir() else None
     if parties is not None:
-        for sentence in Blame(folder, parties.roster, parties.coordinator_key).proved().values():
+        for sentence in Blame(folder, parties).proved().values():
             audit.proved.append(f"By what it signed in run {run}: {sentence}.")
 
 

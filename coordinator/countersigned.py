@@ -8,7 +8,7 @@ from pathlib import Path
 
 from coordinator.errors import ChainBroken
 from coordinator.registry.reading import CHANGED
-from coordinator.registry.records import Event, Participant, Round
+from coordinator.registry.records import Event, Participant, Rotation, Round
 from coordinator.transcripts import KeptTranscripts, Place, kept_parties
 from protocols.audit import Audit, counted
 from protocols.errors import ProtocolError
@@ -28,6 +28,7 @@ class SignedRun:
     participants: Sequence[Participant] | None  # None where their rows cannot be read, so that no key is compared with them
     given: Parties | None  # those of an institution; None for those that the coordinator kept
     finished: bool = False
+    rotations: Sequence[Rotation] = ()  # that the registry has: a run that is over keeps the keys of its day
 
     def parties(self, directory: Path) -> Parties:
         """The keys that signatures are checked with.
@@ -38,8 +39,9 @@ class SignedRun:
         parties = self.given or kept_parties(directory)
         if self.participants is None:
             return parties
-        registered = {one.name: one.public_key for one in self.participants}
-        wrong = [entry.name for entry in parties.roster.entries if registered.get(entry.name) != entry.public_key.hex()]
+        registered = {(one.name, one.public_key) for one in self.participants}
+        registered |= {(one.institution, one.old_key) for one in self.rotations}
+        wrong = [entry.name for entry in parties.roster.entries if (entry.name, entry.public_key.hex()) not in registered]
         if wrong:
             source = "the roster that was given" if self.given else f"the one of run {self.run}"
             raise ChainBroken(f"the registry has another key of {', '.join(wrong)} than {source}; compare both with the institutions")
@@ -142,7 +144,7 @@ def _check_transcript(signed: SignedRun, one: Transcript, parties: Parties) -> N
     if one.manifest.run != signed.run:
         raise ChainBroken(f"{_where(one)}: the transcript lies in the folder of run {signed.run}; {REPLACED}")
     try:
-        verify_transcript(one, parties.roster, parties.coordinator_key)
+        verify_transcript(one, parties.roster_of(one.epoch), parties.coordinator_key)
     except ProtocolError as error:
         raise ChainBroken(f"{_where(one)}: {error}") from None
 

@@ -21,7 +21,7 @@ from protocols.epoch import (
 from protocols.errors import ConsortiumError
 from protocols.files import write_file
 from protocols.pack import pack, unpack
-from protocols.roster import Roster
+from protocols.parties import Parties
 
 
 def keep_epoch(
@@ -37,7 +37,7 @@ def keep_epoch(
     write_file(folder / "manifest", manifest.to_bytes())
 
 
-def load_epoch(folder: Path, roster: Roster) -> tuple[EpochManifest, EpochCertificate] | None:
+def load_epoch(folder: Path, parties: Parties) -> tuple[EpochManifest, EpochCertificate] | None:
     """What `keep_epoch` wrote; None if the setup was never finished.
 
     Raises:
@@ -47,6 +47,7 @@ def load_epoch(folder: Path, roster: Roster) -> tuple[EpochManifest, EpochCertif
         return None
     try:
         manifest = EpochManifest.from_bytes((folder / "manifest").read_bytes())
+        roster = parties.roster_of(manifest)
         stored = {name: unpack((folder / name).read_bytes()) for name in ("keys", "shares", "confirmations")}
         keys = {name: read_keys(manifest, roster, name, data) for name, data in stored["keys"].items()}
         shares = {name: read_shares(manifest, roster, keys, name, data) for name, data in stored["shares"].items()}

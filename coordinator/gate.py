@@ -6,8 +6,12 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from coordinator.registry.records import Event, Round
+from coordinator.errors import ChainBroken
+from coordinator.registry.reading import CHANGED
+from coordinator.registry.records import Event, Round, Run
 from coordinator.registry.registry import Registry
+from coordinator.submitted_plan import submitted_plan
+from protocols.errors import PlanError
 from protocols.plan import Plan
 from protocols.sums.evaluate import WORSE_THAN_ALONE
 
@@ -39,9 +43,35 @@ def record_override(registry: Registry, run: str, override: Override) -> None:
 
 
 def overrides(events: Iterable[Event]) -> tuple[Override, ...]:
-    """What the event chain says of them."""
-    bodies = [json.loads(event.body) for event in events if event.kind == OVERRIDE]
-    return tuple(Override(body["reason"], tuple(body["unmet"])) for body in bodies)
+    """What the event chain says of them; raises ChainBroken if an event cannot be read."""
+    return tuple(_override(event) for event in events if event.kind == OVERRIDE)
+
+
+def audit_gate(run: Run, rounds: Sequence[Round], events: Sequence[Event]) -> str:
+    """That a released run met what its plan requires, or that the operator's decision is in the chain; nothing of plans of other versions.
+
+    Raises:
+        ChainBroken: neither is so.
+    """
+    try:
+        plan = submitted_plan(run)
+    except (ChainBroken, PlanError):  # a changed one is named by the audit of its run
+        return ""
+    faults = unmet(plan, rounds)
+    if not faults:
+        return f"Run {run.run} met what its plan requires of a release."
+    for decided in overrides(events):
+        if set(faults) <= set(decided.unmet):
+            return f"Run {run.run} was released by the operator's decision ({decided.reason}), although {'; '.join(faults)}."
+    raise ChainBroken(f"run {run.run} was released although {'; '.join(faults)}, and no event says that the operator decided so")
+
+
+def _override(event: Event) -> Override:
+    try:
+        body = json.loads(event.body)
+        return Override(str(body["reason"]), tuple(map(str, body["unmet"])))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise ChainBroken(f"event {event.sequence} ({event.kind}) is not readable; {CHANGED}") from None
 
 
 def _no_better(plan: Plan, rounds: Sequence[Round]) -> str | None:

@@ -17,20 +17,19 @@ from coordinator.events import Event, ExpertsChosen, RoundFinished, RunFailed, R
 from coordinator.exchange import Exchange
 from coordinator.lease import driving
 from coordinator.link import Link
-from coordinator.registry.records import Contribution, NewRun, Participant, Round, Run, Spent
+from coordinator.members import Members, OfferedRoster
+from coordinator.registry.records import Contribution, Participant, Round, Run, Spent
 from coordinator.registry.registry import Registry
 from coordinator.registry.states import RunState
 from coordinator.rounds import FinishedSum, RoundEngine
 from coordinator.store import Journal, Part, RunStore
-from coordinator.transcripts import keep_parties
+from coordinator.submission import new_run
 from coordinator.waiting import Waiting
 from protocols.errors import ConsortiumError, FlowerAway, FlowerRefused
 from protocols.files import make_folder
 from protocols.identity import Identity
 from protocols.participation import members_of, too_small
-from protocols.parties import Parties
 from protocols.plan import Plan
-from protocols.roster import Roster
 from protocols.schedule import PlannedSum, planned_sums
 from protocols.state import State
 from protocols.terms import Adaptation, Terms
@@ -44,10 +43,10 @@ PASSING = (FlowerAway, FlowerRefused, RegistryError, OSError)
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """The coordinator's own means: its key, the roster that it offers, and the edges of the process."""
+    """The coordinator's own means: its key, the roster that it offers now, and the edges of the process."""
 
     identity: Identity
-    roster: Roster
+    roster: OfferedRoster  # asked anew before every sum
     randomness: Callable[[int], bytes]
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
@@ -110,19 +109,18 @@ def run_plan(
     Raises:
         ConsortiumError: the run failed or was stopped; the registry says so with the same sentence.
     """
-    if (fault := too_small(plan, len(operator.roster.entries))) is not None:
+    if (fault := too_small(plan, len(operator.roster().entries))) is not None:
         raise JobError(f"the roster does not carry this plan: {fault}")
     if not plan.base.sha256:
         raise JobError("base.sha256 of the plan is empty; fill in the checkpoint's hash, so that every institution trains the same base")
     run = _find_or_create(plan, registry, operator)
     make_folder(directory / run.run, 0o700)  # opened seeds and totals are for members
     terms, store = Terms(plan, adaptation), RunStore(directory / run.run)
-    link = Link(exchange, operator.identity, operator.roster, run.run, plan.participation.deadline_seconds, store.outbox)
-    engine = RoundEngine(terms, link, store, registry, on_event)
-    keep_parties(store.directory, Parties(operator.roster, operator.identity.public_key))
-    job = _Job(run.run, terms, registry, store, engine, operator, on_event)
-    with driving(registry, run.run, LEASE_SECONDS):
-        return _drive_or_record(job, run)
+    members = Members(operator.roster, store.directory, operator.identity.public_key)
+    link = Link(exchange, operator.identity, members, run.run, plan.participation.deadline_seconds, store.outbox)
+    with driving(registry, run.run, LEASE_SECONDS) as own:
+        engine = RoundEngine(terms, link, store, own, on_event)
+        return _drive_or_record(_Job(run.run, terms, own, store, engine, operator, on_event), run)
 
 
 def _drive_or_record(job: _Job, run: Run) -> RunResult:
@@ -145,12 +143,7 @@ def _find_or_create(plan: Plan, registry: Registry, operator: Operator) -> Run:
     found = registry.find_run(plan.sha256, plan.seed)
     if found is not None and not found.state.ended:
         return found
-    metric = plan.evaluation
-    new = NewRun(
-        plan.name, plan.sha256, plan.canonical().decode(), plan.base.sha256, plan.seed, plan.rounds, plan.terms_sha256,
-        metric.metric, metric.higher_is_better,
-    )  # fmt: skip
-    return registry.create_run(new, operator.randomness(4))
+    return registry.create_run(new_run(plan), operator.randomness(4))
 
 
 def _drive(job: _Job, run: Run) -> RunResult:
@@ -168,7 +161,7 @@ def _drive(job: _Job, run: Run) -> RunResult:
 
 
 def _begin(job: _Job, run: Run) -> None:
-    job.registry.record_participants([Participant(entry.name, entry.public_key.hex()) for entry in job.operator.roster.entries])
+    job.registry.record_participants([Participant(entry.name, entry.public_key.hex()) for entry in job.engine.link.roster.entries])
     if run.state is RunState.SUBMITTED:
         run = job.registry.set_state(job.run, RunState.ACCEPTING)
     if run.state is RunState.ACCEPTING:
@@ -243,7 +236,7 @@ def _merged(job: _Job, finished: FinishedSum) -> dict[str, Part]:
     Who was not yet asked for a sum of the round, as its batch does not train now, has no part: greetings are not counted.
     """
     parts, traffic = job.store.journal.parts, job.engine.link.take_traffic()
-    names = members_of(job.plan, (entry.name for entry in job.operator.roster.entries), finished.planned.round, finished.planned.kind)
+    names = members_of(job.plan, job.engine.link.roster.names, finished.planned.round, finished.planned.kind)
     merged = dict(parts)
     for name in names:
         before, now = parts.get(name, Part()), traffic.get(name, Part())

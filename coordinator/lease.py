@@ -12,15 +12,15 @@ from coordinator.registry.registry import Registry
 
 
 @contextmanager
-def driving(registry: Registry, run: str, seconds: float) -> Iterator[None]:
-    """Holds the lease on a run for at most `seconds`.
+def driving(registry: Registry, run: str, seconds: float) -> Iterator[Registry]:
+    """Holds the lease on a run for at most `seconds`; what is written through the registry that it gives is refused once it is lost.
 
     Raises:
         LeaseHeld: another process drives the run.
     """
-    registry.take_lease(run, owner(), seconds, gone=is_gone)
+    fence = registry.take_lease(run, owner(), seconds, gone=is_gone)
     try:
-        yield
+        yield registry.fenced(run, fence)
     finally:
         registry.release_lease(run, owner())
 

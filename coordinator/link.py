@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coordinator.exchange import Answer, Exchange
+from coordinator.members import Members
 from coordinator.outbox import Outbox
 from coordinator.store import Part
 from protocols.errors import ConsortiumError
-from protocols.identity import Envelope, Identity, open_envelope, seal_envelope
+from protocols.identity import Envelope, Identity, seal_envelope
 from protocols.pack import unpack
 from protocols.roster import Roster
 from protocols.wire import Parcel
@@ -80,13 +81,14 @@ class _Traffic:
 class Link:
     """Asks institutions by name. Names are found by greeting every node; only signatures decide who someone is."""
 
-    def __init__(self, exchange: Exchange, identity: Identity, roster: Roster, run: str, deadline: float, outbox: Outbox) -> None:
+    def __init__(self, exchange: Exchange, identity: Identity, members: Members, run: str, deadline: float, outbox: Outbox) -> None:
         self.identity = identity
-        self.roster = roster
+        self.members = members
         self.run = run
         self.missing: dict[str, str] = {}  # institution -> why it did not answer the last question
         self.accused: dict[str, str] = {}  # institution -> whom it blames for that
         self.refused: dict[str, str] = {}  # institution -> its own signed words, where it declined the last question
+        self.unaccepted: dict[str, tuple[str, ...]] = {}  # institution -> whom it does not have on its roster, or with another key
         self.seen_events: dict[str, int] = {}  # institution -> length of the event chain that it said to have seen, 0 of none
         self._exchange = exchange
         self._deadline = deadline
@@ -95,12 +97,17 @@ class Link:
         self._incarnations: dict[str, int] = {}
         self._traffic = _Traffic()
 
+    @property
+    def roster(self) -> Roster:
+        """The institutions that are asked now."""
+        return self.members.roster
+
     def greet(self, plan: bytes) -> dict[str, Reply]:
         """Greets every connected node with the plan and learns which institution it is; replaces the former directory."""
         subject, nodes = Subject(0, "run", 0), self._exchange.nodes()
         parcel = self._sealed(subject, "query.hello", "", plan, {})
         greetings: dict[str, Reply] = {}
-        self.missing, self.accused, self.refused, self._nodes, self._incarnations = {}, {}, {}, {}, {}
+        self.missing, self.accused, self.refused, self.unaccepted, self._nodes, self._incarnations = {}, {}, {}, {}, {}, {}
         for answer in self._exchange.ask("query.hello", [(node, parcel) for node in nodes], self.run, self._deadline):
             reply = self._opened(answer, subject, "query.hello", None)
             if reply is not None and reply.institution not in greetings:
@@ -108,7 +115,7 @@ class Link:
                 self._nodes[reply.institution] = answer.node
                 self._incarnations[reply.institution] = reply.incarnation
                 self.seen_events[reply.institution] = _count(reply.parts.get("chain", b""))
-        for name in sorted(entry.name for entry in self.roster.entries):
+        for name in self.roster.names:
             if name not in greetings:
                 self._miss(name, "query.hello", self.missing.get(name, "it is not connected"))
         return greetings
@@ -123,7 +130,7 @@ class Link:
     ) -> Iterator[Reply]:
         """Yields verified answers as they arrive, for `deadline` seconds or the plan's; afterwards `missing` says who gave none and why."""
         self.missing = {name: "it is not connected" for name in payloads if name not in self._nodes}
-        self.accused, self.refused = {}, {}
+        self.accused, self.refused, self.unaccepted = {}, {}, {}
         names = {self._nodes[name]: name for name in payloads if name in self._nodes}
         content = arrays or {}
         parcels = ((node, self._sealed(subject, message_type, name, payloads[name], content)) for node, name in sorted(names.items()))
@@ -205,7 +212,7 @@ class Link:
             return None
         name = expected
         try:
-            envelope = open_envelope(answer.parcel.envelope, self.roster)
+            envelope = self.members.open_envelope(answer.parcel.envelope)
             name = expected or envelope.sender
             self._traffic.add(name, answer)
             meant = (name, self.identity.name, self.run, subject.round, subject.attempt, subject.stage(message_type), subject.manifest_hash)
@@ -223,6 +230,7 @@ class Link:
         if "refused" in parts:
             self.missing[name] = self.refused[name] = _one_line(parts["refused"].decode(errors="replace"))
             self.accused[name] = parts.get("accused", b"").decode(errors="replace")
+            self.unaccepted[name] = _names(parts.get("unaccepted", b""))
             return None
         return Reply(name, parts, answer.parcel.arrays, envelope.incarnation, answer.parcel.envelope)
 
@@ -234,6 +242,14 @@ class Link:
 def _count(digits: bytes) -> int:
     """A member's number, 0 for what is none."""
     return int(digits) if digits.isdigit() and len(digits) < 19 else 0
+
+
+def _names(packed: bytes) -> tuple[str, ...]:
+    """Those that a refusal lists, none for what is no list."""
+    try:
+        return tuple(unpack(packed)) if packed else ()
+    except ConsortiumError:
+        return ()
 
 
 def _one_line(reason: str) -> str:

@@ -36,7 +36,7 @@ def publish(link: Link, record: SumRecord, names: Collection[str]) -> set[str]:
     """
     transcript, opened = _outcome(record)
     subject, committed = subject_of(transcript), {"transcript": transcript.to_bytes()}
-    asked, showing = dict.fromkeys(names, pack(committed)), Showing(record, transcript, link.roster)
+    asked, showing = dict.fromkeys(names, pack(committed)), Showing(record, transcript, link.members.roster_of(transcript.epoch))
     drawn = link.collect(subject, COMMITTING, asked, lambda reply: read_challenge(transcript.manifest, reply.part("challenge")))
 
     def payload(name: str) -> bytes:

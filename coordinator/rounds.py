@@ -21,7 +21,7 @@ from coordinator.sum_record import SumRecord
 from protocols.chain import MOST_DIGESTS
 from protocols.encoding import LaneLayout, decode
 from protocols.errors import ConsortiumError, ProtocolError
-from protocols.participation import fewest_in_a_sum, members_of
+from protocols.participation import fewest_in_a_sum, institutions_of, members_of
 from protocols.parts import pre_round_of
 from protocols.proposals import Proposal
 from protocols.schedule import PlannedSum
@@ -126,9 +126,10 @@ class RoundEngine:
         return self._applied(one, planned, state, certificate, opened, accumulator)
 
     def _begun(self, planned: PlannedSum, state: State) -> Attempt:
-        """A new attempt, in a new epoch if the former one is used up, or of other institutions than the sum or the proposed set."""
+        """A new attempt, in a new epoch if the former one is used up, or of other institutions or keys than roster, sum or proposed set."""
+        self.link.members.refresh()
         journal, of, epoch = self._store.journal, self._members(planned), self._epoch
-        if epoch is None or epoch.used_up or epoch.of != of or (journal.survivors and journal.survivors != epoch.members):
+        if epoch is None or not self._goes_on(epoch, of):
             epoch = self._epoch = self.cohort.begin_epoch(state, of, journal.survivors, pre_round_of(planned, state))
         lanes, attempt = self._terms.lanes(state, planned), self._store.next_attempt(planned)
         manifest = self._manifest(planned, state, epoch, lanes, attempt)
@@ -136,9 +137,15 @@ class RoundEngine:
         self._store.update(attempt=attempt, given_up=False)
         return self._sum(planned, state, epoch, record)
 
+    def _goes_on(self, epoch: Epoch, of: tuple[str, ...]) -> bool:
+        """Whether an epoch is of the present roster and of these institutions, of the proposed set if there is one, and has a slot."""
+        survivors = self._store.journal.survivors
+        same = epoch.of == of and self.link.members.is_current(epoch.manifest) and (not survivors or survivors == epoch.members)
+        return same and not epoch.used_up
+
     def _members(self, planned: PlannedSum) -> tuple[str, ...]:
         """Everybody on the roster, or the round's batch."""
-        return members_of(self._terms.plan, (entry.name for entry in self.link.roster.entries), planned.round, planned.kind)
+        return members_of(self._terms.plan, self.link.roster.names, planned.round, planned.kind)
 
     def _resumed(self, planned: PlannedSum, state: State) -> Attempt | None:
         """The attempt that is under way, in this process or since one before, if its epoch is known."""
@@ -150,8 +157,12 @@ class RoundEngine:
         # Whoever was away has come to other ends of connections; the epoch itself goes on.
         self._epoch = self.cohort.resume_epoch(state, self._members(planned), manifest.epoch_hash)
         longest = max(self.link.seen_events.values(), default=0)
-        if self._epoch is None or (record.proposal is None and longest > manifest.chain_length):
-            return None  # a node refuses a chain that is shorter than one that it saw meanwhile, in another run
+        if self._epoch is None:
+            return None
+        # A node refuses a chain that is shorter than one that it saw meanwhile, in another run, and inputs to an epoch of former keys.
+        ended = longest > manifest.chain_length or not self.link.members.is_current(self._epoch.manifest)
+        if ended and record.proposal is None:
+            return None
         self._show_head(manifest)
         return self._sum(planned, state, self._epoch, record)
 
@@ -209,8 +220,9 @@ class RoundEngine:
     ) -> FinishedSum:
         total, epoch = remove_masks(accumulator, opened), one.epoch
         written = write_total(one.manifest.lanes, total)
-        institutions, survivors = len(self.link.roster.entries), survivors_of(epoch.manifest, certificate)
-        after, figures = self._terms.apply(state, planned, decode(total, one.lanes, institutions), survivors, institutions)
+        n, survivors = epoch.manifest.n, survivors_of(epoch.manifest, certificate)
+        everybody = institutions_of(self._terms.plan, n)
+        after, figures = self._terms.apply(state, planned, decode(total, one.lanes, n), survivors, everybody)
         after = self._terms.adopt(after, planned, self._rebalancing(one, planned, after))
         digest = total_root(one.manifest.lanes, written)
         transcript = Transcript(one.manifest, epoch.manifest, epoch.certificate, certificate, opened.hash, digest, state_hash(after))

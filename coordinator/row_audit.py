@@ -7,18 +7,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from coordinator.errors import ChainBroken
-from coordinator.registry.bodies import model_version_body, participant_body, round_body, run_body
+from coordinator.registry.bodies import approval_body, model_version_body, revocation_body, round_body, run_body
 from coordinator.registry.reading import CHANGED
 from coordinator.registry.records import Event, ModelVersion, Participant, Round, Run
 from coordinator.submitted_plan import check_plan
 from protocols.audit import counted
 
 Body = Mapping[str, Any]
+OF_PARTICIPANTS = ("participant-joined", "participant-approved", "participant-rotated", "participant-revoked", "certificate-renewed")
 
 
 def audit_participants(participants: Sequence[Participant], events: Sequence[Event]) -> str:
     """Raises ChainBroken, as all of these, at the first difference."""
-    _compare("participants", ("name",), [participant_body(one) for one in participants], _bodies(events, "participant-joined"))
+    present = [approval_body(one) | revocation_body(one) for one in participants]
+    _compare("participants", ("name",), present, _participants_of(events))
     return f"The keys of {counted(len(participants), 'institution')} are those that joined." if participants else ""
 
 
@@ -49,10 +51,32 @@ def audit_rounds(run: str, events: Sequence[Event], rounds: Sequence[Round]) -> 
 
 def audit_models(run: str, events: Sequence[Event], versions: Sequence[ModelVersion]) -> str:
     """Rows of released models."""
-    bodies = [model_version_body(one) for one in versions]
-    _compare("model_versions", ("name", "version"), bodies, _bodies(events, "model-released"), f" of run {run}")
+    bodies = [model_version_body(one) | {"withdrawn_reason": one.withdrawn_reason} for one in versions]
+    _compare("model_versions", ("name", "version"), bodies, _models_of(events), f" of run {run}")
     are = "is the one that was" if len(versions) == 1 else "are those that were"
     return f"{counted(len(versions), 'model version')} of run {run} {are} released." if versions else ""
+
+
+def _participants_of(events: Sequence[Event]) -> list[Body]:
+    """Institutions as their events leave them; one whose first event is missing has no name, so that no row agrees."""
+    found: dict[Any, dict[str, Any]] = {}
+    for event in events:
+        if event.kind not in OF_PARTICIPANTS:
+            continue
+        body = _body(event)
+        row = found.setdefault(body.get("name"), {"node_key": None, "certificate_sha256": None, "reason": ""})
+        if event.kind == "participant-rotated":
+            row["public_key"] = body.get("new_key")
+        else:
+            row |= {"reason": "", **body}
+    return list(found.values())
+
+
+def _models_of(events: Sequence[Event]) -> list[Body]:
+    """Released versions as their events leave them."""
+    withdrawn = {(body.get("name"), body.get("version")): body.get("reason") for body in _bodies(events, "model-withdrawn")}
+    released = _bodies(events, "model-released")
+    return [body | {"withdrawn_reason": withdrawn.get((body.get("name"), body.get("version")), "")} for body in released]
 
 
 def _compare(table: str, names: Sequence[str], rows: Sequence[Body], written: Sequence[Body], of: str = "") -> None:
@@ -80,11 +104,11 @@ def _last(events: Iterable[Event], kind: str, first: Body) -> Body:
     return bodies[-1] if bodies else first
 
 
-def _bodies(events: Iterable[Event], kind: str) -> list[Body]:
+def _bodies(events: Iterable[Event], kind: str) -> list[dict[str, Any]]:
     return [_body(event) for event in events if event.kind == kind]
 
 
-def _body(event: Event) -> Body:
+def _body(event: Event) -> dict[str, Any]:
     try:
         body = json.loads(event.body)
     except (ValueError, RecursionError):

@@ -18,6 +18,7 @@ from coordinator.events import Event, RoundFinished, RunFailed, RunFinished, Run
 from coordinator.exchange import Exchange
 from coordinator.flower_link import FlowerLink
 from coordinator.job import Operator, run_plan
+from coordinator.offers import present_roster
 from coordinator.operator_home import open_operator_home
 from coordinator.registry.records import Run
 from coordinator.registry.registry import Registry
@@ -29,7 +30,6 @@ from protocols.bundle import installed_bundle
 from protocols.errors import ConsortiumError
 from protocols.logs import write_logs
 from protocols.plan import plan_from_canonical
-from protocols.roster import Roster, RosterEntry
 
 PATIENCE_SECONDS = 15.0
 logger = logging.getLogger("consortium.coordinator")
@@ -56,7 +56,7 @@ def _drive(places: Places, registry: Registry, chosen: Run) -> None:
     address = f"127.0.0.1:{places.home.settings.serve.superlink_port}"
     link = FlowerLink(address, files.authority.read_bytes(), files.secret.read_bytes())
     adaptation = Adaptation(read_config(places.base(plan.base.sha256)), AdapterConfig.from_fields(plan.adapter_fields), plan.seed)
-    operator = Operator(places.home.identity, roster_of(registry), os.urandom, patience=PATIENCE_SECONDS, awaits_answers=True)
+    operator = Operator(places.home.identity, lambda: present_roster(registry), os.urandom, patience=PATIENCE_SECONDS, awaits_answers=True)
     times = StageTimes(places.stage_times(chosen.run), time.monotonic)
 
     def tell(event: Event) -> None:
@@ -67,12 +67,6 @@ def _drive(places: Places, registry: Registry, chosen: Run) -> None:
         run_plan(
             plan, Exchange(grid), registry, adaptation=adaptation, operator=operator, directory=places.runs, on_event=tell
         )  # fmt: skip
-
-
-def roster_of(registry: Registry) -> Roster:
-    """The institutions that take part now, as the registry has them; each node compares with its own copy."""
-    entries = (RosterEntry(one.name, bytes.fromhex(one.public_key)) for one in registry.participants() if one.revoked_at is None)
-    return Roster(tuple(sorted(entries, key=lambda entry: entry.name)))
 
 
 def told(event: Event) -> None:

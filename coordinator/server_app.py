@@ -12,6 +12,7 @@ from flwr.serverapp import Grid, ServerApp
 from coordinator.exchange import Exchange
 from coordinator.home import open_home
 from coordinator.job import Operator, run_plan
+from coordinator.members import constant
 from coordinator.registry.registry import Registry
 from model.layout import Adaptation, AdapterConfig
 
@@ -25,7 +26,7 @@ def main(grid: Grid, context: Context) -> None:
     adaptation = Adaptation(home.config, AdapterConfig.from_fields(home.plan.adapter_fields), home.plan.seed)
     registry = Registry.open(str(home.folder / "registry.db"), lambda: datetime.now(UTC))
     try:
-        operator = Operator(home.identity, home.roster, os.urandom)
+        operator = Operator(home.identity, constant(home.roster), os.urandom)
         run_plan(home.plan, Exchange(grid), registry, adaptation=adaptation, operator=operator, directory=home.folder / "runs")
     finally:
         registry.close()

@@ -94,14 +94,14 @@ def load_settings(path: Path = Path("coordinator.toml")) -> CoordinatorSettings:
         raise SettingsError(f"{path}: {cause}") from None
 
 
-def new_settings(name: str, hosts: Sequence[str], bases: Mapping[str, str]) -> CoordinatorSettings:
+def new_settings(name: str, hosts: Sequence[str], bases: Mapping[str, str], ports: Mapping[str, int] | None = None) -> CoordinatorSettings:
     """The settings of a new operator's home.
 
     Raises:
         SettingsError: the name or a host cannot be one.
     """
     try:
-        return CoordinatorSettings.model_validate({"serve": {"name": name, "hosts": list(hosts)}, "bases": dict(bases)})
+        return CoordinatorSettings.model_validate({"serve": {"name": name, "hosts": list(hosts), **(ports or {})}, "bases": dict(bases)})
     except ValidationError as error:
         problem = first_problem(error, CoordinatorSettings).removeprefix("serve.")
         raise SettingsError(f"{problem}; give a short --name, and each --host as a name or an address without a port") from None

@@ -18,6 +18,7 @@ from protocols.epoch import (
     setup_hash,
 )
 from protocols.pack import pack
+from protocols.roster import Roster
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +30,14 @@ class Setup:
 
     def keys(self) -> dict[str, KeysMessage]:
         def read(reply: Reply) -> KeysMessage:
-            return read_keys(self.manifest, self.link.roster, reply.institution, reply.part("message"))
+            return read_keys(self.manifest, self._roster, reply.institution, reply.part("message"))
 
-        payload = pack({"manifest": self.manifest.to_bytes()})
+        payload = pack({"manifest": self.manifest.to_bytes(), "members": self._roster.to_bytes()})
         return self.link.decide(self._subject, "query.epoch_keys", dict.fromkeys(self.manifest.members, payload), read)
 
     def shares(self, keys: Mapping[str, KeysMessage]) -> dict[str, SharesMessage]:
         def read(reply: Reply) -> SharesMessage:
-            return read_shares(self.manifest, self.link.roster, keys, reply.institution, reply.part("message"))
+            return read_shares(self.manifest, self._roster, keys, reply.institution, reply.part("message"))
 
         payload = pack({"messages": pack({name: message.to_bytes() for name, message in keys.items()})})
         return self.link.decide(self._subject, "query.epoch_shares", dict.fromkeys(self.manifest.members, payload), read)
@@ -46,13 +47,17 @@ class Setup:
 
         def read(reply: Reply) -> Confirmation:
             name = reply.institution
-            return read_confirmation(self.manifest, self.link.roster, setup, shares[name], name, reply.part("message"))
+            return read_confirmation(self.manifest, self._roster, setup, shares[name], name, reply.part("message"))
 
         def relayed(name: str) -> bytes:
             number = self.manifest.number(name)
             return pack({"messages": pack({dealer: message.relayed(number).to_bytes() for dealer, message in shares.items()})})
 
         return self.link.decide(self._subject, "query.epoch_confirm", Payloads(self.manifest.members, relayed), read)
+
+    @property
+    def _roster(self) -> Roster:
+        return self.link.members.roster_of(self.manifest)
 
     @property
     def _subject(self) -> Subject:

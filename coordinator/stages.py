@@ -17,6 +17,7 @@ from protocols.encoding import LaneLayout
 from protocols.errors import DishonestMember
 from protocols.pack import pack
 from protocols.participation import fewest_in_a_sum
+from protocols.roster import Roster
 from protocols.schedule import PlannedSum, upload_deadline
 from protocols.secagg import (
     Accumulator,
@@ -65,7 +66,7 @@ class Stages:
 
     def collect(self, one: Attempt, planned: PlannedSum) -> Accumulator:
         """The sum of all uploads: of those that are on disk, and, until a set is proposed, of those that still come."""
-        proposal, roster = one.record.proposal, self._link.roster
+        proposal, roster = one.record.proposal, self._roster(one)
         names = one.epoch.members if proposal is None else proposal.members
         spools = {name: one.record.spool(one.epoch.manifest, name, roster) for name in names}
         if proposal is not None:
@@ -86,12 +87,12 @@ class Stages:
             return stored
 
         def signature_of(reply: Reply) -> bytes:
-            check_signature(one.manifest, self._link.roster, proposal, reply.institution, reply.part("signature"))
+            check_signature(one.manifest, self._roster(one), proposal, reply.institution, reply.part("signature"))
             one.record.keep_answer("survivors", reply.institution, reply.part("signature"))
             return reply.part("signature")
 
         signatures = self._decide(one, "query.survivors", "survivors", {"proposal": proposal.to_bytes()}, proposal, signature_of)
-        certificate = certify(one.manifest, one.epoch.manifest, self._link.roster, proposal, signatures)
+        certificate = certify(one.manifest, one.epoch.manifest, self._roster(one), proposal, signatures)
         one.record.keep_certificate(certificate)
         return certificate
 
@@ -107,7 +108,7 @@ class Stages:
 
     def open(self, one: Attempt, certificate: SurvivorCertificate) -> OpenedSeeds:
         epoch, setup, proposal = one.epoch.manifest, one.epoch.certificate, certificate.proposal
-        blame, opening = self._store.blame(self._link.roster, self._link.identity.public_key), Opening(one.manifest, epoch, setup)
+        blame, opening = self._store.blame(self._link.members.parties), Opening(one.manifest, epoch, setup)
 
         def answer_of(reply: Reply) -> bytes:
             answer = UnmaskAnswer.from_bytes(reply.part("answer"))
@@ -142,6 +143,9 @@ class Stages:
         self._report(one.subject, message_type, set(answers))
         self._enough(one, len(answers), message_type, one.epoch.manifest.threshold)
         return answers
+
+    def _roster(self, one: Attempt) -> Roster:
+        return self._link.members.roster_of(one.epoch.manifest)
 
     def _enough(self, one: Attempt, count: int, stage: str, needed: int | None = None) -> None:
         needed = needed or max(one.epoch.manifest.threshold, fewest_in_a_sum(self._terms.plan), one.fewest)

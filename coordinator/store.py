@@ -15,7 +15,7 @@ from coordinator.errors import JobError
 from coordinator.outbox import Outbox
 from coordinator.sum_record import SumRecord
 from protocols.files import write_file
-from protocols.roster import Roster
+from protocols.parties import Parties
 from protocols.schedule import PlannedSum
 from protocols.state import State, load_state, save_state, state_hash
 
@@ -131,9 +131,9 @@ class RunStore:
     def outbox(self) -> Outbox:
         return Outbox(self.directory / "requests")
 
-    def blame(self, roster: Roster, coordinator_key: bytes) -> Blame:
+    def blame(self, parties: Parties) -> Blame:
         """Proofs against institutions of the run."""
-        return Blame(self.directory / "proofs", roster, coordinator_key)
+        return Blame(self.directory / "proofs", parties)
 
     def epoch_path(self, number: int) -> Path:
         return self.directory / "epochs" / f"{number:05}"

@@ -9,8 +9,9 @@ from pathlib import Path
 from coordinator.counted_again import verify_faults, verify_kept_files, verify_totals
 from coordinator.countersigned import SignedRun, named_transcripts, verify_signed
 from coordinator.errors import ChainBroken, RegistryError
+from coordinator.gate import audit_gate
 from coordinator.registry.reading import CHANGED
-from coordinator.registry.records import Event, ModelVersion, Participant, Round, Run
+from coordinator.registry.records import Event, ModelVersion, Participant, Rotation, Round, Run
 from coordinator.registry.registry import Registry
 from coordinator.registry.states import RunState
 from coordinator.row_audit import audit_models, audit_participants, audit_rounds, audit_run
@@ -38,6 +39,7 @@ class _Source:
     registry: Registry
     events: Sequence[Event]
     participants: Sequence[Participant] | None  # None where their rows cannot be read
+    rotations: Sequence[Rotation]
     models: Path
     runs: Path
     parties: Parties | None
@@ -63,7 +65,8 @@ def verify_registry(
     participants = audit.read(registry.participants)
     if participants is not None:
         audit.attempt(audit_participants, participants, events)
-    source = _Source(registry, events, participants, models, runs or models.parent / "runs", parties, full)
+    rotations = audit.read(registry.rotations) or ()
+    source = _Source(registry, events, participants, rotations, models, runs or models.parent / "runs", parties, full)
     chosen = _named(registry, events) if run is None else (run,)
     countersigned = max((_verify_run(audit, source, name) for name in chosen), default=0)
     if countersigned < len(events):
@@ -105,14 +108,14 @@ def _verify_run(audit: Audit, source: _Source, run: str) -> int:
         audit.attempt(audit_rounds, run, events, rounds)
     if row is not None:
         _verify_promise(audit, row)
-    _verify_models(audit, source, run, events, rounds)
+    _verify_models(audit, source, run, row, events, rounds)
     directory = source.runs / run
     verify_faults(audit, run, directory, source.parties)
     if rounds is None:
         audit.unproved.append(f"What institutions signed of run {run}: without its rounds there is nothing to compare it with.")
         return 0
     finished = row is not None and row.state is RunState.FINISHED
-    signed = SignedRun(run, rounds, source.participants, source.parties, finished)
+    signed = SignedRun(run, rounds, source.participants, source.parties, finished, source.rotations)
     kept = audit.read(named_transcripts, audit, signed, kept_transcripts(directory))
     return 0 if kept is None else _verify_sums(audit, source, signed, kept, row)
 
@@ -124,13 +127,17 @@ def _verify_promise(audit: Audit, run: Run) -> None:
         audit.unproved.append(f"Whether institutions added the noise of run {run.run}: their own ledgers say what each spent.")
 
 
-def _verify_models(audit: Audit, source: _Source, run: str, events: Sequence[Event], rounds: Sequence[Round] | None) -> None:
+def _verify_models(
+    audit: Audit, source: _Source, run: str, row: Run | None, events: Sequence[Event], rounds: Sequence[Round] | None
+) -> None:
     versions = audit.read(source.registry.model_versions, run)
     if versions is None:
         return
     audit.attempt(audit_models, run, events, versions)
     for version in versions:
         audit.attempt(_files, version, rounds, source.models)
+    if versions and rounds and row is not None:
+        audit.attempt(audit_gate, row, rounds, events)
     if not versions:
         audit.unproved.append(f"Run {run} released no model, so there are no files to compare.")
 

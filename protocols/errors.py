@@ -59,6 +59,14 @@ class RosterError(ProtocolError):
     """An institution that is not on the roster, or a roster that contradicts itself."""
 
 
+class UnacceptedMembers(RosterError):
+    """An epoch has members that this institution's own roster does not have, or not with the keys that the epoch names."""
+
+    def __init__(self, members: tuple[str, ...], sentence: str) -> None:
+        super().__init__(sentence)
+        self.members = members
+
+
 class ThresholdError(ProtocolError):
     """Terms under which a sum would not be safe."""
 

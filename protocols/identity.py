@@ -108,6 +108,11 @@ def open_envelope(data: bytes, roster: Roster) -> Envelope:
     return _checked(sealed, roster.key_of(sealed.envelope.sender))
 
 
+def sender_of(data: bytes) -> str:
+    """Who an envelope says that it is from, unverified. Raises MalformedMessage if it is none."""
+    return _Sealed.from_bytes(data).envelope.sender
+
+
 def open_envelope_of(data: bytes, public_key: bytes) -> Envelope:
     """The envelope, if the holder of `public_key` signed it.
 

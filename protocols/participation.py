@@ -31,8 +31,15 @@ def members_of(plan: Plan, names: Iterable[str], round_number: int, kind: str) -
     return batch_of(names, plan.participation.batches, round_number) if kind in IN_BATCHES else tuple(sorted(names))
 
 
+def institutions_of(plan: Plan, members: int) -> int:
+    """How many institutions train in all, from the size of the epoch of one batch or of everybody: a number that all of them share."""
+    return members * plan.participation.batches
+
+
 def check_members(plan: Plan, names: Iterable[str], round_number: int, kind: str, epoch: Collection[str]) -> None:
     """What every institution checks by itself, on its own roster's names: that a coordinator chose no other set to compare with.
+
+    With one batch every sum is of everybody, whoever that is: the epoch's members are checked against each roster elsewhere.
 
     Raises:
         ParticipationError: a member of the sum's epoch is not in the round's batch.
@@ -40,7 +47,8 @@ def check_members(plan: Plan, names: Iterable[str], round_number: int, kind: str
     strangers = sorted(set(epoch) - set(members_of(plan, names, round_number, kind)))
     if strangers:
         raise ParticipationError(
-            f"{', '.join(strangers)} is not in the batch of round {round_number}, and its {kind} sum is of that batch alone"
+            f"{', '.join(strangers)} is not in the batch of round {round_number}, and its {kind} sum is of that batch alone; "
+            "with batches the rosters of all institutions must hold the same names"
         )
 
 

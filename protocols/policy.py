@@ -49,6 +49,8 @@ class Policy(BaseModel):
     max_delta: Annotated[float, Field(ge=1e-12, lt=1)] = Field(
         1e-5, description="largest delta of a plan, below 1 / units; max_epsilon is meant at it"
     )
+    accept_vouched: bool = Field(False, description="whether enough vouchers put an institution or a new key on the roster")
+    vouchers: Annotated[int, Field(ge=1)] = Field(2, description="institutions on the roster that must vouch, where accept_vouched is true")
     max_update_norm: Annotated[float, Field(gt=0)] = Field(1000.0, description="largest Frobenius norm of a round's step on one tensor")
 
     @field_validator("hours")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 
 from protocols.codec import Message
 from protocols.errors import RosterError
+from protocols.pack import pack
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,17 @@ class RosterEntry(Message):
 
 
 @dataclass(frozen=True)
+class FormerKey(Message):
+    """A key that an institution had until a day (ISO date), after which it has another or none: it proves the past and begins nothing."""
+
+    name: str
+    public_key: bytes
+    until: str = ""
+
+
+@dataclass(frozen=True)
 class Roster(Message):
-    """Entries in order of name; two rosters with equal entries have equal hashes."""
+    """Entries in order of name."""
 
     entries: tuple[RosterEntry, ...]
 
@@ -45,9 +56,17 @@ class Roster(Message):
         if len({entry.public_key for entry in self.entries}) < len(names):
             raise RosterError("two institutions of this roster have one key; each institution makes its own")
 
+    def hash_of(self, members: Iterable[str]) -> bytes:
+        """What binds an epoch of these members to names and keys. Days are left out: each institution checks those of its own copy.
+
+        Raises:
+            RosterError: one of them is not on the roster.
+        """
+        return members_hash({name: self.key_of(name) for name in members})
+
     @property
-    def roster_hash(self) -> bytes:
-        return self.hash
+    def names(self) -> tuple[str, ...]:
+        return tuple(entry.name for entry in self.entries)
 
     def key_of(self, name: str) -> bytes:
         """The identity key of an institution.
@@ -73,6 +92,26 @@ class Roster(Message):
     @cached_property
     def _by_name(self) -> Mapping[str, RosterEntry]:
         return {entry.name: entry for entry in self.entries}
+
+
+def members_hash(keys: Mapping[str, bytes]) -> bytes:
+    """SHA-256 of names and identity keys, in order of name."""
+    return hashlib.sha256(b"consortium members 1\0" + pack(dict(sorted(keys.items())))).digest()
+
+
+def roster_of(members: Sequence[str], digest: bytes, roster: Roster, former: Sequence[FormerKey]) -> Roster:
+    """The members with the keys that `members_hash` gave `digest` for: today's, or those before the last changes, oldest change first.
+
+    Where none fit, today's keys of those that are on the roster: whoever checks an epoch against them refuses it.
+    """
+    present = {entry.name: entry for entry in roster.entries if entry.name in members}
+    known = dict(present)
+    for change in (None, *reversed(former)):
+        if change is not None and change.name in members:
+            known[change.name] = RosterEntry(change.name, change.public_key)
+        if members_hash({name: entry.public_key for name, entry in known.items()}) == digest:
+            return Roster(tuple(known[name] for name in sorted(known)))
+    return Roster(tuple(present[name] for name in sorted(present)))
 
 
 def _is_date(text: str) -> bool:

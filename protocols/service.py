@@ -7,6 +7,7 @@ from typing import Generic, TypeVar
 
 from protocols.acceptance import Withdrawal
 from protocols.codec import Message, SignedMessage
+from protocols.roster_offer import OfferedInstitution, Rotation, Voucher
 
 SERVICE = "consortium.Registry"
 MAX_MESSAGE = 2**20  # bytes of a request or reply; of a stream, of each message
@@ -76,6 +77,18 @@ class IssuedCertificate(Message):
 
 
 @dataclass(frozen=True)
+class NowRequest(Message):
+    """A member asks for the time; there is nothing more to say."""
+
+
+@dataclass(frozen=True)
+class NowAnswer(Message):
+    """The operator's time (ISO 8601, with its offset from UTC)."""
+
+    time: str
+
+
+@dataclass(frozen=True)
 class KeptWithdrawal(Message):
     """The institution's word is on record; `models` are the released versions that contain its rounds, and say so from now on."""
 
@@ -125,8 +138,30 @@ class FileChunk(Message):
     content: bytes
 
 
+@dataclass(frozen=True)
+class RosterRequest(Message):
+    """Asks for everybody whom the coordinator offers, one message each, in order of name."""
+
+
+@dataclass(frozen=True)
+class RotateRequest(Message):
+    """A rotation of the caller's key; `possession` is the new key's signature on the rotation's signed bytes."""
+
+    rotation: Rotation
+    possession: bytes
+
+
+@dataclass(frozen=True)
+class Recorded(Message):
+    """What was asked is on the coordinator's disk."""
+
+
 JOIN = Method("Join", JoinRequest, JoinAnswer)
 RENEW = Method("Renew", RenewRequest, IssuedCertificate)
+NOW = Method("Now", NowRequest, NowAnswer)
 WITHDRAW = Method("Withdraw", Withdrawal, KeptWithdrawal)
 MODEL_LIST = Method("ModelList", ModelListRequest, ModelList)
 MODEL_FILE = Method("ModelFile", ModelFileRequest, FileChunk, streamed=True)
+ROSTER = Method("Roster", RosterRequest, OfferedInstitution, streamed=True)
+ROTATE = Method("Rotate", RotateRequest, Recorded)
+VOUCH = Method("Vouch", Voucher, Recorded)

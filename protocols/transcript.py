@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from protocols.codec import Message
 from protocols.epoch import EpochCertificate, EpochManifest, verify_epoch
 from protocols.errors import ProtocolError, TooFewSurvivors
-from protocols.identity import open_envelope
 from protocols.pack import pack
+from protocols.parties import Parties
 from protocols.parts import Survivors
 from protocols.roster import Roster
 from protocols.secagg import SumManifest, SurvivorCertificate, verify_certificate
@@ -68,12 +68,12 @@ def confirmation(transcript: Transcript) -> dict[str, bytes]:
     return {"state": transcript.after, "transcript": transcript.hash}
 
 
-def verify_confirmations(transcript: Transcript, confirmations: Mapping[str, bytes], roster: Roster) -> None:
+def verify_confirmations(transcript: Transcript, confirmations: Mapping[str, bytes], parties: Parties) -> None:
     """Raises ProtocolError unless at least threshold members of the transcript's epoch signed `confirmation`, and nobody else is named."""
     manifest, epoch = transcript.manifest, transcript.epoch
     said, stage = pack(confirmation(transcript)), f"{manifest.sum}/{CONFIRMING}"
     for name, sealed in confirmations.items():
-        envelope = open_envelope(sealed, roster)
+        envelope = parties.open_envelope(sealed)  # its sender may have another key by now than in the epoch
         stated = (envelope.sender, envelope.run, envelope.round, envelope.stage, envelope.payload)
         if name not in epoch.members or stated != (name, manifest.run, manifest.round, stage, said):
             raise ProtocolError(

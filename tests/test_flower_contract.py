@@ -79,14 +79,14 @@ def test_messages_of_the_protocol_have_the_fields_that_we_fill_and_read() -> Non
     runtime_pb2.AcquireTaskRequest(supported_task_types=[TaskType.SERVER_APP, TaskType.CLIENT_APP])
     runtime_pb2.PushTaskOutputRequest(sub_status=SubStatus.COMPLETED, details="")
     runtime_pb2.SendTaskHeartbeatRequest()
-    assert {"task", "token"} <= runtime_pb2.AcquireTaskResponse.DESCRIPTOR.fields_by_name.keys()
+    assert {"task", "token"} <= set(runtime_pb2.AcquireTaskResponse.DESCRIPTOR.fields_by_name)
     assert "run" in runtime_pb2.PullTaskInputResponse.DESCRIPTOR.fields_by_name
     control_pb2.StartRunRequest(fab=fab_to_proto(Fab("", b"", {})))
     control_pb2.StopRunRequest(run_id=1)
     control_pb2.RegisterNodeRequest(public_key=b"", name=None)
     control_pb2.UnregisterNodeRequest(node_id=1)
     assert "nodes_info" in control_pb2.ListNodesResponse.DESCRIPTOR.fields_by_name
-    assert {"node_id", "public_key", "name", "status"} <= node_pb2.NodeInfo.DESCRIPTOR.fields_by_name.keys()
+    assert {"node_id", "public_key", "name", "status"} <= set(node_pb2.NodeInfo.DESCRIPTOR.fields_by_name)
     assert (NodeStatus.ONLINE, NodeStatus.UNREGISTERED) == ("online", "unregistered")
     assert issubclass(ObjectPullError, Exception) and issubclass(ObjectPushError, Exception)
 
@@ -97,7 +97,7 @@ def test_the_method_that_the_secret_protects_is_the_one_that_is_called() -> None
 
 def test_the_grid_makes_its_client_late_and_with_our_retries() -> None:
     assert "retry_invoker=self._retry_invoker" in inspect.getsource(HttpGrid._connect)
-    assert HttpGrid("127.0.0.1:1", token=" ")._client is None
+    assert HttpGrid("127.0.0.1:1", token=str(1))._client is None
 
 
 def test_a_reply_needs_no_state_of_the_process() -> None:

@@ -40,9 +40,13 @@ def move_schema(location: str, revision: str = "head") -> Schema:
         RegistryError: there is no such file or revision, or the registry is damaged.
     """
     schema_of(location)
-    with explained(location), _used_once(engine_of(url_of(location))) as engine:
-        with engine.connect().execution_options(writes=True) as connection, connection.begin():
-            migrate(connection, revision)
+    with (
+        explained(location),
+        _used_once(engine_of(url_of(location))) as engine,
+        engine.connect().execution_options(writes=True) as connection,
+        connection.begin(),
+    ):
+        migrate(connection, revision)
     return schema_of(location)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import wraps
@@ -99,8 +100,7 @@ class Transactions:
 
         def attempt() -> T:
             nonlocal unconfirmed
-            with Session(self._engine.execution_options(writes=True)) as session, session.begin():
-                event_chain.lock(session)
+            with self._writing() as session:
                 if unconfirmed is not None and event_chain.holds(session, unconfirmed.head):
                     return unconfirmed.result
                 if self._fence is not None:
@@ -114,6 +114,12 @@ class Transactions:
             return persist(attempt, self._patience)
         except DBAPIError as error:
             raise _sentence(error, "written") from None
+
+    @contextmanager
+    def _writing(self) -> Iterator[Session]:
+        with Session(self._engine.execution_options(writes=True)) as session, session.begin():
+            event_chain.lock(session)
+            yield session
 
 
 S = TypeVar("S", bound=Transactions)

@@ -25,7 +25,7 @@ class EpochManifest(SignedMessage):
 
     run: str
     epoch: int
-    roster_hash: bytes
+    roster_hash: bytes  # of the members' names and keys alone: institutions whose rosters differ in others work together
     members: tuple[str, ...]
     n: int
     colluding: int
@@ -47,10 +47,8 @@ class EpochManifest(SignedMessage):
             raise ProtocolError(f"the epoch's members must be {self.n} different names in order, at most {MOST_MEMBERS}")
         if not 1 <= self.slots <= MOST_SLOTS:
             raise ProtocolError(f"an epoch of {self.slots} slots is refused; it has 1 to {MOST_SLOTS}")
-        if self.roster_hash != roster.roster_hash:
-            raise ProtocolError("the epoch is for another roster; compare rosters before going on")
-        for name in self.members:
-            roster.key_of(name)
+        if self.roster_hash != roster.hash_of(self.members):
+            raise ProtocolError("the epoch is for another roster: a member has another key there; compare rosters before going on")
         check_threshold(self.n, self.colluding, self.threshold)
 
     @property

@@ -38,10 +38,7 @@ class WrongTotalProof(Message):
         Raises:
             NoProof, ProtocolError: nothing is.
         """
-        envelope = open_envelope_of(self.committed, coordinator_key)
-        if not envelope.stage.endswith("/" + COMMITTING):
-            raise NoProof("the signed message commits to no transcript")
-        transcript = Transcript.from_bytes(part_of(envelope, "transcript"))
+        transcript = self.transcript(coordinator_key)
         verify_transcript(transcript, roster, coordinator_key)
         if self.opened.hash != transcript.opened:
             raise NoProof("these seeds are not those that the transcript names")
@@ -52,6 +49,17 @@ class WrongTotalProof(Message):
             manifest = transcript.manifest
             return f"run {manifest.run}, {manifest.sum} sum of round {manifest.round}: {fault}"
         raise NoProof("the chunk that is shown adds up")
+
+    def transcript(self, coordinator_key: bytes) -> Transcript:
+        """What the coordinator committed to, unverified but for its signature on the commitment.
+
+        Raises:
+            NoProof, ProtocolError: it did not.
+        """
+        envelope = open_envelope_of(self.committed, coordinator_key)
+        if not envelope.stage.endswith("/" + COMMITTING):
+            raise NoProof("the signed message commits to no transcript")
+        return Transcript.from_bytes(part_of(envelope, "transcript"))
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from coordinator.errors import JobError
 from coordinator.events import RoundFinished
 from protocols.plan import load_plan
 from protocols.policy import Policy, load_policy, write_policy
+from protocols.state import load_state, state_hash
+from protocols.sums.evaluate import WORSE_THAN_ALONE
 from tests.consortium.small_notes import write_plan
 from tests.consortium.small_plan import TEMPLATES, small_records, write_small
 
@@ -92,3 +94,17 @@ def test_institutions_of_different_ranks_train_in_batches(tmp_path: Path) -> Non
     report = simulate(plan, tmp_path / "out")
     assert [one["institutions"] for one in report["rounds"]] == [3, 6], "round 1 measures nothing"
     assert set(report["local_only"]["institutions"]) == set(report["federated_own"]) and report["pooled"] is not None
+
+
+@pytest.mark.slow
+def test_those_who_do_better_alone_are_as_many_as_the_baselines_say(tmp_path: Path) -> None:
+    own_experts = ('experts = "none"', 'experts = "esft-token"\nexpert_rank = 2')
+    plan = write_plan(tmp_path, own_experts, ("require = {}", "require = { no_institution_worse_than_alone = true }"))
+    report = simulate(plan, tmp_path / "out", rounds=2)
+    alone = {name: figures["own"] for name, figures in report["local_only"]["institutions"].items()}
+    worse = sum(report["federated_own"][name] < own for name, own in alone.items())
+    assert report["rounds"][-1]["figures"][WORSE_THAN_ALONE] == worse
+    assert (report["model"] is None) == (worse > 0)
+    for name in alone:
+        (kept,) = (tmp_path / "out" / "institutions" / name / "node" / "alone").iterdir()
+        assert state_hash(load_state(kept)) == state_hash(load_state(tmp_path / "out" / "baselines" / f"local-{name}.safetensors"))

@@ -9,6 +9,7 @@ import pytest
 
 from coordinator.blame import Blame, Opening
 from protocols.errors import NoProof
+from protocols.parties import Parties
 from protocols.proofs import MemberProof, WrongSecretProof, read_member_proof, write_member_proof
 from protocols.secagg.opening import RECOVERY_SECRET, SELF_SEED
 from tests.protocols.secagg.cohort import Sum, collect
@@ -25,7 +26,7 @@ def test_shares_of_another_secret_prove_their_dealer_dishonest(tmp_path: Path, d
     played = collect(cohort=committed_to_another_secret(dealer, secret))
     (proof,) = proofs(played, dealer)
     assert isinstance(proof, WrongSecretProof) and read_member_proof(write_member_proof(proof)) == proof
-    blame = Blame(tmp_path, played.cohort.roster, played.cohort.coordinator.public_key)
+    blame = Blame(tmp_path, Parties(played.cohort.roster, played.cohort.coordinator.public_key))
     blame.keep(proof)
     assert blame.proved() == {dealer: f"{dealer} dealt shares of another {('self seed', 'recovery secret')[secret]} than it committed to"}
     fewer = replace(proof, shares=dict(list(proof.shares.items())[:2]), parts=dict(list(proof.parts.items())[:2]))
@@ -39,7 +40,7 @@ def test_shares_of_another_secret_prove_their_dealer_dishonest(tmp_path: Path, d
 @pytest.mark.parametrize("dealer", ["ada", "dom"])
 def test_nothing_is_proved_of_an_honest_dealer(tmp_path: Path, dealer: str) -> None:
     played = collect()
-    blame = Blame(tmp_path, played.cohort.roster, played.cohort.coordinator.public_key)
+    blame = Blame(tmp_path, Parties(played.cohort.roster, played.cohort.coordinator.public_key))
     for proof in proofs(played, dealer):
         with pytest.raises(NoProof):
             proof.accuse(played.cohort.roster, played.cohort.coordinator.public_key)

@@ -25,6 +25,9 @@ def models(release: Callable[[], ModelVersion], tmp_path: Path) -> Path:
     return tmp_path / "models"
 
 
+ADDED = "INSERT INTO participants (id, name, public_key, joined_at) VALUES (9, 'zoe', 'ff', '2030-01-01 00:00:00.0')"
+
+
 def tamper(tmp_path: Path, statement: str) -> None:
     connection = sqlite3.connect(tmp_path / "registry.db")
     connection.execute(statement)
@@ -58,7 +61,7 @@ def test_untouched_registry_is_proved(registry: Registry, models: Path, trained:
         ("DELETE FROM contributions WHERE id = 1", "number 0: `contributions` not as"),
         ("UPDATE contributions SET missing_from = NULL", "number 0: `contributions` not as"),
         ("DELETE FROM rounds WHERE number = 1", "number 1: an event of the chain says that it was written, and there is no such row"),
-        ("INSERT INTO participants VALUES (9, 'zoe', 'ff', '2030-01-01 00:00:00.0')", "name zoe: there is a row, and no event"),
+        (ADDED, "name zoe: there is a row, and no event"),
         ("UPDATE runs SET seed = 7", "`runs` of run triage-01020304: `seed` not as"),
         ("UPDATE runs SET state = 'failed'", "is failed in its row, but finished in the event chain"),
         ("UPDATE runs SET reason = 'none'", "`reason` in its row is not what the event chain says"),

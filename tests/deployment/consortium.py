@@ -17,7 +17,6 @@ from typing import Any
 from tests.deployment.processes import free_port
 
 ROOT = Path(__file__).parents[2]
-WORDS = re.compile(r"(?:[a-z]{5}-){5}[a-z]{5}")
 
 
 @dataclass
@@ -119,8 +118,8 @@ def stand_up(folder: Path, names: Sequence[str]) -> Deployment:
     )
     made.serve()
     made.call_each([("coordinator", "invite", name, "--home", "operator", "--out", f"{name}.invitation") for name in names])
-    said = made.call_each([("client", "init", "--invite", f"{name}.invitation", "--institution", name) for name in names])
-    words = {name: _words(text) for name, text in zip(names, said, strict=True)}
+    said = made.call_each([("client", "init", "--invite", f"{name}.invitation", "--institution", name, "--json") for name in names])
+    words = {name: json.loads(text)["fingerprint"] for name, text in zip(names, said, strict=True)}
     made.call_each([("coordinator", "participants", "approve", name, "--home", "operator", "--fingerprint", words[name]) for name in names])
     made.call_each([("client", "status", "--institution", name) for name in names])
     for other in names:
@@ -139,12 +138,6 @@ def _set(path: Path, **values: str) -> None:
         text, count = re.subn(rf"^{key} = [^#\n]*", f"{key} = {value}  ", text, flags=re.MULTILINE)
         assert count == 1, key
     path.write_text(text)
-
-
-def _words(text: str) -> str:
-    found = WORDS.search(text)
-    assert found is not None, text
-    return found.group()
 
 
 def _tail(path: Path) -> str:

@@ -165,10 +165,15 @@ def test_an_exchange_under_way_survives_a_killed_superlink(deployment: Deploymen
 
 
 def test_a_superlink_that_stays_away_is_a_typed_error(deployment: Deployment) -> None:
-    away = FlowerLink(f"127.0.0.1:{free_port()}", deployment.authority.authority.read_bytes(), b"secret", patience=1.0)
-    assert not away.healthy()
+    link = deployment.link(patience=1.0)
+    with link.driving(installed_bundle(), deployment.claims) as grid:
+        deployment.stop_superlink()
+        with pytest.raises(FlowerAway, match="does not answer"):
+            Exchange(grid).nodes()
+    assert not link.healthy()
     with pytest.raises(FlowerAway, match="does not answer"):
-        away.nodes()
+        link.nodes()
+    deployment.start_superlink()
 
 
 def test_another_authority_is_no_superlink(deployment: Deployment, tmp_path: Path) -> None:

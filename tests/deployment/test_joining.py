@@ -20,16 +20,19 @@ from client.institution import read_membership
 from client.joining import Standing, fetch_certificate, join
 from client.new_folder import REQUEST, make_folder_to_join, signing_request
 from client.settings import load_settings
+from coordinator.authority import Authority
+from coordinator.certificates import as_pem
 from coordinator.participants import known_institutions
+from coordinator.row_audit import audit_participants
 from coordinator.service.methods import METHODS
-from coordinator.service.served import Caller, Resources
+from coordinator.service.served import Caller, Invited, Resources, Served
 from protocols.codec import Message
-from protocols.curve_keys import load_tls_key
+from protocols.curve_keys import load_tls_key, tls_key
 from protocols.fingerprint import fingerprint
 from protocols.identity import Identity
 from protocols.invitation import InvitationFile, read_invitation
 from protocols.policy import load_policy
-from protocols.service import JOIN, RENEW, JoinRequest, RenewRequest
+from protocols.service import JOIN, RENEW, JoinAnswer, JoinRequest, RenewRequest
 from tests.deployment.operator import Operator, make_operator, now
 
 SECRETS = ("identity.key", "node.key", "tls.key")
@@ -58,6 +61,15 @@ def member(operator: Operator, folder: Path, invitation: InvitationFile) -> Iter
 
 def joined(folder: Path, invitation: InvitationFile) -> Standing:
     return join(folder, invitation, now, os.urandom)
+
+
+def make_folder(folder: Path, invitation: InvitationFile) -> Path:
+    make_folder_to_join(folder, invitation, os.urandom)
+    return folder
+
+
+def pem_of(authority: Authority, name: str, csr: str) -> str:
+    return as_pem(authority.issued(authority.issue(name, csr))).decode()
 
 
 def ask(invitation: InvitationFile, request: JoinRequest) -> str:
@@ -256,6 +268,7 @@ def test_a_certificate_is_renewed_before_it_ends(operator: Operator, member: Pat
     (member / "tls.pem").write_bytes(first)  # as if the answer had been lost
     again = fetch_certificate(member, lambda: late)
     assert again == standing
+    assert audit_participants(operator.registry.participants(), operator.registry.events())  # finds no difference
     with pytest.raises(CertificateExpired, match="new invitation"), connect(member, lambda: late + timedelta(days=100)):
         pass
 
@@ -263,9 +276,28 @@ def test_a_certificate_is_renewed_before_it_ends(operator: Operator, member: Pat
 def test_an_ended_certificate_comes_back_with_a_new_invitation(operator: Operator, member: Path, tmp_path: Path) -> None:
     ended = fetch_certificate(member, now).valid_until
     newer = operator.invite("amber", tmp_path / "newer.toml")
+    (member / "tls.pem").unlink()  # stands for one that has ended: TLS itself looks at the real clock
     operator.ahead = timedelta(days=731)
     renewed = joined(member, newer).valid_until
     assert ended is not None and renewed is not None and renewed > ended
+
+
+def test_a_certificate_for_others_is_not_kept(operator: Operator, folder: Path, invitation: InvitationFile, tmp_path: Path) -> None:
+    elsewhere = make_operator(tmp_path / "elsewhere", 1)
+    tls_key(tmp_path / "other" / "tls.key", os.urandom)
+    mine, its = signing_request(make_folder(folder, invitation), "amber"), signing_request(tmp_path / "other", "amber")
+    cases = {
+        "no certificate": "nonsense",
+        "did not issue": pem_of(elsewhere.authority, "amber", mine),
+        "not for amber": pem_of(operator.authority, "birch", mine),
+        "this folder's key": pem_of(operator.authority, "amber", its),
+    }
+    for sentence, certificate in cases.items():
+        answers = Served(JOIN, (Invited,), lambda *_, sent=certificate: JoinAnswer("approved", sent))
+        with operator.serving([answers]), pytest.raises(JoiningError, match=sentence):
+            fetch_certificate(folder, now)
+    assert not (folder / "tls.pem").exists() and (folder / "invitation.toml").exists()
+    elsewhere.registry.close()
 
 
 def test_a_server_of_another_authority_is_not_talked_to(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -9,7 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
+from client.cli import app
 from client.connection import connect
 from client.errors import ServiceRefused
 from client.institution import read_membership
@@ -141,3 +145,27 @@ def test_another_version_in_the_place_of_the_one_asked_for_is_refused(operator: 
     with pytest.raises(ReleaseBroken, match="the manifest of another version than triage 2"):
         pulled(member, 2)
     assert list((member / "released" / "triage").iterdir()) == []
+
+
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["models", *arguments])
+
+
+def test_the_commands_say_what_was_verified_and_what_could_not_be(operator: Operator, member: Path) -> None:
+    at = ("--institution", str(member))
+    assert "No released model contains rounds of this institution." in call("list", *at).output
+    Ledger.open(Path(load_settings(member / "institution.toml").storage.home), now).close()
+    released(operator, ("amber", *OTHERS))
+    told = call("pull", "triage", *at).output
+    assert "Proved:" in told and "Not proved by this institution:" in told
+    assert told.splitlines()[-1] == f"triage 1 lies in {member / 'released' / 'triage' / '1'}."
+    (listed,) = json.loads(call("list", *at, "--json").stdout)["models"]
+    assert (listed["name"], listed["version"], listed["here"], listed["withdrawn_at"]) == ("triage", 1, True, None)
+    folder = member / "released" / "triage" / "1"
+    assert call("verify", str(folder), *at).exit_code == 0
+    (folder / "plan.json").write_text("{}")
+    changed = call("verify", str(folder), *at, "--json")
+    assert changed.exit_code == 1 and "plan.json: changed after the release" in json.loads(changed.stdout)["failed"][0]
+    operator.registry.withdraw_model("triage", 1, "its codes were mixed up")
+    refused = call("pull", "triage", "1", *at)
+    assert refused.exit_code == 1 and "was withdrawn by the operator: its codes were mixed up" in refused.stderr

@@ -195,7 +195,7 @@ class Federation:
             on_event(event)
 
         clock = self.clock or (time.monotonic if self.seed is None else float)  # which counts no seconds
-        operator = Operator(self.operator_identity, self.roster, self.randomness("operator"), clock, **self.means)
+        operator = Operator(self.operator_identity, lambda: self.roster, self.randomness("operator"), clock, **self.means)
         exchange = Exchange(self.grid, poll_seconds=0.0)
         return run_plan(
             self.plan,

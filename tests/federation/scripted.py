@@ -152,14 +152,14 @@ class Script:
     def terms_of(self, members: Sequence[str], **changes: Any) -> EpochManifest:
         """The next epoch's terms."""
         self.epochs += 1
-        n, roster = len(members), self.federation.roster.roster_hash
+        n, roster = len(members), self.federation.roster.hash_of(members)
         honest = EpochManifest(self.run, self.epochs, roster, tuple(sorted(members)), n, 1, threshold(n, 1), SUITE, 6, b"")
         return replace(honest, **changes).signed_by(self.federation.operator_identity.sign)
 
-    def announce(self, name: str, manifest: EpochManifest, **changes: Any) -> Answer:
+    def announce(self, name: str, manifest: EpochManifest, offered: bytes = b"", **changes: Any) -> Answer:
         """Asks for the keys of an epoch, under a subject that may be altered."""
         subject = replace(Subject(0, "epoch", manifest.epoch, manifest.hash), **changes)
-        return self.ask(name, subject, "query.epoch_keys", {"manifest": manifest.to_bytes()})
+        return self.ask(name, subject, "query.epoch_keys", {"manifest": manifest.to_bytes()} | ({"members": offered} if offered else {}))
 
     def set_up(self, members: Sequence[str], **changes: Any) -> Epoch:
         manifest = self.terms_of(members, **changes)

@@ -15,12 +15,11 @@ from coordinator.errors import ReleaseRefused
 from coordinator.gate import OVERRIDE
 from coordinator.job import RunResult
 from coordinator.release import TrainedModel, release_model
-from protocols.errors import PlanError
 from protocols.schedule import planned_sums, upload_deadline
 from protocols.state import Experts, Tensors
 from protocols.sums.evaluate import WORSE_THAN_ALONE
 from tests.federation.federation import Crash, Federation, FormulaWork, make_plan
-from tests.federation.private_plans import LOCAL, SMALL, private_plan
+from tests.federation.private_plans import SMALL
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 PLAN = make_plan(trainable=SMALL, release={"require": {"metric_above_base": None, "no_institution_worse_than_alone": True}})
@@ -115,8 +114,3 @@ def test_what_was_trained_alone_is_trained_once_also_over_a_crash(tmp_path: Path
 def test_the_last_evaluation_waits_for_all_that_is_trained_within_it() -> None:
     waits = [upload_deadline(PLAN, planned) for planned in planned_sums(PLAN)]
     assert waits == [5] * (len(waits) - 1) + [5 * (1 + PLAN.rounds)]
-
-
-def test_private_plans_do_not_train_alone() -> None:
-    with pytest.raises(PlanError, match="a local-only model is trained without noise"):
-        private_plan(LOCAL, release={"require": {"no_institution_worse_than_alone": True}})

@@ -11,6 +11,7 @@ import pytest
 from coordinator.blame import Blame
 from protocols.errors import ConsortiumError
 from protocols.identity import Identity
+from protocols.parties import Parties
 from protocols.proofs import MemberProof, WrongEnvelopeProof, WrongShareProof, read_member_proof
 from protocols.roster import Roster, RosterEntry
 from tests.federation.federation import Federation
@@ -29,7 +30,7 @@ from tests.federation.test_malformed_members import (
 
 def blame_of(federation: Federation) -> Blame:
     (folder,) = (federation.directory / "runs").glob("*/proofs")
-    return Blame(folder, federation.roster, federation.operator_identity.public_key)
+    return Blame(folder, Parties(federation.roster, federation.operator_identity.public_key))
 
 
 def kept(federation: Federation) -> MemberProof:

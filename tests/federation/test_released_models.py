@@ -82,6 +82,10 @@ def test_stranger_to_the_run_has_the_signature_alone(released: Released, tmp_pat
     assert audit.ok and len(audit.proved) == 1 and any("the ledger knows no run" in sentence for sentence in audit.unproved)
 
 
+def no_tensors(folder: Path) -> None:
+    (folder / "adapter_model.safetensors").write_bytes(b"")
+
+
 def other_tensors(folder: Path) -> None:
     tensors = load_file(folder / "adapter_model.safetensors")
     name = min(tensors)
@@ -106,7 +110,7 @@ def replace_plan() -> Any:
 LIES: dict[str, tuple[Callable[[Path], object], dict[str, Any], str]] = {
     "other tensors": (other_tensors, {}, "its tensors or experts are not those of the run's final state"),
     "a tensor left out": (one_tensor_less, {}, "its tensors or experts are not those of the run's final state"),
-    "no tensors": (lambda folder: (folder / "adapter_model.safetensors").write_bytes(b"") and None, {}, "signed, and yet not usable"),
+    "no tensors": (no_tensors, {}, "signed, and yet not usable"),
     "other experts": (lambda _: None, {"experts": {"1": [0]}}, "its tensors or experts are not those of the run's final state"),
     "another state": (lambda _: None, {"state_sha256": "ab" * 32}, "another last transcript or state than this institution came to"),
     "another transcript": (lambda _: None, {"transcript_sha256": "ab" * 32}, "another last transcript or state"),

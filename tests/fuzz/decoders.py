@@ -26,6 +26,7 @@ from protocols.pack import PackError, pack, unpack
 from protocols.plan import parse_plan, plan_from_canonical
 from protocols.proofs import ContradictionProof, MemberProof, read_member_proof, write_member_proof
 from protocols.roster import Roster, RosterEntry
+from protocols.roster_offer import OfferedInstitution
 from protocols.secagg import SumManifest
 from protocols.state import PreRound, State, load_state, state_arrays, state_from_arrays, state_header, state_to_bytes
 from protocols.wire import Parcel, WireError, deserialize, from_record, serialize, to_record
@@ -91,7 +92,7 @@ def entries() -> dict[str, list[Decoder]]:
 
 def _of_message(kind: type[Message]) -> Decoder:
     entry = next((name for name in ("epoch", "proof", "service") if kind.__module__.startswith(f"protocols.{name}")), "sum")
-    refusals = (MalformedMessage, RosterError) if kind in (Roster, RosterEntry) else (MalformedMessage,)
+    refusals = (MalformedMessage, RosterError) if kind in (Roster, RosterEntry, OfferedInstitution) else (MalformedMessage,)
     decode = partial(_accused, kind.from_bytes) if entry == "proof" else kind.from_bytes
     return Decoder(kind.__name__, entry, decode, Message.to_bytes, refusals, lambda: list(messages().get(kind, ())))
 

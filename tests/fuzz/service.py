@@ -5,6 +5,8 @@ from __future__ import annotations
 from protocols.acceptance import Acceptance, Withdrawal
 from protocols.codec import Message
 from protocols.identity import Identity
+from protocols.roster import FormerKey, RosterEntry
+from protocols.roster_offer import OfferedInstitution, Voucher, rotation
 from protocols.service import (
     FileChunk,
     IssuedCertificate,
@@ -15,7 +17,12 @@ from protocols.service import (
     ModelFileRequest,
     ModelList,
     ModelListRequest,
+    NowAnswer,
+    NowRequest,
+    Recorded,
     RenewRequest,
+    RosterRequest,
+    RotateRequest,
 )
 
 REQUEST = "-----BEGIN CERTIFICATE REQUEST-----\nAA==\n-----END CERTIFICATE REQUEST-----\n"
@@ -34,4 +41,14 @@ def said() -> list[Message]:
     )
     models = [ModelListRequest("triage"), ModelList((entry, withdrawn)), ModelFileRequest("triage", 1, "plan.json"), FileChunk(b"{}")]
     joining = [join, JoinAnswer("waiting"), JoinAnswer("approved", CERTIFICATE), RenewRequest(REQUEST), IssuedCertificate(CERTIFICATE)]
-    return [*joining, *models, accepted, withdrawal, KeptWithdrawal(("triage 1",))]
+    clock: list[Message] = [NowRequest(), NowAnswer("2030-01-01T00:00:00+00:00")]
+    return [*joining, *_rosters(ada), *models, *clock, accepted, withdrawal, KeptWithdrawal(("triage 1",))]
+
+
+def _rosters(ada: Identity) -> list[Message]:
+    new = Identity("ada", bytes(31) + b"\1")
+    changed = rotation("ada", ada, new)
+    voucher = Voucher("ada", new.public_key, "bea", b"").signed_by(Identity("bea", bytes(31) + b"\2").sign)
+    offered = OfferedInstitution(RosterEntry("ada", new.public_key), "2030-01-31", "left", (changed,), (voucher,))
+    asked = RotateRequest(changed, new.sign(changed.signed()))
+    return [RosterRequest(), asked, Recorded(), voucher, offered, FormerKey("ada", ada.public_key, "2030-01-31")]

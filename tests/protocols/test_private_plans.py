@@ -23,6 +23,7 @@ BOTH: list[tuple[dict[str, Any], str]] = [
     ({"records": {"prompt": "{a}", "target": "{b}"}}, "tells of one long record"),
     ({"records": {"messages": "chat", "too_long": "truncate"}}, "a long chat cannot be cut"),
     ({"evaluation": {"choices": []}}, "read off the training records"),
+    ({"release": {"require": {"no_institution_worse_than_alone": True}}}, "a local-only model is trained without noise"),
 ]
 
 

@@ -64,6 +64,10 @@ def test_what_is_no_date_in_the_one_form_is_refused(day: str) -> None:
             roster(*span)
 
 
-def test_the_days_are_in_the_hash_that_an_epoch_names() -> None:
-    hashes = {roster().roster_hash, roster("2030-01-31").roster_hash, roster("", "2030-01-31").roster_hash}
-    assert len(hashes) == 3
+def test_an_epoch_is_bound_to_names_and_keys_of_its_members_alone() -> None:
+    assert roster("2030-01-31").hash_of(["ada", "bio"]) == roster().hash_of(["bio", "ada"]), "days are for each institution to check"
+    rekeyed = Roster((RosterEntry("ada", b"a" * 32), RosterEntry("bio", b"c" * 32)))
+    assert rekeyed.hash_of(["ada"]) == roster().hash_of(["ada"])
+    assert rekeyed.hash_of(["ada", "bio"]) != roster().hash_of(["ada", "bio"])
+    with pytest.raises(RosterError, match="zoo is not on this roster"):
+        roster().hash_of(["ada", "zoo"])

@@ -63,13 +63,6 @@ def call(folder: Path, *arguments: str) -> Result:
 
 def test_the_list_tells_what_decides(folder: Path, node: Node) -> None:
     text = call(folder, "approve").output
-    deciding = (
-        "triage-1: plan triage, 2 rounds on the base tiny",
-        "trains attention, lm_head",
-        "note, code",
-        PLAN.terms_sha256,
-        "no noise",
-    )
     for said in (
         "triage-1: plan triage, 2 rounds on the base tiny",
         "trains attention, lm_head",

@@ -58,7 +58,9 @@ def test_rounds_are_listed(database: str, trained: TrainedModel) -> None:
     figures = [(one["round"], one["metric"], one["missing"]) for one in answer["rounds"]]
     assert figures == [(0, 0.25, ["delta"]), (1, 0.5, ["delta"]), (2, 0.75, ["delta"])]
     assert answer["rounds"][0]["experts"] == {"1": [0, 5], "2": [3]}
-    assert "0.7500" in call("rounds", trained.run, "--registry", database).output
+    assert answer["rounds"][1]["absences"] == {"delta": {"from": "update sum", "reason": ""}}
+    told = call("rounds", trained.run, "--registry", database).output
+    assert "0.7500" in told and "delta was missing in round 0-2: missing from update sum" in told
 
 
 def test_models_are_listed(database: str) -> None:

@@ -100,3 +100,12 @@ def test_digests_lead_from_an_earlier_head_to_a_later_one(registry: Registry, ru
     registry.append_event("note", None, {"n": 3})
     check_extension(earlier, registry.digests(earlier.length, later.length), later)
     assert registry.digests(later.length, later.length) == b""
+
+
+@both
+def test_removed_end_of_the_chain_is_named(registry: Registry, running: str) -> None:
+    last = registry.head().length
+    forced(registry, f"DELETE FROM events WHERE sequence = {last}")
+    for look in (registry.verify_chain, lambda: registry.append_event("note", None, {})):
+        with pytest.raises(ChainBroken, match=f"ends at event {last - 1}, but not by its head row"):
+            look()

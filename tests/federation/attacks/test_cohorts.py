@@ -58,9 +58,7 @@ def test_invented_institutions(stage: Stage) -> None:
     scene = stage(names=(*HONEST, *SYBILS), colluders=SYBILS)
     own = Roster(tuple(entry for entry in scene.federation.roster.entries if entry.name in HONEST))
     scene.federation.nodes |= {name: replace(scene.federation.nodes[name], roster=own) for name in HONEST}
-    with scene.refused(VICTIM, "the roster of ada differs from the coordinator's"):
+    with scene.refused(VICTIM, "zed, zoe is not on the roster of ada"):
         rest_of_total(scene, members, members)
     scene.federation.roster = own
-    with scene.refused(VICTIM, "zed is not on this roster"):
-        rest_of_total(scene, members, members)
     scene.finish_sum(HONEST)

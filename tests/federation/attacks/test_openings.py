@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,7 @@ from client.node import Node, Request, Result
 from protocols.epoch import EpochState, open_recovery
 from protocols.identity import verify
 from protocols.pack import pack
-from protocols.roster import Roster
+from protocols.roster import FormerKey, Roster
 from protocols.secagg import SumManifest, SurvivorProposal, UnmaskAnswer
 from protocols.secagg.opening import RECOVERY_SECRET, SELF_SEED
 from protocols.secagg.survivors import signed_set
@@ -76,10 +78,15 @@ def any_signature(manifest: SumManifest, roster: Roster, proposal: SurvivorPropo
     verify(roster.key_of(name), signed_set(manifest, proposal), signature, name)
 
 
+def whole_roster(_: Sequence[str], __: bytes, roster: Roster, ___: Sequence[FormerKey]) -> Roster:
+    return roster
+
+
 def test_non_member_signature_counted(stage: Stage) -> None:
     """To choose the set alone: institutions that are not in it, and not in the epoch, make up the threshold."""
     cast = {"names": (*NAMES, "eve", "fay"), "colluders": ("dov", "eve", "fay")}
-    with weakened("protocols.secagg.survivors.check_signature", by=any_signature):
+    counted = weakened("protocols.secagg.survivors.check_signature", by=any_signature)
+    with counted, weakened("protocols.parties.roster_of", by=whole_roster):  # else nobody but members has a key
         assert outsiders_agree(stage(**cast))
     scene = stage(**cast)
     with scene.refused("bea", "a signature that is not of a member of its set"):

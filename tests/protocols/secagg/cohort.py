@@ -94,7 +94,7 @@ class Cohort:
         self.identities = {name: Identity.generate(name, self.randomness) for name in NAMES[:5]}
         self.coordinator = Identity.generate("coordinator", random.Random(8).randbytes)
         self.roster = Roster(tuple(RosterEntry(name, identity.public_key) for name, identity in self.identities.items()))
-        terms = EpochManifest("run", 1, self.roster.roster_hash, MEMBERS, 4, colluding, threshold(4, colluding), suite, slots, b"")
+        terms = EpochManifest("run", 1, self.roster.hash_of(MEMBERS), MEMBERS, 4, colluding, threshold(4, colluding), suite, slots, b"")
         self.epoch = terms.signed_by(self.coordinator.sign)
         self.begun = {name: self.begin(name) for name in MEMBERS}
         self.keys = {name: message for name, (_, message) in self.begun.items()}

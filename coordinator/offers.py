@@ -1,0 +1,73 @@
+"""What the registry offers for institutions' rosters, and what it takes from them: new keys and vouchers, checked before."""
+
+from __future__ import annotations
+
+from coordinator.errors import RegistryError
+from coordinator.registry import Registry
+from coordinator.registry.records import Participant
+from coordinator.registry.records import Voucher as VoucherRecord
+from protocols.identity import verify
+from protocols.roster import Roster, RosterEntry
+from protocols.roster_offer import OfferedInstitution, Rotation, Voucher
+
+
+def offered_institutions(registry: Registry) -> tuple[OfferedInstitution, ...]:
+    """Everybody who was ever admitted, by name, with the rotations of its key and the vouchers for its present one."""
+    rotations, vouchers = registry.rotations(), registry.vouchers()
+    return tuple(
+        OfferedInstitution(
+            entry=_entry(one),
+            revoked=one.revoked_at.date().isoformat() if one.revoked_at else "",
+            reason=one.revoked_reason,
+            rotations=tuple(
+                Rotation(row.institution, *map(bytes.fromhex, (row.old_key, row.new_key, row.signature)))
+                for row in rotations
+                if row.institution == one.name
+            ),
+            vouchers=tuple(
+                Voucher(row.subject, bytes.fromhex(row.public_key), row.by, bytes.fromhex(row.signature))
+                for row in vouchers
+                if (row.subject, row.public_key) == (one.name, one.public_key)
+            ),
+        )
+        for one in registry.participants()
+    )
+
+
+def present_roster(registry: Registry) -> Roster:
+    """Everybody whom new epochs may be of: admitted and not revoked. What `Operator.roster` of a deployed run gives."""
+    return Roster(tuple(_entry(one) for one in registry.participants() if one.revoked_at is None))
+
+
+def take_rotation(registry: Registry, participant: Participant, rotation: Rotation, possession: bytes) -> None:
+    """Puts an institution's new key in the place of its present one; said again, it changes nothing.
+
+    Raises:
+        RegistryError: it is not about this institution's present key. SignatureError: old or new key did not sign.
+    """
+    named, present = (rotation.name, rotation.old_key.hex()), (participant.name, participant.public_key)
+    if rotation.name == participant.name and rotation.new_key.hex() == participant.public_key:
+        return
+    if named != present:
+        raise RegistryError(f"this rotation is not of the present key of {participant.name}; compare it with the operator")
+    rotation.check()
+    verify(rotation.new_key, rotation.signed(), possession, f"{participant.name} under its new key")
+    registry.rotate(participant.name, rotation.new_key.hex(), rotation.signature.hex())
+
+
+def take_voucher(registry: Registry, participant: Participant, voucher: Voucher) -> None:
+    """Keeps the caller's word for another institution's present key.
+
+    Raises:
+        RegistryError: it is another's word, about itself, or not for a key that is offered. SignatureError: the caller did not sign it.
+    """
+    if voucher.by != participant.name or voucher.subject == participant.name:
+        raise RegistryError(f"{participant.name} vouches for others in its own name alone")
+    if registry.participant(voucher.subject).public_key != voucher.public_key.hex():
+        raise RegistryError(f"the registry has another key of {voucher.subject}; compare fingerprints with it and the operator")
+    voucher.check(bytes.fromhex(participant.public_key))
+    registry.vouch(VoucherRecord(voucher.subject, voucher.public_key.hex(), voucher.by, voucher.signature.hex()))
+
+
+def _entry(one: Participant) -> RosterEntry:
+    return RosterEntry(one.name, bytes.fromhex(one.public_key))
