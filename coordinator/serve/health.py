@@ -18,8 +18,8 @@ _ANSWER_SECONDS = 5.0
 def problem_of(home: OperatorHome) -> str | None:
     """What does not work, in a sentence; None where all of it does."""
     settings, places = home.settings.serve, Places(home)
-    if (seconds := _age_of(places.heartbeat)) > STALE_SECONDS + settings.stop_seconds:
-        return f"nobody has served {home.folder} for {seconds:.0f} s; see the log, and start `consortium coordinator serve`"
+    if _age_of(places.heartbeat) > STALE_SECONDS + settings.stop_seconds:
+        return f"nobody serves {home.folder}, or its loop hangs; see its log, and start `consortium coordinator serve`"
     trust = ssl.create_default_context(cafile=home.tls / "ca.pem")
     here = "127.0.0.1" if settings.listen == "0.0.0.0" else settings.listen  # noqa: S104 (compared, not listened on)
     for what, host, port in (
