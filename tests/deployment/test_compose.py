@@ -77,7 +77,7 @@ def test_every_service_comes_up_natively(tmp_path: Path) -> None:
             made.start(name, *native(SERVICES[name]["command"], "amber"))
         for name in ("coordinator", "amber-supernode", "amber-node"):
             check = made.command(*native(SERVICES[name]["healthcheck"]["test"][2:], "amber"))
-            wait_until(lambda check=check: is_well(made, check), f"{name}\n{made.said()}", 120.0)  # type: ignore[misc]
+            wait_until(lambda check=check: is_well(made, check), f"{name}\n{made.said()}", 240.0)  # type: ignore[misc]
         for name in ("amber-node", "amber-supernode", "coordinator"):
             made.end(name)
     finally:
