@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from client.client_app import folder_node, make_client_app
 from client.connection import load_connection
 from client.flower_node import serve_tasks
 from client.running import runtime_secret
+from client.upkeep import Upkeep
 from protocols.bundle import installed_bundle
 from protocols.errors import ConsortiumError
 
@@ -28,8 +30,14 @@ def serve(folder: Path, ended: list[int]) -> None:
     runtime = f"127.0.0.1:{load_connection(folder).runtime_port}"
     node, own = folder_node(folder), installed_bundle().sha256
     app = make_client_app(lambda _: node.current())
+    upkeep = Upkeep(folder, lambda: datetime.now(UTC), time.monotonic, _say)
+
+    def should_stop() -> bool:
+        upkeep.look()
+        return bool(ended)
+
     _say(f"ready; the bundle of this version is {own}")
-    serve_tasks(runtime, runtime_secret(folder), app, {own}, lambda: bool(ended), alive=folder / "flower" / "answered", log=_say)
+    serve_tasks(runtime, runtime_secret(folder), app, {own}, should_stop, alive=folder / "flower" / "answered", log=_say)
 
 
 def _say(line: str) -> None:

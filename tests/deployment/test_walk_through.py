@@ -23,8 +23,9 @@ INSTITUTIONS = ("harbour", "hillside", "meadow", "riverside")
 
 def _script() -> str:
     """The README's one shell block, on ports that are free here."""
-    (block,) = re.findall(r"^```shell\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    blocks: list[str] = re.findall(r"^```shell\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
     ports = " ".join(f"--{name}-port {free_port()}" for name in ("fence", "service", "superlink"))
+    (block,) = blocks
     return "set -e\n" + block.replace("--host localhost", f"--host localhost {ports}").replace("port=9446", f"port={free_port()}")
 
 
