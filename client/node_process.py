@@ -9,6 +9,8 @@ import argparse
 import logging
 import signal
 import sys
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 from client.client_app import folder_node, make_client_app
@@ -18,6 +20,7 @@ from client.flower_node import serve_tasks
 from client.institution import read_membership
 from client.metrics import ANSWERED, TALLY
 from client.running import runtime_secret
+from client.upkeep import Upkeep
 from model.errors import ModelError
 from protocols.bundle import installed_bundle
 from protocols.errors import ConsortiumError
@@ -37,8 +40,14 @@ def serve(folder: Path, ended: list[int]) -> None:
     node, own = folder_node(folder), installed_bundle().sha256
     make_folder(folder / "flower")
     app = make_client_app(lambda _: node.current(), Tally(folder / TALLY).note)
+    upkeep = Upkeep(folder, lambda: datetime.now(UTC), time.monotonic, logger.info)
+
+    def should_stop() -> bool:
+        upkeep.look()
+        return bool(ended)
+
     logger.info("ready; the bundle of this version is %s", own, extra={"event": "ready"})
-    serve_tasks(runtime, runtime_secret(folder), app, {own}, lambda: bool(ended), alive=folder / ANSWERED, log=logger.warning)
+    serve_tasks(runtime, runtime_secret(folder), app, {own}, should_stop, alive=folder / ANSWERED, log=logger.warning)
 
 
 def main(arguments: list[str]) -> int:

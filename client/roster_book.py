@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from client.connection import Connection
 from client.institution import Membership, read_membership, write_membership
 from protocols.errors import RosterError
 from protocols.fingerprint import fingerprint, same_fingerprint
@@ -14,6 +15,7 @@ from protocols.identity import Identity
 from protocols.policy import Policy
 from protocols.roster import Roster, RosterEntry
 from protocols.roster_offer import OfferedInstitution, Voucher
+from protocols.service import ROSTER, RosterRequest
 
 Kind = Literal["new", "new key", "revoked", "not offered", "days", "own"]
 
@@ -33,6 +35,11 @@ class Difference:
     def fingerprint(self) -> str:
         """The words to compare; empty where no key is to be accepted."""
         return fingerprint(self.name, self.entry.public_key) if self.entry is not None else ""
+
+
+def offer_of(service: Connection, seconds: float | None = None) -> tuple[OfferedInstitution, ...]:
+    """Everybody whom the coordinator offers, as `Connection.stream` raises."""
+    return tuple(service.stream(ROSTER, RosterRequest(), seconds))
 
 
 def differences(membership: Membership, offer: Sequence[OfferedInstitution]) -> tuple[Difference, ...]:
