@@ -84,7 +84,7 @@ def masked_part(node: Node, request: Request, part: int) -> Arrays:
         Refusal: no such part was signed, or the sum is over.
     """
     asked = _asked(node, request)
-    vector = _kept(node, request, asked)
+    vector = kept_vector(node, request.run, asked.session, asked.planned, asked.epoch.manifest.n)
     if vector is None or own_root(node, asked.manifest) is None or part >= parts_of(asked.manifest.lanes):
         raise Refusal(f"{node.name} has no part {part} of an input for this manifest")
     written = b"".join(mask_chunks(asked.epoch, asked.manifest, vector, part))
@@ -161,7 +161,7 @@ def _check_allowed(node: Node, request: Request, asked: _Asked) -> None:
 
 def _vector(node: Node, request: Request, asked: _Asked) -> NDArray[np.uint32]:
     session, planned, members = asked.session, asked.planned, asked.epoch.manifest.n
-    stored = _kept(node, request, asked)
+    stored = kept_vector(node, request.run, asked.session, asked.planned, asked.epoch.manifest.n)
     if stored is None:
         vector = compute_vector(node, request.run, session, planned, members).astype("<u4", copy=False)
         node.ledger.vectors.keep(request.run, planned.round, planned.kind, session.state_hash, vector.data.cast("B"), members)
@@ -170,13 +170,13 @@ def _vector(node: Node, request: Request, asked: _Asked) -> NDArray[np.uint32]:
     return stored
 
 
-def _kept(node: Node, request: Request, asked: _Asked) -> NDArray[np.uint32] | None:
-    """The vector of the sum, as the epoch of this attempt adds it up: another one may have had more members, or fewer."""
-    planned, members, vectors = asked.planned, asked.epoch.manifest.n, node.ledger.vectors
-    stored = vectors.kept(request.run, planned.round, planned.kind, asked.session.state_hash)
+def kept_vector(node: Node, run: str, session: Session, planned: PlannedSum, members: int) -> NDArray[np.uint32] | None:
+    """The stored vector of a sum, as an epoch of so many `members` adds it up: that of an earlier attempt may have had more, or fewer."""
+    stored = node.ledger.vectors.kept(run, planned.round, planned.kind, session.state_hash)
     if stored is None:
         return None
-    return rescaled(stored.view("<u4"), asked.lanes, vectors.members(request.run, planned.round, planned.kind) or members, members)
+    made_for = node.ledger.vectors.members(run, planned.round, planned.kind) or members
+    return rescaled(stored.view("<u4"), session.terms.lanes(session.state, planned), made_for, members)
 
 
 def compute_vector(node: Node, run: str, session: Session, planned: PlannedSum, members: int) -> NDArray[np.uint32]:
