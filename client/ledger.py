@@ -13,7 +13,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from client import accepted, heads, privacy_ledger, vectors
+from client import accepted, heads, privacy_ledger, returning, vectors
 from client.errors import LedgerError
 from client.ledger_file import begin_incarnation, check_promises, checked_incarnation, look_at_database, note_promises, open_database
 from client.ledger_tables import BEFORE_TRANSCRIPTS, TABLES
@@ -91,6 +91,7 @@ class Ledger:
         self.heads = heads.Heads(database, self._write)
         self.vectors = vectors.Vectors(home, database, self.transaction)
         self.privacy = privacy_ledger.PrivacyLedger(database, self.transaction, self.now)
+        self.returning = returning.ReturningRuns(home, database, self.transaction, incarnation)
 
     @classmethod
     def open(cls, home: Path, clock: Callable[[], datetime]) -> Ledger:
@@ -99,7 +100,8 @@ class Ledger:
         Raises:
             LedgerError: the database is damaged, or is not the one that the files `incarnation` and `promises` beside it belong to.
         """
-        database = open_database(home, TABLES + accepted.TABLES + heads.TABLES + vectors.TABLES + privacy_ledger.TABLES)
+        modules = (accepted, heads, vectors, privacy_ledger, returning)
+        database = open_database(home, TABLES + "".join(module.TABLES for module in modules))
         try:
             begin_incarnation(database, home)
             ledger = cls(home, database, checked_incarnation(database, home), clock)
