@@ -24,7 +24,7 @@ ATTEMPTS = 5  # a node at work may move on between its ledger and a state's file
 
 # What a sum or a setup could be asked for again. Answers are left out with it: some hold shares.
 SCRUB = """
-UPDATE epochs SET stage = 'over', state = x'';
+UPDATE epochs SET stage = 'abandoned', state = x'' WHERE stage <> 'over';
 DELETE FROM replies;
 DELETE FROM vectors;
 """

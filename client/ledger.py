@@ -241,6 +241,11 @@ class Ledger:
         row = self._database.execute("SELECT manifest, stage, state FROM epochs WHERE run = ? AND epoch = ?", (run, epoch)).fetchone()
         return StoredEpoch(*row) if row else None
 
+    def has_forgotten(self, run: str, epoch: int) -> bool:
+        """Whether this institution may have sent something in an epoch that its restored ledger does not hold."""
+        stored = self.epoch(run, epoch)
+        return self.incarnation != returning.FIRST and (stored is None or stored.stage == returning.ABANDONED)
+
     def epochs(self, run: str) -> list[int]:
         """Numbers of the run's epochs."""
         return [row[0] for row in self._database.execute("SELECT epoch FROM epochs WHERE run = ? ORDER BY epoch", (run,))]

@@ -15,6 +15,7 @@ from pathlib import Path
 from protocols.files import write_file
 
 TABLES = "CREATE TABLE IF NOT EXISTS returning_runs (run TEXT PRIMARY KEY, place TEXT NOT NULL, older INTEGER NOT NULL) STRICT;\n"
+ABANDONED = "abandoned"  # stage of an epoch that was open when its ledger was restored
 FIRST = 1  # the incarnation of a ledger that was never restored
 _AWAY, _SEEN, _BACK = "away", "seen", "back"
 
