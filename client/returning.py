@@ -8,16 +8,17 @@ Any t members who signed with it for a later sum, and any t who finish that one 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from protocols.files import write_file
 
-TABLES = "CREATE TABLE IF NOT EXISTS returning_runs (run TEXT PRIMARY KEY, place TEXT NOT NULL, older INTEGER NOT NULL) STRICT;\n"
+TABLES = """
+CREATE TABLE IF NOT EXISTS returning_runs (run TEXT PRIMARY KEY, older INTEGER NOT NULL, seen INTEGER, is_back INTEGER NOT NULL) STRICT;
+"""
 ABANDONED = "abandoned"  # stage of an epoch that was open when its ledger was restored
 FIRST = 1  # the incarnation of a ledger that was never restored
-_AWAY, _SEEN, _BACK = "away", "seen", "back"
 
 
 class ReturningRuns:
@@ -33,24 +34,30 @@ class ReturningRuns:
 
     def is_only_followed(self, run: str) -> bool:
         """Whether nothing of this institution may be in the run's next sum."""
-        return self._incarnation != FIRST and self._place(run) != _BACK and not self._is_rejoined(run)
-
-    def note_finished(self, run: str, sum_kind: str, own_epoch: bool) -> None:
-        """Notes a finished sum; `own_epoch` says whether it was of an epoch that this incarnation helped to set up."""
-        if not self.is_only_followed(run):
-            return
-        seen = own_epoch or self._place(run) == _SEEN
-        if seen:
-            place = _BACK if sum_kind == "update" else _SEEN
-            with self._transaction():
-                change = "INSERT INTO returning_runs VALUES (?, ?, 0) ON CONFLICT (run) DO UPDATE SET place = excluded.place"
-                self._database.execute(change, (run, place))
+        return self._incarnation != FIRST and not self._place(run)[1] and not self._is_rejoined(run)
 
     def begin(self, runs: Collection[str]) -> None:
         """After a restore: no run was followed yet, and these are older than it."""
         with self._transaction():
             self._database.execute("DELETE FROM returning_runs")
-            self._database.executemany("INSERT INTO returning_runs VALUES (?, ?, 1)", [(run, _AWAY) for run in runs])
+            self._database.executemany("INSERT INTO returning_runs VALUES (?, 1, NULL, 0)", [(run,) for run in runs])
+
+    def note_finished(self, run: str, kinds: Sequence[str], own_epoch: bool) -> None:
+        """Notes that the run's first sums, of these kinds, are finished.
+
+        Args:
+            own_epoch: whether the last of them was of an epoch that this incarnation helped to set up.
+        """
+        seen, _ = self._place(run)
+        seen = len(kinds) - 1 if seen is None and own_epoch else seen
+        if seen is None:
+            return
+        change = (
+            "INSERT INTO returning_runs VALUES (?, 0, ?, ?) "
+            "ON CONFLICT (run) DO UPDATE SET seen = excluded.seen, is_back = is_back OR excluded.is_back"
+        )
+        with self._transaction():
+            self._database.execute(change, (run, seen, int("update" in kinds[seen:])))
 
     def is_older(self, run: str) -> bool:
         """Whether the ledger knew the run when it was restored."""
@@ -60,9 +67,10 @@ class ReturningRuns:
         """Keeps a person's word that the run was submitted after the restore; it counts for this incarnation alone."""
         write_file(self._path(run), b"%d\n" % self._incarnation, mode=0o600)
 
-    def _place(self, run: str) -> str:
-        row = self._database.execute("SELECT place FROM returning_runs WHERE run = ?", (run,)).fetchone()
-        return str(row[0]) if row else _AWAY
+    def _place(self, run: str) -> tuple[int | None, bool]:
+        """How many sums were finished before the first that counts, and whether an update was since."""
+        row = self._database.execute("SELECT seen, is_back FROM returning_runs WHERE run = ?", (run,)).fetchone()
+        return (row[0], bool(row[1])) if row else (None, False)
 
     def _is_rejoined(self, run: str) -> bool:
         path = self._path(run)
