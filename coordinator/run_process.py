@@ -36,7 +36,7 @@ def run(folder: Path, name: str) -> None:
         ConsortiumError: it failed or was stopped, which the registry says, or cannot be driven now.
     """
     places = Places(open_operator_home(folder))
-    registry = places.home.open_registry(_now)
+    registry = places.home.open_registry(_now).patient(places.home.settings.serve.database_patience)
     try:
         chosen = registry.run(name)
         if not chosen.state.ended:
