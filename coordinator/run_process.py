@@ -106,6 +106,9 @@ def main(arguments: list[str]) -> int:
     except ConsortiumError as error:
         print(str(error), flush=True)
         return 0 if isinstance(error, JobError) else 1
+    except OSError as error:
+        print(f"{error.filename or given.home}: {error.strerror}; the run goes on once this is put right, as by free space", flush=True)
+        return 1
     return 0
 
 
