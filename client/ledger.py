@@ -135,8 +135,7 @@ class Ledger:
         except BaseException:
             self._depth -= 1
             if self._depth == 0:
-                self._erasing = self._promising = False
-                self._database.execute("ROLLBACK")
+                self._roll_back()
             raise
         self._depth -= 1
         if self._depth == 0:
@@ -150,11 +149,15 @@ class Ledger:
     def _commit(self) -> None:
         try:
             self._database.execute("COMMIT")
-        except sqlite3.Error:  # as where the disk is full: the next transaction must find none open
-            self._erasing = self._promising = False
-            if self._database.in_transaction:
-                self._database.execute("ROLLBACK")
+        except sqlite3.Error:
+            self._roll_back()
             raise
+
+    def _roll_back(self) -> None:
+        """The next transaction must find none open; where the disk is full, SQLite may have ended this one itself."""
+        self._erasing = self._promising = False
+        if self._database.in_transaction:
+            self._database.execute("ROLLBACK")
 
     def _erase_rest(self) -> None:
         """What rows no longer hold is gone from the files too: vectors without a row, and earlier pages in the write-ahead log."""

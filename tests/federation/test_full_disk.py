@@ -92,3 +92,45 @@ def test_run_goes_on_when_the_registry_has_room(undisturbed: bytes, tmp_path: Pa
     room[0] = True
     assert made.run().state_path.read_bytes() == undisturbed
     made.close()
+
+
+@pytest.mark.parametrize("full", ["vector", "ledger", "promises"])
+def test_institution_whose_disk_is_full_is_asked_again(full: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """In the first round its disk is full; what it is asked later finds room, and its ledger as it was."""
+    made = Federation(tmp_path, make_plan(rounds=2, trainable=SMALL))
+    database, asked = made.nodes["bea"].ledger._database, 0
+
+    def fills(name: str, message_type: str) -> bool:
+        nonlocal asked
+        if name == "bea" and full == "ledger":
+            asked += message_type == "train.sum"
+            is_full = message_type == "train.sum" and asked == 1
+            pages = database.execute("PRAGMA page_count").fetchone()[0] if is_full else 10**6
+            database.execute(f"PRAGMA max_page_count = {pages}")
+        return False
+
+    made.fails = fills
+    with full_institution({"vector": "1-update.u32", "promises": "promises"}.get(full, "")):
+        result = made.run()
+    missing = [(one.number, part.reason) for one in made.registry.rounds(result.run) for part in one.contributions if part.missing_from]
+    assert [number for number, _ in missing] == [1] and "bea could not answer train.sum (StorageError)" in missing[0][1]
+    assert "free space" in caplog.text and "Traceback" not in caplog.text
+    assert made.nodes["bea"].ledger.position(result.run) == made.nodes["ada"].ledger.position(result.run)
+    made.close()
+
+
+@contextmanager
+def full_institution(name: str) -> Iterator[None]:
+    """The disk of bea has no room for the first file of this name in a round."""
+    write, is_full = protocols.files._replace, bool(name)
+
+    def replacing(path: Path, data: bytes | memoryview, mode: int) -> None:
+        nonlocal is_full
+        if is_full and path.name == name and "bea" in path.parts and (path.parent / "states").exists() | (name != "promises"):
+            is_full = False
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(path, data, mode)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(protocols.files, "_replace", replacing)
+        yield
