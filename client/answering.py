@@ -12,6 +12,7 @@ from client.states import adopt_state, commit_to, follow_total, hello
 from client.storage import full_disk
 from client.sums import masked_part, open_set, send_masked_input, send_part, sign_set
 from model.errors import ModelError
+from protocols import logs
 from protocols.errors import (
     ConsortiumError,
     Contradiction,
@@ -64,12 +65,13 @@ def answer(node: Node, message_type: str, parcel: Parcel) -> Parcel:
     about, _, stage = envelope.stage.partition("/")
     if stage != message_type or envelope.recipient not in ("", node.name):
         raise Refusal(f"a request for {envelope.recipient or 'everyone'} as {envelope.stage} came to {node.name} as {message_type}")
-    try:
-        _check_run(envelope.run)
-        request = _request(envelope, about, message_type, parcel)
-        return _decided(node, envelope, request, parcel)
-    except Exception as error:
-        return _sealed(node, envelope, _refused(node, message_type, error))
+    with logs.about(run=envelope.run, round=envelope.round):
+        try:
+            _check_run(envelope.run)
+            request = _request(envelope, about, message_type, parcel)
+            return _decided(node, envelope, request, parcel)
+        except Exception as error:
+            return sealed(node, envelope, _refused(node, message_type, error))
 
 
 def _check_run(run: str) -> None:
@@ -82,6 +84,7 @@ def _check_run(run: str) -> None:
 def _refused(node: Node, message_type: str, error: Exception) -> Result:
     """The reason, if it tells nothing of this institution; a fact about a vector, as in EncodingError, is one about records."""
     if isinstance(error, _SPEAKABLE) and not isinstance(error, EncodingError):
+        logger.warning("request %s is refused: %s", message_type, error, extra={"event": "refused"})
         accused = {"accused": error.member.encode()} if isinstance(error, DishonestMember) else {}
         unaccepted = {"unaccepted": pack(dict.fromkeys(error.members, b""))} if isinstance(error, UnacceptedMembers) else {}
         return Result({"refused": str(error).encode()} | accused | unaccepted)
@@ -103,7 +106,7 @@ def _decided(node: Node, envelope: Envelope, request: Request, parcel: Parcel) -
     try:
         if request.message_type in ANSWERED_ONCE:
             return _stored_or_new(node, envelope, request, parcel)
-        return _sealed(node, envelope, HANDLERS[request.message_type](node, request))
+        return sealed(node, envelope, HANDLERS[request.message_type](node, request))
     except Contradiction as contradiction:
         # Here, where the handler's own writes are rolled back already.
         node.ledger.keep_evidence(request.key, parcel.envelope, contradiction.earlier)
@@ -122,12 +125,13 @@ def _stored_or_new(node: Node, envelope: Envelope, request: Request, parcel: Par
 
 
 def _kept(node: Node, envelope: Envelope, request: Request, parcel: Parcel, result: Result) -> Parcel:
-    reply = _sealed(node, envelope, result)
+    reply = sealed(node, envelope, result)
     node.ledger.keep_reply(request.key, StoredReply(parcel.envelope, reply.envelope))
     return reply
 
 
-def _sealed(node: Node, request: Envelope, result: Result) -> Parcel:
+def sealed(node: Node, request: Envelope, result: Result) -> Parcel:
+    """A result as it travels: signed by this node, about what was asked."""
     reply = Envelope(
         sender=node.name,
         recipient=request.sender,

@@ -43,6 +43,9 @@ _OPTIONS = (
 _SPOKEN = (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION)
 
 
+RUNTIME_PORT = 9446
+
+
 class ConnectionSettings(BaseModel):
     """Where the coordinator is; nothing here is secret."""
 
@@ -51,7 +54,8 @@ class ConnectionSettings(BaseModel):
     coordinator: str = Field(min_length=1, description="name of the coordinator")
     fence: str = Field(min_length=1, description="host:port to which the SuperNode connects")
     service: str = Field(min_length=1, description="host:port of the registry service")
-    runtime_port: int = Field(9446, ge=1, le=65535, description="port on this machine where node and SuperNode meet")
+    metrics_port: int = Field(0, ge=0, le=65535, description="port of figures for Prometheus, on this machine alone; 0 for none")
+    runtime_port: int = Field(RUNTIME_PORT, ge=1, le=65535, description="port on this machine where node and SuperNode meet")
 
 
 def load_connection(folder: Path) -> ConnectionSettings:

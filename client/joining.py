@@ -10,7 +10,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
-from client.connection import connect, connect_with, load_connection
+from client.connection import RUNTIME_PORT, connect, connect_with, load_connection
 from client.errors import JoiningError
 from client.institution import read_membership
 from client.new_folder import INVITATION, REQUEST, make_folder_to_join, signing_request
@@ -38,13 +38,15 @@ class Standing:
     valid_until: datetime | None = None
 
 
-def join(folder: Path, invitation: InvitationFile, clock: Clock, randomness: Callable[[int], bytes]) -> Standing:
+def join(
+    folder: Path, invitation: InvitationFile, clock: Clock, randomness: Callable[[int], bytes], runtime_port: int = RUNTIME_PORT
+) -> Standing:
     """Makes the folder and its keys where they are missing, hands in the request, and says where it stands.
 
     Raises:
         ConsortiumError: the folder is another's, or the service refuses or cannot be reached; a repeated call goes on with the same keys.
     """
-    make_folder_to_join(folder, invitation, randomness)
+    make_folder_to_join(folder, invitation, randomness, runtime_port)
     return fetch_certificate(folder, clock)
 
 

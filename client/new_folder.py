@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from client.connection import ConnectionSettings, load_connection, write_connection
+from client.connection import RUNTIME_PORT, ConnectionSettings, load_connection, write_connection
 from client.errors import JoiningError
 from client.institution import Membership, read_membership, write_membership
 from client.settings import InstitutionSettings, write_settings
@@ -29,7 +29,9 @@ INVITATION, REQUEST = "invitation.toml", "join.request"
 _OWN = ("identity.key", "node.key", "tls.key", "institution.toml", "policy.toml")
 
 
-def make_folder_to_join(folder: Path, invitation: InvitationFile, randomness: Callable[[int], bytes]) -> None:
+def make_folder_to_join(
+    folder: Path, invitation: InvitationFile, randomness: Callable[[int], bytes], runtime_port: int = RUNTIME_PORT
+) -> None:
     """Makes the institution's folder and its request; keys and settings that an earlier call made stay as they are.
 
     Raises:
@@ -39,7 +41,7 @@ def make_folder_to_join(folder: Path, invitation: InvitationFile, randomness: Ca
     write_invitation(folder / INVITATION, invitation)  # first: it says whose the folder is
     write_file(folder / "ca.pem", invitation.ca.encode())
     identity, node_public = _make_keys(folder, invitation.institution, randomness)
-    _write_settings(folder, invitation, identity)
+    _write_settings(folder, invitation, identity, runtime_port)
     if (folder / REQUEST).exists():
         return
     request = JoinRequest(
@@ -95,8 +97,8 @@ def _make_keys(folder: Path, name: str, randomness: Callable[[int], bytes]) -> t
     return Identity.load(name, folder / "identity.key"), public
 
 
-def _write_settings(folder: Path, invitation: InvitationFile, identity: Identity) -> None:
-    _write_connection(folder, invitation)
+def _write_settings(folder: Path, invitation: InvitationFile, identity: Identity, runtime_port: int) -> None:
+    _write_connection(folder, invitation, runtime_port)
     if not (folder / "institution.toml").exists():
         bases = {name: str(bundled_base(name)) for name in bundled_names()}
         content = {"records": {"source": "records.jsonl", "test_fraction": 0.2}, "bases": bases}
@@ -108,8 +110,8 @@ def _write_settings(folder: Path, invitation: InvitationFile, identity: Identity
         write_membership(folder, Membership(identity.name, alone, bytes.fromhex(invitation.coordinator_key)))
 
 
-def _write_connection(folder: Path, invitation: InvitationFile) -> None:
+def _write_connection(folder: Path, invitation: InvitationFile, runtime_port: int) -> None:
     """A new invitation may bring new addresses; what the institution chose itself stays."""
     told = {"coordinator": invitation.coordinator, "fence": invitation.fence, "service": invitation.service}
-    own = load_connection(folder).model_dump() if (folder / "connection.toml").exists() else {}
+    own = load_connection(folder).model_dump() if (folder / "connection.toml").exists() else {"runtime_port": runtime_port}
     write_connection(folder, ConnectionSettings.model_validate({**own, **told}))

@@ -17,7 +17,7 @@ from client.node import Arrays, Node, Request, Result, Session, next_sum, open_s
 from client.personal_training import measured_state
 from client.promises import check_promises_known, countersign_head, own_root, promise_root, promise_set, promise_slot
 from client.trainings import train_once
-from protocols.encoding import LaneLayout, encode
+from protocols.encoding import LaneLayout, encode, rescaled
 from protocols.epoch import EpochCertificate, EpochManifest, EpochState, verify_epoch
 from protocols.errors import Refusal
 from protocols.merkle import leaf_hash
@@ -84,10 +84,10 @@ def masked_part(node: Node, request: Request, part: int) -> Arrays:
         Refusal: no such part was signed, or the sum is over.
     """
     asked = _asked(node, request)
-    vector = node.ledger.vectors.kept(request.run, asked.planned.round, asked.planned.kind, asked.session.state_hash)
+    vector = _kept(node, request, asked)
     if vector is None or own_root(node, asked.manifest) is None or part >= parts_of(asked.manifest.lanes):
         raise Refusal(f"{node.name} has no part {part} of an input for this manifest")
-    written = b"".join(mask_chunks(asked.epoch, asked.manifest, vector.view("<u4"), part))
+    written = b"".join(mask_chunks(asked.epoch, asked.manifest, vector, part))
     return {"chunks": np.frombuffer(written, np.uint8)}
 
 
@@ -161,18 +161,30 @@ def _check_allowed(node: Node, request: Request, asked: _Asked) -> None:
 
 
 def _vector(node: Node, request: Request, asked: _Asked) -> NDArray[np.uint32]:
-    session, planned = asked.session, asked.planned
-    stored = node.ledger.vectors.kept(request.run, planned.round, planned.kind, session.state_hash)
+    session, planned, members = asked.session, asked.planned, asked.epoch.manifest.n
+    stored = _kept(node, request, asked)
     if stored is None:
-        train = partial(train_once, node, request.run, session, planned)
-        state = measured_state(node, request.run, session, planned)
-        alone = partial(measured_alone, node, request.run, session)
-        values = contribute(session.work, session.terms, state, planned, train, alone)
-        vector = encode(values, asked.lanes, asked.epoch.manifest.n, _rounding(node, planned)).astype("<u4", copy=False)
-        node.ledger.vectors.keep(request.run, planned.round, planned.kind, session.state_hash, vector.data.cast("B"))
+        vector = compute_vector(node, request.run, session, planned, members).astype("<u4", copy=False)
+        node.ledger.vectors.keep(request.run, planned.round, planned.kind, session.state_hash, vector.data.cast("B"), members)
         node.checkpoints.erase(request.run)
         return vector
-    return stored.view("<u4")
+    return stored
+
+
+def _kept(node: Node, request: Request, asked: _Asked) -> NDArray[np.uint32] | None:
+    """The vector of the sum, as the epoch of this attempt adds it up: another one may have had more members, or fewer."""
+    planned, members, vectors = asked.planned, asked.epoch.manifest.n, node.ledger.vectors
+    stored = vectors.kept(request.run, planned.round, planned.kind, asked.session.state_hash)
+    if stored is None:
+        return None
+    return rescaled(stored.view("<u4"), asked.lanes, vectors.members(request.run, planned.round, planned.kind) or members, members)
+
+
+def compute_vector(node: Node, run: str, session: Session, planned: PlannedSum, members: int) -> NDArray[np.uint32]:
+    """The work of one sum as this institution's lanes, uint32 [size], with room for a sum of so many `members`; raises as `contribute`."""
+    state, train = measured_state(node, run, session, planned), partial(train_once, node, run, session, planned)
+    values = contribute(session.work, session.terms, state, planned, train, partial(measured_alone, node, run, session))
+    return encode(values, session.terms.lanes(session.state, planned), members, _rounding(node, planned))
 
 
 def _rounding(node: Node, planned: PlannedSum) -> np.random.Generator:

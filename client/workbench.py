@@ -209,6 +209,10 @@ class Workbench:
         """The plan's metric over the first `evaluation.max_records` test records of a fixed order."""
         return self.measure(self._measured, tensors, experts)
 
+    def loss(self, tensors: Tensors, experts: Experts) -> MetricSums:
+        """Bits of target bytes over the same test records, whatever metric the plan names."""
+        return bits_per_byte(self.base.adapted(self._adapter, experts, tensors), self._measured)
+
     def measure(self, examples: Sequence[Example], tensors: Tensors, experts: Experts) -> MetricSums:
         """The plan's metric over some examples of this institution."""
         net = self.base.adapted(self._adapter, experts, tensors)

@@ -32,6 +32,9 @@ class ServeSettings(BaseModel):
     fence_port: Port = Field(9443, description="public port of the fence, to which SuperNodes connect")
     service_port: Port = Field(9444, description="public port of the registry service")
     superlink_port: Port = Field(9445, description="port of the SuperLink, on the loopback address alone")
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        0, description="port of figures for Prometheus, on loopback alone; 0 for none"
+    )
     max_runs: Annotated[int, Field(ge=1)] = Field(2, description="most runs at a time; others wait in the order of their submission")
     database_patience: Annotated[float, Field(ge=0)] = Field(
         120.0, description="seconds for which a run waits for a registry's database that is away; then its process is started again"
@@ -94,14 +97,14 @@ def load_settings(path: Path = Path("coordinator.toml")) -> CoordinatorSettings:
         raise SettingsError(f"{path}: {cause}") from None
 
 
-def new_settings(name: str, hosts: Sequence[str], bases: Mapping[str, str]) -> CoordinatorSettings:
+def new_settings(name: str, hosts: Sequence[str], bases: Mapping[str, str], ports: Mapping[str, int] | None = None) -> CoordinatorSettings:
     """The settings of a new operator's home.
 
     Raises:
         SettingsError: the name or a host cannot be one.
     """
     try:
-        return CoordinatorSettings.model_validate({"serve": {"name": name, "hosts": list(hosts)}, "bases": dict(bases)})
+        return CoordinatorSettings.model_validate({"serve": {"name": name, "hosts": list(hosts), **(ports or {})}, "bases": dict(bases)})
     except ValidationError as error:
         problem = first_problem(error, CoordinatorSettings).removeprefix("serve.")
         raise SettingsError(f"{problem}; give a short --name, and each --host as a name or an address without a port") from None

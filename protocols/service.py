@@ -79,6 +79,18 @@ class IssuedCertificate(Message):
 
 
 @dataclass(frozen=True)
+class NowRequest(Message):
+    """A member asks for the time; there is nothing more to say."""
+
+
+@dataclass(frozen=True)
+class NowAnswer(Message):
+    """The operator's time (ISO 8601, with its offset from UTC)."""
+
+    time: str
+
+
+@dataclass(frozen=True)
 class KeptWithdrawal(Message):
     """The institution's word is on record; `models` are the released versions that contain its rounds, and say so from now on."""
 
@@ -187,6 +199,7 @@ def _positive(text: str) -> float:
 
 JOIN = Method("Join", JoinRequest, JoinAnswer)
 RENEW = Method("Renew", RenewRequest, IssuedCertificate)
+NOW = Method("Now", NowRequest, NowAnswer)
 WITHDRAW = Method("Withdraw", Withdrawal, KeptWithdrawal)
 MODEL_LIST = Method("ModelList", ModelListRequest, ModelList)
 MODEL_FILE = Method("ModelFile", ModelFileRequest, FileChunk, streamed=True)

@@ -13,7 +13,12 @@ from client.cli.status import document, tell
 InviteOption = Annotated[Path, typer.Option("--invite", metavar="FILE", help="The invitation that the operator sent.")]
 
 
-def init(invite: InviteOption, institution: InstitutionOption = None, as_json: JsonOption = False) -> None:
+PortOption = Annotated[
+    int, typer.Option("--runtime-port", help="Port on this machine where node and SuperNode meet; another one for each institution.")
+]
+
+
+def init(invite: InviteOption, institution: InstitutionOption = None, runtime_port: PortOption = 9446, as_json: JsonOption = False) -> None:
     """Join a consortium: makes keys and commented settings here, and asks the operator. Repeat it after a lost connection."""
     import os
     from datetime import UTC, datetime
@@ -23,7 +28,7 @@ def init(invite: InviteOption, institution: InstitutionOption = None, as_json: J
 
     folder = institution or Path()
     with told(as_json):
-        standing = join(folder, read_invitation(invite), lambda: datetime.now(UTC), os.urandom)
+        standing = join(folder, read_invitation(invite), lambda: datetime.now(UTC), os.urandom, runtime_port)
     if as_json:
         print_json(document(standing))
         return

@@ -147,10 +147,10 @@ def _service(folder: Path) -> AbstractContextManager[Connection]:
 
 
 def _offer(folder: Path) -> tuple[OfferedInstitution, ...]:
-    from protocols.service import ROSTER, RosterRequest
+    from client.roster_book import offer_of
 
     with _service(folder) as service:
-        return tuple(service.stream(ROSTER, RosterRequest()))
+        return offer_of(service)
 
 
 def _today() -> str:

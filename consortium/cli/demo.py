@@ -15,13 +15,23 @@ PROMPT = r"note: Pt says has wheezing attack, mother had migraine\ncode:"  # as 
 RoundsOption = Annotated[int | None, typer.Option("--rounds", min=1, help="Fewer rounds, for a quick look.")]
 BaselinesOption = Annotated[bool, typer.Option(" /--no-baselines", show_default=False, help="Without what it is compared with.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Run it anew, instead of going on or showing the last report.")]
+DeploymentOption = Annotated[
+    Path | None, typer.Option("--deployment", metavar="DIR", help="Only write a plan, and each hospital's notes in a file of its own.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the report as one JSON document and nothing else.")]
 
 
 def demo(
-    rounds: RoundsOption = None, baselines: BaselinesOption = True, overwrite: OverwriteOption = False, as_json: JsonOption = False
+    rounds: RoundsOption = None,
+    baselines: BaselinesOption = True,
+    overwrite: OverwriteOption = False,
+    deployment: DeploymentOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Four hospitals learn to code clinical notes together; the notes are written by this command into ./consortium-demo."""
+    if deployment is not None:
+        _write_deployment(deployment)
+        return
     from consortium.cli.simulate import run_and_show
     from consortium.demo.records import write_demo_records
     from protocols.files import write_file
@@ -35,6 +45,13 @@ def demo(
         typer.echo("Next, try:")
         for command in _next_commands(report["model"], out):
             typer.echo(f"  consortium {command}")
+
+
+def _write_deployment(folder: Path) -> None:
+    from consortium.demo.deployment import write_deployment
+
+    names = write_deployment(folder, seed=0)
+    typer.echo(f"{folder} holds plan.toml and the notes of {', '.join(names)}")
 
 
 def _next_commands(model: str | None, out: Path) -> Iterator[str]:

@@ -18,8 +18,20 @@ NameOption = Annotated[str, typer.Option("--name", help="What institutions are t
 BaseOption = Annotated[list[str] | None, typer.Option("--base", metavar="NAME=DIR", help="A base that plans may name. Repeatable.")]
 
 
+FencePort = Annotated[int, typer.Option("--fence-port", help="Public port to which SuperNodes connect.")]
+ServicePort = Annotated[int, typer.Option("--service-port", help="Public port of the registry service.")]
+SuperLinkPort = Annotated[int, typer.Option("--superlink-port", help="Port of the SuperLink, on this machine alone.")]
+
+
 def init(
-    host: HostOption, home: HomeOption = Path(), name: NameOption = "coordinator", base: BaseOption = None, as_json: JsonOption = False
+    host: HostOption,
+    home: HomeOption = Path(),
+    name: NameOption = "coordinator",
+    base: BaseOption = None,
+    fence_port: FencePort = 9443,
+    service_port: ServicePort = 9444,
+    superlink_port: SuperLinkPort = 9445,
+    as_json: JsonOption = False,
 ) -> None:
     """Make the operator's folder: identity key, certificate authority, registry and commented settings. Nothing is overwritten."""
     import os
@@ -28,7 +40,8 @@ def init(
     from coordinator.operator_home import make_operator_home
     from coordinator.settings import new_settings
 
-    settings = new_settings(name, host, dict(_bound(text) for text in base or ()))
+    ports = {"fence_port": fence_port, "service_port": service_port, "superlink_port": superlink_port}
+    settings = new_settings(name, host, dict(_bound(text) for text in base or ()), ports)
     made = make_operator_home(home, settings, lambda: datetime.now(UTC), os.urandom)
     if as_json:
         print_json(

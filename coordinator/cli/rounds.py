@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,8 +15,17 @@ if TYPE_CHECKING:
 COLUMNS = ("round", "of", "missing", "loss", "metric", "s", "MB up", "MB down", "state")
 
 
-def rounds(run: RunArgument, registry: RegistryOption = None, as_json: JsonOption = False) -> None:
-    """List the finished rounds of a run: of how many institutions, how long, with how much traffic. Round 0 measures the base."""
+FollowOption = Annotated[bool, typer.Option("--follow", help="Tell of each round as it is finished, until the run ends.")]
+POLL_SECONDS = 1.0
+
+
+def rounds(run: RunArgument, registry: RegistryOption = None, follow: FollowOption = False, as_json: JsonOption = False) -> None:
+    """List the finished rounds of a run: of how many institutions, how long, with how much traffic. Round 0 measures the base.
+
+    With --follow the exit code is 0 if the run finished, and 1 if it failed or was stopped.
+    """
+    if follow:
+        _follow(run, registry)
     from coordinator.absences import absences, spans
 
     with opened(registry) as source:
@@ -28,6 +37,34 @@ def rounds(run: RunArgument, registry: RegistryOption = None, as_json: JsonOptio
         print_table(f"Rounds of {chosen.run} ({chosen.state.value})", COLUMNS, [_row(one) for one in found])
         for absence in absences(found):
             typer.echo(f"{absence.institution} was missing in round {spans(absence.rounds)}: {absence.reason}")
+
+
+def _follow(run: str, registry: str | None) -> None:
+    """What is new since the last look, on standard error; returns when the run has ended well."""
+    import time
+
+    from coordinator.registry.states import RunState
+
+    told, said = -1, ""
+    while True:
+        with opened(registry) as source:
+            chosen, found = source.run(run), source.rounds(run)
+        for one in found[told + 1 :]:
+            typer.echo(f"round {one.number} of {chosen.rounds}: {_line(one)}", err=True)
+        told = len(found) - 1
+        if (state := f"{chosen.state.value}: {chosen.reason}" if chosen.reason else chosen.state.value) != said:
+            said = state
+            typer.echo(f"{chosen.run} is {state}", err=True)
+        if chosen.state.ended:
+            break
+        time.sleep(POLL_SECONDS)
+    if chosen.state is not RunState.FINISHED:
+        raise typer.Exit(1)
+
+
+def _line(one: Round) -> str:
+    away = f", without {', '.join(one.missing)}" if one.missing else ""
+    return f"{one.institutions} institutions{away}, loss {figure(one.loss)}, metric {figure(one.metric)}, {one.seconds:.1f} s"
 
 
 def _row(one: Round) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from coordinator.service.clock import CLOCK
 from coordinator.service.joining import JOINING
 from coordinator.service.models import MODELS
 from coordinator.service.roster import ROSTERS
@@ -9,4 +10,4 @@ from coordinator.service.served import Served
 from coordinator.service.spending import SPENDING
 from coordinator.service.withdrawing import WITHDRAWING
 
-METHODS: tuple[Served, ...] = (*JOINING, *ROSTERS, *MODELS, *WITHDRAWING, *SPENDING)
+METHODS: tuple[Served, ...] = (*JOINING, *CLOCK, *ROSTERS, *MODELS, *WITHDRAWING, *SPENDING)

@@ -16,7 +16,7 @@ from protocols.secagg.inputs import (
 )
 from protocols.secagg.manifest import SumManifest
 from protocols.secagg.opening import OpenedSeeds, UnmaskAnswer, check_answer, open_seeds, rows_of, unmask
-from protocols.secagg.parties import SumResult, run_secagg
+from protocols.secagg.parties import RehearsedUpload, SumResult, rehearse_upload, run_secagg
 from protocols.secagg.survivors import (
     SurvivorCertificate,
     SurvivorProposal,
@@ -32,6 +32,7 @@ __all__ = [
     "Accumulator",
     "CheckedUpload",
     "OpenedSeeds",
+    "RehearsedUpload",
     "ShownChunk",
     "ShownTotal",
     "SumManifest",
@@ -59,6 +60,7 @@ __all__ = [
     "parts_of",
     "propose_survivors",
     "read_total",
+    "rehearse_upload",
     "remove_masks",
     "rows_of",
     "run_secagg",

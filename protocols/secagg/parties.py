@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
@@ -35,7 +35,7 @@ from protocols.lanes import LaneFormat
 from protocols.merkle import leaf_hash
 from protocols.roster import Roster, RosterEntry
 from protocols.secagg.accumulator import Accumulator, remove_masks
-from protocols.secagg.inputs import CheckedUpload, check_upload, mask_input
+from protocols.secagg.inputs import CheckedUpload, Upload, check_upload, mask_input
 from protocols.secagg.manifest import SumManifest
 from protocols.secagg.opening import open_seeds, unmask
 from protocols.secagg.survivors import certify, propose_survivors, sign_survivors
@@ -76,7 +76,7 @@ def run_secagg(
     parties = _Parties(inputs, dict(drop or {}), randomness, lanes)
     _checked_threshold(len(inputs), threshold, colluding)
     setup = parties.set_up(threshold, colluding)
-    manifest = parties.manifest(setup)
+    manifest = parties.manifest(setup, LaneFormat(len(next(iter(inputs.values()))), 0, lanes))
     # Every member masks for this manifest; inputs are added as they arrive.
     accumulator = Accumulator(manifest)
     for upload in parties.uploads(parties.present("masked", setup.members), setup, manifest, threads):
@@ -96,6 +96,35 @@ def run_secagg(
         parties.send(name, answers[name])
     opened = open_seeds(manifest, setup.manifest, setup.certificate, certificate, answers)
     return SumResult(remove_masks(accumulator, opened), proposal.members, parties.bytes_up)
+
+
+@dataclass(frozen=True, slots=True)
+class RehearsedUpload:
+    """What a member would send, and the identity that was made for it and signed it."""
+
+    identity: Identity
+    manifest: SumManifest
+    upload: Upload
+
+
+def rehearse_upload(
+    name: str,
+    vector: NDArray[np.uint32],
+    lanes: LaneFormat,
+    members: Sequence[str],
+    colluding: int,
+    randomness: Callable[[int], bytes],
+) -> RehearsedUpload:
+    """The upload of `name` in a sum over `members`, of whom all play an epoch's setup here, with keys that nobody keeps.
+
+    Raises:
+        TooFewSurvivors: so few members carry no sum.
+    """
+    parties = _Parties(dict.fromkeys(members, vector), {}, randomness)
+    setup = parties.set_up(None, colluding)
+    manifest = parties.manifest(setup, lanes)
+    identity = parties.identities[name]
+    return RehearsedUpload(identity, manifest, mask_input(setup.states[name], manifest, vector, identity))
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,10 +196,9 @@ class _Parties:
             confirmations[name] = read_confirmation(manifest, self.roster, setup, shares[name], name, data)
         return _Setup(manifest, states_after, certify_epoch(manifest, keys, shares, confirmations))
 
-    def manifest(self, setup: _Setup) -> SumManifest:
+    def manifest(self, setup: _Setup, lanes: LaneFormat) -> SumManifest:
         """The manifest of the epoch's only sum."""
-        size, none = len(next(iter(self.inputs.values()))), bytes(32)
-        lanes, epoch_hash = LaneFormat(size, 0, self.lanes), setup.manifest.hash
+        none, epoch_hash = bytes(32), setup.manifest.hash
         manifest = SumManifest("run_secagg", 0, "sum", 1, 0, none, epoch_hash, none, none, lanes, none, none, 0)
         manifest = manifest.signed_by(self.coordinator.sign)
         manifest.check(setup.manifest, self.coordinator.public_key)

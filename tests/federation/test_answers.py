@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from client.accepted import AcceptedPlans
 from client.approvals import decide, waiting_plans
 from client.decisions import Decision, Decisions
 from client.settings import InstitutionSettings
@@ -17,13 +19,16 @@ from client.withdrawing import withdraw
 from coordinator.answers import answer_lines
 from coordinator.errors import JobError, RunStopped
 from coordinator.events import Event, RoundFinished
+from coordinator.link import Subject
 from coordinator.registry.states import RunState, WantedState
 from protocols.acceptance import Acceptance
 from protocols.identity import open_envelope, seal_envelope
 from protocols.pack import pack, unpack
 from protocols.policy import Policy
 from protocols.wire import Parcel, from_record, to_record
+from tests.federation.attacks.weakened import weakened
 from tests.federation.federation import NAMES, Federation, make_plan
+from tests.federation.scripted import Script
 
 SETTINGS = InstitutionSettings.model_validate({"records": {"source": "records.jsonl", "split": "split"}})
 NIGHT = datetime(2030, 1, 1, 3, tzinfo=UTC)
@@ -174,6 +179,32 @@ def test_a_refusal_by_hand_travels_with_its_reason(federation: Federation) -> No
     wait_with(federation, refuse)
     with pytest.raises(JobError, match="ada: ada refused the plan triage: the board said no"):
         federation.run()
+
+
+def test_a_plan_that_waits_for_approval_is_not_exchanged_for_another(federation: Federation) -> None:
+    """To have a plan approved that nobody read: it takes the place of the one that a person looked at, between look and approval."""
+
+    def approved(script: Script) -> tuple[bool, str]:
+        """Whether what was approved is what was read, and what the second request was answered with."""
+        ledger = federation.nodes["ada"].ledger
+        ask = partial(script.ask, "ada", Subject(0, "run", 0), "query.hello")
+        ask({"plan": federation.plan.canonical()})
+        (read,) = waiting_plans(ledger, SETTINGS)
+        refusal = ask({"plan": other.canonical()}).refusal
+        decide(ledger, waiting_plans(ledger, SETTINGS)[-1], "", None)
+        return waiting_plans(ledger, SETTINGS)[-1].summary.plan == read.summary.plan, refusal
+
+    def exchanged(self: AcceptedPlans, run: str, plan: bytes) -> None:
+        with self._transaction():
+            self._database.execute("INSERT OR REPLACE INTO pending VALUES (?, ?, ?)", (run, plan, self._now()))
+
+    limit(federation, "ada", approval="plan")
+    other = federation.plan.model_copy(update={"rounds": 900})
+    with weakened("client.accepted.AcceptedPlans.keep_pending", by=exchanged):
+        assert not approved(Script(federation, "r1", greet=False))[0]
+    federation.nodes["ada"].ledger.accepted.keep_acceptance("r1", b"")
+    same, refusal = approved(Script(federation, "r2", greet=False))
+    assert same and refusal.startswith("run r2 waits here with another plan")
 
 
 def test_an_approval_of_another_plan_is_none(federation: Federation) -> None:

@@ -17,6 +17,8 @@ from protocols.service import (
     ModelFileRequest,
     ModelList,
     ModelListRequest,
+    NowAnswer,
+    NowRequest,
     Recorded,
     RenewRequest,
     RosterRequest,
@@ -39,7 +41,8 @@ def said() -> list[Message]:
     )
     models = [ModelListRequest("triage"), ModelList((entry, withdrawn)), ModelFileRequest("triage", 1, "plan.json"), FileChunk(b"{}")]
     joining = [join, JoinAnswer("waiting"), JoinAnswer("approved", CERTIFICATE), RenewRequest(REQUEST), IssuedCertificate(CERTIFICATE)]
-    return [*joining, *_rosters(ada), *models, accepted, withdrawal, KeptWithdrawal(("triage 1",))]
+    clock: list[Message] = [NowRequest(), NowAnswer("2030-01-01T00:00:00+00:00")]
+    return [*joining, *_rosters(ada), *models, *clock, accepted, withdrawal, KeptWithdrawal(("triage 1",))]
 
 
 def _rosters(ada: Identity) -> list[Message]:

@@ -1,0 +1,87 @@
+"""The way to the coordinator: its registry service with this institution's certificate, its fence, both clocks, and the local port."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from client.checks.finding import Finding, checked, failed, ok
+from client.connection import ConnectionSettings, connect, load_connection
+from client.errors import ServiceUnreachable
+from client.machine import port_is_free
+from protocols.service import NOW, NowRequest
+
+# The fence takes a SuperNode's signature that is up to 305 s old, or 5 s from the future.
+MOST_BEHIND, MOST_AHEAD = timedelta(seconds=300), timedelta(seconds=5)
+SECONDS = 10.0
+
+
+def check_clock(own: datetime, theirs: datetime) -> Finding:
+    """Whether a message that is signed here counts as fresh there."""
+    apart = own - theirs
+    seconds, side = round(abs(apart.total_seconds())), "ahead of" if apart > timedelta() else "behind"
+    if not -MOST_BEHIND <= apart <= MOST_AHEAD:
+        sentence = f"this machine is {seconds} s {side} the coordinator, which refuses what is signed over 300 s ago or 5 s ahead"
+        return failed("clock", sentence, "let this machine set its clock by NTP; if it does, tell the operator")
+    return ok("clock", f"{seconds} s {side} the coordinator's")
+
+
+def check_fence(address: str, authority: Path) -> Finding:
+    """Whether the address answers TLS with a certificate of the coordinator's authority."""
+    bracketed, _, port = address.rpartition(":")
+    host = bracketed.strip("[]")
+    name, remedy = "fence", "check fence in connection.toml, and whether this network lets TLS out to it without looking into it"
+    try:
+        context = ssl.create_default_context(cafile=authority)
+        with socket.create_connection((host, int(port)), SECONDS) as plain, context.wrap_socket(plain, server_hostname=host):
+            return ok(name, f"{address} answers as the coordinator")
+    except ssl.SSLCertVerificationError as error:
+        return failed(name, f"{address} shows a certificate that is not the coordinator's ({error.verify_message})", remedy)
+    except (OSError, ValueError) as error:
+        return failed(name, f"{address} cannot be reached ({error})", remedy)
+
+
+def check_port(port: int, free: bool) -> Finding:
+    """Whether SuperNode and node can meet on this machine."""
+    if free:
+        return ok("runtime port", f"{port} is free on this machine")
+    remedy = "fine while `consortium client run` is running; else set another runtime_port in connection.toml"
+    return Finding("runtime port", "warning", f"{port} is in use on this machine", remedy)
+
+
+def operator_time(folder: Path, clock: Callable[[], datetime]) -> datetime:
+    """The operator's clock, asked with this institution's certificate.
+
+    Raises:
+        ConsortiumError: the service refuses, cannot be reached, or says no time.
+    """
+    with connect(folder, clock) as service:
+        answer = service.call(NOW, NowRequest(), SECONDS)
+    with suppress(ValueError):
+        time = datetime.fromisoformat(answer.time)
+        if time.tzinfo is not None:
+            return time
+    raise ServiceUnreachable("the registry service says no time; both sides must run the same version")
+
+
+def connection_findings(folder: Path, clock: Callable[[], datetime]) -> Iterator[Finding]:
+    """All of this group; the clocks are compared where the service answers."""
+    times: list[datetime] = []
+
+    def answered(time: datetime) -> Finding:
+        times.append(time)
+        return ok("service", "the registry service answers and knows this institution's certificate")
+
+    yield checked("service", lambda: operator_time(folder, clock), answered)
+    yield check_clock(clock(), times[0]) if times else Finding("clock", "skipped", "the registry service does not answer")
+    if (folder / "connection.toml").is_file():
+        yield checked("fence", lambda: load_connection(folder), lambda settings: check_fence(settings.fence, folder / "ca.pem"))
+        yield checked("runtime port", lambda: load_connection(folder), _port)
+
+
+def _port(settings: ConnectionSettings) -> Finding:
+    return check_port(settings.runtime_port, port_is_free(settings.runtime_port))

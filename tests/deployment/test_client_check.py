@@ -1,0 +1,88 @@
+"""The checks of the way to the coordinator, against a real registry service and a TLS port with its certificate."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from client.checks.connection import check_fence, connection_findings
+from client.checks.folder import folder_findings
+from client.joining import fetch_certificate, join
+from coordinator.authority import Authority
+from tests.deployment.operator import Operator, now
+
+
+@pytest.fixture
+def member(operator: Operator, tmp_path: Path) -> Iterator[Path]:
+    """The folder of an approved institution, while the operator serves."""
+    folder, invitation = tmp_path / "amber", operator.invite("amber", tmp_path / "amber.invitation.toml")
+    with operator.serving():
+        join(folder, invitation, now, os.urandom)
+        operator.approve("amber")
+        fetch_certificate(folder, now)
+        yield folder
+
+
+def outcomes(folder: Path) -> dict[str, str]:
+    return {finding.name: finding.outcome for finding in connection_findings(folder, now)}
+
+
+def test_service_and_clock(operator: Operator, member: Path) -> None:
+    assert outcomes(member) == {"service": "ok", "clock": "ok", "fence": "failed", "runtime port": "ok"}
+    operator.ahead = timedelta(hours=1)
+    assert outcomes(member)["clock"] == "failed"
+    operator.registry.revoke("amber", "left")
+    found = next(connection_findings(member, now))
+    assert found.outcome == "failed" and "amber was revoked (left)" in found.sentence
+
+
+def test_without_the_service_the_clock_is_skipped(operator: Operator, tmp_path: Path) -> None:
+    folder, invitation = tmp_path / "amber", operator.invite("amber", tmp_path / "amber.invitation.toml")
+    with operator.serving():
+        join(folder, invitation, now, os.urandom)
+    found = outcomes(folder)
+    assert (found["service"], found["clock"]) == ("failed", "skipped")
+
+
+def test_the_certificate_and_its_days(member: Path) -> None:
+    found = {finding.name: finding for finding in folder_findings(member, now)}
+    assert {finding.outcome for finding in found.values()} == {"ok"}
+    assert list(found) == ["files", "secrets", "identity", "certificate"]
+    late = {finding.name: finding for finding in folder_findings(member, lambda: now() + timedelta(days=10_000))}
+    assert late["certificate"].outcome == "failed" and "was valid until" in late["certificate"].sentence
+    (member / "tls.key").unlink()
+    (member / "tls.key").write_bytes((member / "node.key").read_bytes())
+    assert [finding.outcome for finding in folder_findings(member, now)][-1] == "failed"
+
+
+@contextmanager
+def tls_port(tls: Path) -> Iterator[int]:
+    """A port that shakes hands with the operator's certificate, and nothing more."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tls / "server.pem", tls / "server.key")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=_shake_hands, args=(listener, context))
+        thread.start()
+        yield listener.getsockname()[1]
+        thread.join()
+
+
+def _shake_hands(listener: socket.socket, context: ssl.SSLContext) -> None:
+    for _ in range(2):
+        with listener.accept()[0] as plain, suppress(OSError), context.wrap_socket(plain, server_side=True):
+            pass
+
+
+def test_a_fence_of_another_authority_is_refused(operator: Operator, member: Path, tmp_path: Path) -> None:
+    Authority.create(tmp_path / "other", "other", [], now, os.urandom)
+    with tls_port(operator.home.tls) as port:
+        assert check_fence(f"127.0.0.1:{port}", member / "ca.pem").outcome == "ok"
+        assert "not the coordinator's" in check_fence(f"127.0.0.1:{port}", tmp_path / "other" / "ca.pem").sentence
