@@ -40,10 +40,11 @@ class Restored:
     online: bool
 
 
-def restore(file: Path, home: Path, spent: Sequence[SpentRun] | None, clock: Callable[[], datetime]) -> Restored:
-    """Makes `home` from a backup; interrupted, it is repeated and nothing was changed.
+def restore(file: Path | None, home: Path, spent: Sequence[SpentRun] | None, clock: Callable[[], datetime]) -> Restored:
+    """Makes `home` from a backup, or without one; interrupted, it is repeated and nothing was changed.
 
     Args:
+        file: the backup; None for a ledger that knows nothing, and only follows every run.
         home: the node's, which must not be there, or be empty.
         spent: what the registry says this institution may have spent; None if it was not asked, and every private run is charged whole.
         clock: aware; the new incarnation is its time in seconds, so that two restores of one backup are two incarnations.
@@ -68,10 +69,13 @@ def restore(file: Path, home: Path, spent: Sequence[SpentRun] | None, clock: Cal
     return restored
 
 
-def _drafted(file: Path, draft: Path, spent: Sequence[SpentRun] | None, clock: Callable[[], datetime]) -> Restored:
+def _drafted(file: Path | None, draft: Path, spent: Sequence[SpentRun] | None, clock: Callable[[], datetime]) -> Restored:
     draft.mkdir(parents=True, mode=0o700)
-    unpack_backup(file, draft)
-    _begin(file, draft, clock)
+    if file is None:
+        Ledger.open(draft, clock).close()
+    else:
+        unpack_backup(file, draft)
+    _begin(file or draft, draft, clock)
     with closing(Ledger.open(draft, clock)) as ledger:
         ledger.returning.begin(ledger.runs())
         unknown = _charge(ledger, spent)

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from protocols.service import SpentRun
 
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="A new file, which only its owner may read.")]
-BackupArgument = Annotated[Path, typer.Argument(metavar="BACKUP", help="A file that `consortium client backup` made.")]
+BackupArgument = Annotated[Path | None, typer.Argument(metavar="[BACKUP]", help="A file that `consortium client backup` made.")]
+WithoutOption = Annotated[bool, typer.Option("--without-backup", help="There is none: begin with a ledger that knows nothing.")]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The run; `consortium client ledger` and the node's log name it.")]
 PersonalOption = Annotated[
     bool, typer.Option("--personal", help="Also what this institution keeps to itself between rounds, which tells of its records.")
@@ -44,7 +45,11 @@ def backup(
 
 
 def restore(
-    backup_file: BackupArgument, offline: OfflineOption = False, institution: InstitutionOption = None, as_json: JsonOption = False
+    backup_file: BackupArgument = None,
+    without_backup: WithoutOption = False,
+    offline: OfflineOption = False,
+    institution: InstitutionOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Begin a new incarnation of the ledger from a backup, where the node's home is lost; the node must not run."""
     from datetime import UTC, datetime
@@ -53,6 +58,8 @@ def restore(
 
     folder = institution or Path()
     with told(as_json):
+        if (backup_file is None) is not without_backup:
+            raise WrongUse("name the backup, or say --without-backup where there is none")
         home, spent = _home(folder), None if offline else _spent(folder)
         restored = restoring.restore(backup_file, home, spent, lambda: datetime.now(UTC))
     if as_json:

@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from client.backup import write_backup
+from client.begun import check_not_lost, mark_begun
 from client.cli import app
 from client.cli.backup import tell_restored
 from client.errors import BackupError, LedgerError
@@ -91,6 +92,22 @@ def test_two_restores_of_one_backup_are_two_incarnations(script: Script, tmp_pat
     (tmp_path / "other" / "ledger.db").rename(tmp_path / "one" / "ledger.db")
     with pytest.raises(LedgerError, match="do not belong together"):
         Ledger.open(tmp_path / "one", later)
+
+
+def test_a_ledger_that_begins_without_a_backup_follows_every_run_only(tmp_path: Path) -> None:
+    restore(None, tmp_path / "new", [], later)
+    ledger = Ledger.open(tmp_path / "new", later)
+    assert ledger.incarnation == int(later().timestamp()) and ledger.returning.is_only_followed("any")
+    ledger.close()
+
+
+def test_a_lost_ledger_is_not_begun_anew(tmp_path: Path) -> None:
+    check_not_lost(tmp_path, tmp_path / "node")
+    mark_begun(tmp_path)
+    with pytest.raises(LedgerError, match="`consortium client restore BACKUP`"):
+        check_not_lost(tmp_path, tmp_path / "node")
+    restore(None, tmp_path / "node", [], later)
+    check_not_lost(tmp_path, tmp_path / "node")
 
 
 def test_nothing_takes_the_place_of_a_ledger_or_of_a_backup(script: Script, tmp_path: Path) -> None:
@@ -174,6 +191,7 @@ def test_on_the_command_line(script: Script, tmp_path: Path) -> None:
     assert call("backup", str(tmp_path / "backup")) == (0, {"schema": 1, "ok": True, "file": str(tmp_path / "backup")})
     assert call("rejoin", "r1")[0] == 2  # never restored
     home_of(script).rename(tmp_path / "damaged")
+    assert call("restore")[0] == call("restore", str(tmp_path / "backup"), "--without-backup")[0] == 2
     code, said = call("restore", str(tmp_path / "backup"))
     assert code == 1 and "--offline" in str(said["error"]) and not home_of(script).exists()
     code, said = call("restore", str(tmp_path / "backup"), "--offline")
