@@ -9,6 +9,7 @@ from client.epochs import announce_keys, confirm, share_secrets
 from client.ledger import StoredReply
 from client.node import Arrays, Node, Request, Result, logger
 from client.states import adopt_state, commit_to, follow_total, hello
+from client.storage import full_disk
 from client.sums import masked_part, open_set, send_masked_input, send_part, sign_set
 from model.errors import ModelError
 from protocols import logs
@@ -87,6 +88,7 @@ def _refused(node: Node, message_type: str, error: Exception) -> Result:
         accused = {"accused": error.member.encode()} if isinstance(error, DishonestMember) else {}
         unaccepted = {"unaccepted": pack(dict.fromkeys(error.members, b""))} if isinstance(error, UnacceptedMembers) else {}
         return Result({"refused": str(error).encode()} | accused | unaccepted)
+    error = full_disk(error, node.ledger.home) or error
     logger.error("request %s failed: %s", message_type, error, exc_info=None if isinstance(error, ConsortiumError | ModelError) else error)
     reason = f"{node.name} could not answer {message_type} ({type(error).__name__}); its own log says why"
     return Result({"refused": reason.encode()})

@@ -11,6 +11,7 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from client.answering import MESSAGE_TYPES, answer
+from client.begun import check_not_lost, mark_begun
 from client.errors import SettingsError
 from client.figures import Watch
 from client.folder_node import FolderNode
@@ -72,9 +73,12 @@ def folder_node(folder: Path) -> FolderNode:
     """The node of a deployed institution's folder.
 
     Raises:
-        ConsortiumError: a file of the folder is missing or damaged.
+        ConsortiumError: a file of the folder is missing or damaged, or the ledger is lost.
     """
-    return FolderNode(folder, open_node(folder, _LastWork(folder), lambda: datetime.now(UTC)))
+    check_not_lost(folder, Path(load_settings(folder / "institution.toml").storage.home))
+    node = open_node(folder, _LastWork(folder), lambda: datetime.now(UTC))
+    mark_begun(folder)
+    return FolderNode(folder, node)
 
 
 class _LastWork:

@@ -11,10 +11,12 @@ from client.ledger import FinishedSum, Position
 from client.manifests import check_manifest
 from client.node import Node, Request, Result, Session, next_sum, open_session
 from client.personal import PersonalFiles
+from client.privacy_ledger import BEFORE_ROUNDS, SPENT
 from client.promises import promise_transcript
 from client.transcripts import checked_transcript
 from model.errors import ModelError
 from protocols.encoding import decode
+from protocols.epoch import EpochManifest
 from protocols.errors import Refusal
 from protocols.pack import unpack
 from protocols.participation import institutions_of
@@ -129,7 +131,22 @@ def _keep(node: Node, session: Session, transcript: Transcript, state: State, fi
         done = FinishedSum(manifest.run, manifest.round, manifest.sum, transcript.hash, digest, institutions, "")
         ledger.finish_sum(done, keeps_training(session.plan, manifest.sum))
         ledger.keep_transcript(transcript.hash, transcript.to_bytes())
+        _note_return(node, session, transcript, finished)
         erase_used(node, transcript, over=finished == len(planned_sums(session.plan)))
     if former is not None and former.state_hash != digest:
         ledger.state_path(manifest.run, former.state_hash).unlink(missing_ok=True)
     node.checkpoints.erase(manifest.run)  # of a round that was over before this institution's training was
+
+
+def _note_return(node: Node, session: Session, transcript: Transcript, finished: int) -> None:
+    """What a restored ledger learns from a finished sum: what its institution may have spent, and when it may take part again."""
+    ledger, manifest, epoch = node.ledger, transcript.manifest, transcript.epoch
+    if not ledger.returning.is_only_followed(manifest.run):
+        return
+    over = planned_sums(session.plan)[:finished]
+    if session.plan.privacy is not None:
+        trained = [BEFORE_ROUNDS, *(one.round for one in over if one.kind == "update")]
+        ledger.privacy.charge_lost(manifest.run, session.plan.privacy.unit, trained, SPENT)
+    stored = ledger.epoch(manifest.run, epoch.epoch)  # `checked_transcript` compared its setup with the transcript's
+    took_part = stored is not None and stored.stage == "confirmed" and EpochManifest.from_bytes(stored.manifest).hash == epoch.hash
+    ledger.returning.note_finished(manifest.run, [one.kind for one in over], took_part)

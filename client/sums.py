@@ -15,7 +15,7 @@ from client.epochs import check_accepted
 from client.manifests import check_manifest, check_members, check_subject
 from client.node import Arrays, Node, Request, Result, Session, next_sum, open_session
 from client.personal_training import measured_state
-from client.promises import countersign_head, own_root, promise_root, promise_set, promise_slot
+from client.promises import check_promises_known, countersign_head, own_root, promise_root, promise_set, promise_slot
 from client.trainings import train_once
 from protocols.encoding import LaneLayout, encode, rescaled
 from protocols.epoch import EpochCertificate, EpochManifest, EpochState, verify_epoch
@@ -117,6 +117,7 @@ def open_set(node: Node, request: Request) -> Result:
 def _asked(node: Node, request: Request) -> _Asked:
     session, manifest = open_session(node, request.run), SumManifest.from_bytes(request.part("manifest"))
     check_subject(request, manifest)
+    check_promises_known(node, request.run)
     if manifest.attempt != request.attempt:
         raise Refusal("the manifest is about another attempt than its envelope")
     planned = next_sum(session, request)

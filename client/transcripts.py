@@ -35,7 +35,9 @@ def _check_own_part(node: Node, transcript: Transcript) -> None:
     manifest, proposal, epoch = transcript.manifest, transcript.certificate.proposal, transcript.epoch
     if not is_promised_set(node, manifest, proposal):
         raise Refusal(f"the transcript is of another set than {node.name} signed for this sum")
-    if node.name in proposal.roots and proposal.roots[node.name] != own_root(node, manifest):
+    root = own_root(node, manifest)
+    is_lost = root is None and node.ledger.has_forgotten(manifest.run, epoch.epoch)
+    if node.name in proposal.roots and proposal.roots[node.name] != root and not is_lost:
         raise Refusal(f"the transcript's set holds something as the input of {node.name} that it did not send")
     stored = node.ledger.epoch(manifest.run, epoch.epoch)
     if stored is not None and stored.stage == "confirmed" and EpochState.from_bytes(stored.state).setup_hash != transcript.setup.setup_hash:

@@ -1,4 +1,4 @@
-"""What a running node does now and then without being asked: renews its certificate, and takes over institutions that were vouched for."""
+"""What a running node does by itself now and then: renews its certificate, compares clocks, takes over who was vouched for."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
+from client.checks.connection import clock_warning
 from client.connection import connect
 from client.joining import fetch_certificate
 from client.roster_book import accept_vouched, offer_of
 from protocols.errors import ConsortiumError
 from protocols.policy import load_policy
 
-EVERY_SECONDS = 3600.0
+EVERY_SECONDS = 600.0
 Clock = Callable[[], datetime]  # aware
 
 
@@ -33,6 +34,8 @@ class Upkeep:
         self._next = self._stopwatch() + EVERY_SECONDS
         try:
             fetch_certificate(self._folder, self._clock)
+            if warning := clock_warning(self._folder, self._clock):
+                self._say(warning)
             self._take_over()
         except (ConsortiumError, OSError) as error:
             self._say(f"the operator's service was of no use now: {error}")

@@ -42,7 +42,7 @@ def run(folder: Path, name: str) -> None:
         ConsortiumError: it failed or was stopped, which the registry says, or cannot be driven now.
     """
     places = Places(open_operator_home(folder))
-    registry = places.home.open_registry(_now)
+    registry = places.home.open_registry(_now).patient(places.home.settings.serve.database_patience)
     try:
         chosen = registry.run(name)
         if not chosen.state.ended:
@@ -128,6 +128,10 @@ def main(arguments: list[str]) -> int:
     except ConsortiumError as error:
         logger.error(str(error), extra={"event": "run_ended" if isinstance(error, JobError) else "run_interrupted"})
         return 0 if isinstance(error, JobError) else 1
+    except OSError as error:
+        what = "%s: %s; the run goes on when this is put right, such as by free space"
+        logger.error(what, error.filename or given.home, error.strerror, extra={"event": "run_interrupted"})
+        return 1
     except Exception as error:  # its text may hold what no log should
         logger.critical("the process of run %s failed with %s", given.run, error, extra={"event": "run_interrupted"})
         return 1

@@ -36,6 +36,9 @@ class ServeSettings(BaseModel):
         0, description="port of figures for Prometheus, on loopback alone; 0 for none"
     )
     max_runs: Annotated[int, Field(ge=1)] = Field(2, description="most runs at a time; others wait in the order of their submission")
+    database_patience: Annotated[float, Field(ge=0)] = Field(
+        120.0, description="seconds for which a run waits for a registry's database that is away; then its process is started again"
+    )
     stop_seconds: Annotated[float, Field(gt=0)] = Field(30.0, description="how long a process that was asked to end may take")
 
     @property

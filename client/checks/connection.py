@@ -68,6 +68,17 @@ def operator_time(folder: Path, clock: Callable[[], datetime]) -> datetime:
     raise ServiceUnreachable("the registry service says no time; both sides must run the same version")
 
 
+def clock_warning(folder: Path, clock: Callable[[], datetime]) -> str:
+    """One sentence where this machine's clock keeps it from taking part; empty where it does not.
+
+    Raises:
+        ConsortiumError: as `operator_time`.
+    """
+    theirs = operator_time(folder, clock)
+    found = check_clock(clock(), theirs)
+    return f"{found.sentence}: {found.remedy}" if found.outcome == "failed" else ""
+
+
 def connection_findings(folder: Path, clock: Callable[[], datetime]) -> Iterator[Finding]:
     """All of this group; the clocks are compared where the service answers."""
     times: list[datetime] = []

@@ -3,6 +3,7 @@
 import typer
 
 from client.cli.approve import approve
+from client.cli.backup import backup, rejoin, restore
 from client.cli.check import check
 from client.cli.fingerprint import fingerprint
 from client.cli.health import health
@@ -23,5 +24,22 @@ HELP = "An institution's side: joining, its roster and terms, taking part, its o
 app = typer.Typer(name="client", no_args_is_help=True, pretty_exceptions_enable=False, help=HELP)
 for group, name in ((roster, "roster"), (policy, "policy"), (ledger, "ledger"), (models, "models")):
     app.add_typer(group, name=name)
-for command in (init, status, fingerprint, check, rehearse, run, supernode, node, separate, health, approve, withdraw, tune):
+for command in (
+    init,
+    status,
+    fingerprint,
+    check,
+    rehearse,
+    run,
+    supernode,
+    node,
+    separate,
+    health,
+    approve,
+    withdraw,
+    tune,
+    backup,
+    restore,
+    rejoin,
+):
     app.command()(command)

@@ -17,16 +17,32 @@ def status(institution: InstitutionOption = None, as_json: JsonOption = False) -
     """Ask the operator where this institution stands, and fetch or renew its certificate."""
     from datetime import UTC, datetime
 
-    from client.joining import fetch_certificate
+    from client.joining import APPROVED, fetch_certificate
 
     folder = institution or Path()
     with told(as_json):
         check_folder(folder)
         standing = fetch_certificate(folder, lambda: datetime.now(UTC))
+    warning = _clock_warning(folder) if standing.state == APPROVED else ""
     if as_json:
-        print_json(document(standing))
-    else:
-        tell(standing)
+        print_json({**document(standing), "clock": warning})
+        return
+    tell(standing)
+    if warning:
+        typer.echo(warning)
+
+
+def _clock_warning(folder: Path) -> str:
+    """Also where nobody can say: a certificate that is whole needs no service."""
+    from datetime import UTC, datetime
+
+    from client.checks.connection import clock_warning
+    from protocols.errors import ConsortiumError
+
+    try:
+        return clock_warning(folder, lambda: datetime.now(UTC))
+    except ConsortiumError as error:
+        return f"the clocks were not compared: {error}"
 
 
 def tell(standing: Standing) -> None:

@@ -23,6 +23,7 @@ from protocols.files import make_folder, write_file
 from protocols.metrics import serve_metrics
 
 STEP_SECONDS = 0.5
+CALL_PATIENCE = 10.0  # seconds for which a call of the service waits for the database: less than a call may last
 _SECRET_BYTES = 32
 
 
@@ -70,7 +71,9 @@ def _supervised(places: Places, environment: Mapping[str, str], say: Callable[[s
                 is_admitted=supervisor.keys.is_admitted,
             )
         )
-        resources = Resources(registry, home.authority(_now, os.urandom), home.identity.public_key, home.models, _now)
+        # The supervisor looks again at its next step anyway; a call of an institution has no other try.
+        waiting = registry.patient(min(settings.database_patience, CALL_PATIENCE))
+        resources = Resources(waiting, home.authority(_now, os.urandom), home.identity.public_key, home.models, _now)
         server = start_server(resources, f"{settings.listen}:{settings.service_port}")
         stack.callback(server.stop, settings.stop_seconds)
         yield supervisor

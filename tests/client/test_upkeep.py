@@ -25,7 +25,7 @@ def _upkeep(folder: Path, watch: Watch, said: list[str]) -> Upkeep:
     return Upkeep(folder, lambda: datetime(2030, 1, 31, tzinfo=UTC), watch, said.append)
 
 
-def test_it_looks_at_once_and_then_every_hour_and_no_failure_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_looks_at_once_and_then_every_ten_minutes_and_no_failure_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked, said, watch = list[float](), list[str](), Watch()
 
     def away(_: Path, __: object) -> None:
@@ -44,5 +44,6 @@ def test_it_looks_at_once_and_then_every_hour_and_no_failure_ends_it(tmp_path: P
 def test_without_the_policys_word_nobody_is_asked_for_vouchers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_policy(tmp_path / "policy.toml", Policy())
     monkeypatch.setattr(client.upkeep, "fetch_certificate", lambda *_: None)
+    monkeypatch.setattr(client.upkeep, "clock_warning", lambda *_: "")
     monkeypatch.setattr(client.upkeep, "connect", lambda *_: pytest.fail("asked"))
     _upkeep(tmp_path, Watch(), []).look()
