@@ -55,11 +55,11 @@ PRE_ROUND = Kind("pre-round", 'lora_rank = 67\nlora_alpha = 32\nexperts = "all"\
 
 @contextmanager
 def deployment(folder: Path) -> Iterator[Deployment]:
-    """Institutions with two records each, none of which takes part yet."""
+    """Institutions with a few records each, none of which takes part yet."""
     made = stand_up(folder, NAMES)
     try:
         for name in NAMES:
-            records = ({"note": f"{name} {number}", "code": "A"} for number in range(2))
+            records = ({"note": f"{name} {number}", "code": "AB"[number % 2]} for number in range(40))
             (folder / name / "records.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in records))
         yield made
     finally:

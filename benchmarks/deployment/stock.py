@@ -14,7 +14,7 @@ from pathlib import Path
 from coordinator.flower_link import FlowerLink
 from protocols.flower import environment as flower_environment
 from tests.consortium.command_line import environment
-from tests.deployment.processes import Authority, Started, free_port, make_authority, make_node_key, running, wait_until
+from tests.deployment.processes import Authority, free_port, make_authority, make_node_key, running, wait_until
 
 APP = Path(__file__).parent / "fedavg"
 _CONNECTION = """\
@@ -49,7 +49,9 @@ class Stock:
         tls = ["--ssl-ca-certfile", str(pki.authority), "--ssl-certfile", str(pki.certificate), "--ssl-keyfile", str(pki.key)]
         place = ["--host", "127.0.0.1", "--port", str(self.port), "--database", str(self.folder / "state.db")]
         fixed = ["--enable-supernode-auth", "--disable-runtime-dependency-installation"]
-        stack.enter_context(running([_tool("flower-superlink"), *place, *tls, *fixed], self.folder / "superlink.log", self._env("superlink")))
+        stack.enter_context(
+            running([_tool("flower-superlink"), *place, *tls, *fixed], self.folder / "superlink.log", self._env("superlink"))
+        )
         link = FlowerLink(f"127.0.0.1:{self.port}", pki.authority.read_bytes(), b"")
         wait_until(link.healthy, "the SuperLink")
 
@@ -68,7 +70,9 @@ class Stock:
         home = self.folder / "flwr"
         home.mkdir(exist_ok=True)
         (home / "config.toml").write_text(_CONNECTION.format(port=self.port, authority=self.authority.authority))
-        done = subprocess.run([_tool("flwr"), *arguments, "--format", "json"], env=self._env("flwr"), capture_output=True, text=True, timeout=120)
+        done = subprocess.run(
+            [_tool("flwr"), *arguments, "--format", "json"], env=self._env("flwr"), capture_output=True, text=True, timeout=120
+        )
         assert done.returncode == 0 and json.loads(done.stdout)["success"], done.stdout + done.stderr
         return done.stdout
 
