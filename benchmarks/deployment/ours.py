@@ -68,12 +68,12 @@ def deployment(folder: Path) -> Iterator[Deployment]:
 
 def seconds_of_rounds(made: Deployment, kind: Kind, rounds: int) -> list[float]:
     """From the end of a round to the end of the next, for rounds that neither begin an epoch nor evaluate; the last round does."""
-    name = f"{kind.name}-{'-'.join(sorted(made.running))[:0]}{len(list(made.folder.glob('*.toml')))}"
-    plan = made.folder / f"{name}.toml"
-    plan.write_text(_PLAN.format(name=name, rounds=rounds, trainable=kind.trainable))
+    plan = made.folder / f"{kind.name}-{len(list(made.folder.glob('*.toml')))}.toml"
+    plan.write_text(_PLAN.format(name=plan.stem, rounds=rounds, trainable=kind.trainable))
     run = made.document("coordinator", "submit", plan, "--home", "operator")["run"]
     ended = made.wait_for(run, lambda found: bool(found["ended_at"]))
-    assert ended["state"] == "finished", made.said()
+    if ended["state"] != "finished":
+        raise RuntimeError(made.said())
     found = made.document("coordinator", "rounds", run, "--registry", made.operator / "registry.db")["rounds"]
     ends = [datetime.fromisoformat(one["finished_at"]) for one in found if 1 <= one["round"] < rounds]
     return [(later - earlier).total_seconds() for earlier, later in pairwise(ends)]

@@ -66,15 +66,14 @@ class Stock:
         link = FlowerLink(f"127.0.0.1:{self.port}", self.authority.authority.read_bytes(), b"")
         wait_until(lambda: sum(node.online for node in link.nodes()) == count, f"{count} SuperNodes")
 
-    def _flwr(self, *arguments: str) -> str:
+    def _flwr(self, *arguments: str) -> None:
         home = self.folder / "flwr"
         home.mkdir(exist_ok=True)
         (home / "config.toml").write_text(_CONNECTION.format(port=self.port, authority=self.authority.authority))
-        done = subprocess.run(
-            [_tool("flwr"), *arguments, "--format", "json"], env=self._env("flwr"), capture_output=True, text=True, timeout=120
-        )
-        assert done.returncode == 0 and json.loads(done.stdout)["success"], done.stdout + done.stderr
-        return done.stdout
+        command = [_tool("flwr"), *arguments, "--format", "json"]
+        done = subprocess.run(command, env=self._env("flwr"), capture_output=True, text=True, timeout=120, check=False)  # noqa: S603
+        if done.returncode or not json.loads(done.stdout)["success"]:
+            raise RuntimeError(done.stdout + done.stderr)
 
     def _env(self, name: str) -> dict[str, str]:
         return flower_environment(environment(), self.folder / name)

@@ -16,7 +16,7 @@ from coordinator.fence.upstream import Upstream
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 _LONGEST_BODY = 1024  # bytes; a SuperNode's question has about 20
-_FIRST_PAUSE = 0.2  # seconds
+_FIRST_PAUSE = 0.25  # seconds
 _PAUSE_SHARE = 0.2  # of the time waited so far: who waits long is not waited for often
 
 

@@ -31,6 +31,7 @@ class ConstantWork:
 
     adaptation: Adaptation
     base_sha256: str
+    max_rank: None = None
 
     def train(
         self,

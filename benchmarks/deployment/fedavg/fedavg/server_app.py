@@ -21,13 +21,12 @@ class TimedFedAvg(FedAvg):
 
     def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Flower's own."""
-        averaged = super().aggregate_train(server_round, replies)
+        averaged: tuple[ArrayRecord | None, MetricRecord | None] = super().aggregate_train(server_round, replies)
         with self.times.open("a") as file:
             file.write(f"{time.time()}\n")
         return averaged
 
 
-@app.main()
 def main(grid: Grid, context: Context) -> None:
     """Averages for as many rounds as the configuration says, without evaluation."""
     config = context.run_config
@@ -36,3 +35,6 @@ def main(grid: Grid, context: Context) -> None:
     strategy.times = Path(str(config["times"]))
     start = ArrayRecord([np.zeros(int(config["elements"]), np.float32)])
     strategy.start(grid, start, num_rounds=int(config["rounds"]))
+
+
+app.main()(main)
