@@ -74,7 +74,7 @@ def serve_tasks(
     *,
     alive: Path,
     log: Callable[[str], None],
-    poll_seconds: float = 0.1,
+    poll_seconds: float = 0.2,
     patience: float = 120.0,
 ) -> None:
     """Answers a SuperNode's messages with `app`, one after the other in this process, until `should_stop`.
