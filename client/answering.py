@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from client.epochs import announce_keys, confirm, share_secrets
 from client.ledger import StoredReply
 from client.node import Arrays, Node, Request, Result, logger
-from client.states import adopt_state, commit_to, follow_total, hello
+from client.states import adopt_state, commit_to, follow_total, hello, take_part
 from client.storage import full_disk
 from client.sums import masked_part, open_set, send_masked_input, send_part, sign_set
 from model.errors import ModelError
@@ -44,6 +44,7 @@ HANDLERS: Mapping[str, Handler] = {
     "query.hello": hello,
     "query.upload": send_part,
     "query.transcript": commit_to,
+    "query.total_part": take_part,
     "query.total": follow_total,
     "query.state": adopt_state,
 }

@@ -13,6 +13,7 @@ from client.node import Node, Request, Result, Session, next_sum, open_session
 from client.personal import PersonalFiles
 from client.privacy_ledger import BEFORE_ROUNDS, SPENT
 from client.promises import promise_transcript
+from client.totals import PartialTotal
 from client.transcripts import checked_transcript
 from model.errors import ModelError
 from protocols.encoding import decode
@@ -47,6 +48,16 @@ def commit_to(node: Node, request: Request) -> Result:
     return Result({"challenge": challenge(node, request, transcript)})
 
 
+def take_part(node: Node, request: Request) -> Result:
+    """Keeps a part of a large total, once the coordinator is bound to its transcript; the message with the last part follows it."""
+    transcript = checked_transcript(node, open_session(node, request.run), request)
+    if node.ledger.challenge(transcript.hash) is None:
+        raise Refusal("a total comes after its transcript: send that first and show what this institution then asks for")
+    part = int.from_bytes(request.part("part"), "little")
+    _partial(node, transcript).keep(part, request.arrays.get("total", np.empty(0, np.uint8)))
+    return Result({})
+
+
 def follow_total(node: Node, request: Request) -> Result:
     """Checks what it drew, applies total and proposal by itself, and keeps the outcome only if it is the announced one."""
     session = open_session(node, request.run)
@@ -57,6 +68,7 @@ def follow_total(node: Node, request: Request) -> Result:
         check_spots(node, request, transcript)
         after = _applied(node, session, planned, transcript, request)
         _keep(node, session, transcript, after, session.finished + 1)
+        _partial(node, transcript).remove()
     return Result(confirmation(transcript))
 
 
@@ -79,9 +91,13 @@ def adopt_state(node: Node, request: Request) -> Result:
     return Result(confirmation(transcript))
 
 
+def _partial(node: Node, transcript: Transcript) -> PartialTotal:
+    return PartialTotal(node.ledger.home, transcript.manifest.run, transcript.manifest.lanes)
+
+
 def _applied(node: Node, session: Session, planned: PlannedSum, transcript: Transcript, request: Request) -> State:
     lanes, format_ = session.terms.lanes(session.state, planned), transcript.manifest.lanes
-    written = request.arrays.get("total", np.empty(0, np.uint8))
+    written = _partial(node, transcript).whole(request.arrays.get("total", np.empty(0, np.uint8)))
     if written.dtype != np.uint8 or total_root(format_, written.data) != transcript.total:
         raise Refusal("the total is not the one that the transcript names")
     total, survivors = read_total(format_, written.data), survivors_of(transcript.epoch, transcript.certificate)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -41,7 +42,7 @@ class Exchange:
     def __init__(
         self,
         grid: Grid,
-        poll_seconds: float = 0.2,
+        poll_seconds: float = 0.1,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -71,15 +72,24 @@ class Exchange:
             message = self._grid.create_message(to_record(parcel, shared[1]), stage, node, group, ttl=deadline)
             size = len(serialize(message))
             waiting.update((identifier, (node, size)) for identifier in self._grid.push_messages([message]) if identifier)
-        end = self._clock() + deadline
-        while waiting:
-            arrived = False
-            for identifier in list(waiting):
-                for reply in self._pull(identifier):
-                    arrived = True
-                    yield _answer(reply, *waiting.pop(identifier))
-            if not arrived and not self._wait(end):
+        yield from self._arriving(waiting, self._clock() + deadline)
+
+    def _arriving(self, waiting: dict[str, tuple[int, int]], end: float) -> Iterator[Answer]:
+        """Each look is a request: while nothing comes it is at one message a turn, and whatever comes makes it look at all at once."""
+        queue, at_once, last = deque(waiting), 0, False
+        while queue:
+            identifier = queue.popleft()
+            if replies := self._pull(identifier):
+                at_once = len(queue)
+                yield from (_answer(reply, *waiting[identifier]) for reply in replies)
+                continue
+            queue.append(identifier)
+            if at_once:
+                at_once -= 1
+            elif last:
                 return
+            elif not self._wait(end):
+                at_once, last = len(queue), True
 
     def _pull(self, identifier: str) -> list[Message | None]:
         """The reply if it is there; None stands for one that Flower itself cannot read, whose bytes are the node's own."""

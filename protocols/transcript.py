@@ -18,7 +18,8 @@ from protocols.parts import Survivors
 from protocols.roster import Roster
 from protocols.secagg import SumManifest, SurvivorCertificate, verify_certificate
 
-COMMITTING, CONFIRMING = "query.transcript", "query.total"  # first what binds the coordinator, then what it is bound to
+# First what binds the coordinator, then what it is bound to; of a large total all but the last part comes in between.
+COMMITTING, TOTAL_PART, CONFIRMING = "query.transcript", "query.total_part", "query.total"
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from coordinator.publishing import subject_of
 from protocols.pack import pack, unpack
 from protocols.policy import Policy
 from protocols.secagg import SurvivorCertificate, propose_survivors
@@ -118,6 +119,20 @@ def test_total_is_the_one_of_the_transcript_and_leads_to_the_announced_state(scr
     assert script.place("ada") == place
     assert script.publish("ada", outcome).refusal == ""
     assert script.place("ada") == (outcome.transcript.after, 2)
+
+
+def test_part_of_a_total_is_taken_only_from_who_is_bound_to_it(script: Script) -> None:
+    outcome = script.forge_outcome(script.forge_epoch(OTHERS), 0, "evaluate", 0)
+    parts = {"transcript": outcome.transcript.to_bytes(), "part": bytes(4)}
+    arrays = {"total": np.frombuffer(outcome.total, np.uint8)}
+
+    def send() -> str:
+        return script.ask("ada", subject_of(outcome.transcript), "query.total_part", parts, arrays).refusal
+
+    assert "comes after its transcript" in send()
+    assert not list(script.federation.nodes["ada"].ledger.home.glob("totals/*"))
+    script.commit("ada", outcome)
+    assert not send()
 
 
 def test_total_that_does_not_lead_to_the_announced_state_is_refused(script: Script) -> None:
