@@ -1,8 +1,9 @@
 """The one place where an institution touches flwr's private parts: the SuperNode's process, and answering the tasks that it holds.
 
-Run as `python -P -m client.flower_node`, this is stock `flower-supernode` with four differences. Its process ends when its main
-loop or a thread of it ends, where Flower's would stay alive and pull nothing more. It touches a file whenever the loop turns. It
-looks again soon for an object that is still on its way. And the pauses of its loop, 3 s between two pulls of an idle node, can be less.
+Run as `python -P -m client.flower_node`, this is stock `flower-supernode` with five differences. Its process ends when its main
+loop or a thread of it ends, where Flower's would stay alive and pull nothing more. It touches a file whenever the loop turns. After it
+was killed it connects again at once, where the SuperLink would refuse it for a minute. And it looks again soon for an object that is
+still on its way, and the pauses of its loop, 3 s between two pulls of an idle node, can be less.
 """
 
 from __future__ import annotations
@@ -15,21 +16,25 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 from flwr.app import Context, Error, Message
 from flwr.common.constant import ErrorCode, SubStatus
+from flwr.proto.fleet_pb2 import ActivateNodeRequest, ActivateNodeResponse, DeactivateNodeRequest
 from flwr.proto.runtime_pb2 import AcquireTaskRequest, PushTaskOutputRequest
 from flwr.supercore.constant import TaskType
 from flwr.supercore.runtime import RuntimeHttpClient
-from flwr.supernode import start_client_internal
+from flwr.supernode import fleet_http_connection, start_client_internal
 from flwr.supernode.cli import flower_supernode
+from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.runtime import run_clientapp
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message
 
 from protocols.errors import FlowerAway, FlowerRefused
+from protocols.files import write_file
 from protocols.flower import heart_beats, look_again_soon, runtime_client, translated
 
 App = Callable[[Message, Context], Message]
@@ -167,6 +172,25 @@ class _LoopClock:
         time.sleep(min(seconds, self._idle_seconds))
 
 
+def _returning(own: Path) -> type[FleetHttpClient]:
+    """Flower's client, which logs the node off before it logs on: one that was killed still counts as connected.
+
+    Args:
+        own: file with Flower's id of the node from the last time. The SuperLink takes the id from the holder of the node's key alone.
+    """
+
+    class Returning(FleetHttpClient):
+        def ActivateNode(self, request: ActivateNodeRequest) -> ActivateNodeResponse:  # noqa: N802 (Flower's name)
+            if own.exists():
+                with suppress(httpx.HTTPStatusError, ValueError):  # it was not connected, or the file is not ours
+                    self.DeactivateNode(DeactivateNodeRequest(node_id=int(own.read_text())))
+            response: ActivateNodeResponse = super().ActivateNode(request)
+            write_file(own, str(response.node_id).encode())
+            return response
+
+    return Returning
+
+
 def main(arguments: list[str]) -> None:
     """Runs flwr's SuperNode in this process, which ends with it."""
     parser = argparse.ArgumentParser(prog="client.flower_node")
@@ -176,6 +200,7 @@ def main(arguments: list[str]) -> None:
     own = parser.parse_args(arguments)
     start_client_internal.time = _LoopClock(own.idle, own.alive)
     look_again_soon(start_client_internal)
+    fleet_http_connection.FleetHttpClient = _returning(own.alive.with_suffix(".id"))
     sys.argv = ["flower-supernode", *own.flower]
     report = threading.excepthook
 

@@ -19,7 +19,9 @@ from client.figures import Tally
 from client.flower_node import serve_tasks
 from client.institution import read_membership
 from client.metrics import ANSWERED, TALLY
+from client.only_node import only_node
 from client.running import runtime_secret
+from client.settings import load_settings
 from client.upkeep import Upkeep
 from model.errors import ModelError
 from protocols.bundle import installed_bundle
@@ -34,8 +36,13 @@ def serve(folder: Path, ended: list[int]) -> None:
     """Answers messages until a signal is in `ended`.
 
     Raises:
-        ConsortiumError: a file of the folder is missing or damaged.
+        ConsortiumError: a file of the folder is missing or damaged, or another node answers from its ledger.
     """
+    with only_node(Path(load_settings(folder / "institution.toml").storage.home)):
+        _serve_alone(folder, ended)
+
+
+def _serve_alone(folder: Path, ended: list[int]) -> None:
     runtime = f"127.0.0.1:{load_connection(folder).runtime_port}"
     node, own = folder_node(folder), installed_bundle().sha256
     make_folder(folder / "flower")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -16,11 +15,15 @@ from flwr.supercore.run import Run
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
+from coordinator.repeats import AWAY_SECONDS, LOOK_SECONDS, MOST_REPEATS, Asked, asked_again, given_up
+from protocols.errors import FlowerAway
 from protocols.wire import Parcel, WireError, deserialize, from_record, release, serialize, to_arrays, to_record
 
 Arrays = Mapping[str, NDArray[Any]]
+Connected = Callable[[], Mapping[int, str]]  # nodes that are connected now; the text is another one after each new connection
 App = Callable[[Message, Context], Message]
 MOST_ENVELOPE_BYTES = 2**25  # vectors travel outside; the largest setup answer among 250 institutions has 1 MB
+LOST = (ErrorCode.NODE_UNAVAILABLE, ErrorCode.CLIENT_APP_CRASHED)  # Flower's words for a lost connection, and a lost process of ours
 # What Flower's decoders raise on a node's bytes; a server that cannot be reached raises others, and ends the run.
 UNREADABLE = (DecodeError, ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError)
 
@@ -37,7 +40,10 @@ class Answer:
 
 
 class Exchange:
-    """Sends parcels to nodes and yields their answers. At most one answer is held at a time, so memory does not grow with the cohort."""
+    """Sends parcels to nodes and yields their answers. At most one answer is held at a time, so memory does not grow with the cohort.
+
+    A request that was lost with a connection, or with a node's process, is asked again; nodes answer the same again.
+    """
 
     def __init__(
         self,
@@ -45,58 +51,105 @@ class Exchange:
         poll_seconds: float = 0.1,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        connected: Connected | None = None,
     ) -> None:
+        """None for `connected` is for nodes that cannot go away: nothing is asked again."""
         self._grid = grid
         self._poll_seconds = poll_seconds
         self._clock = clock
         self._sleep = sleep
+        self._connected = connected
 
     def nodes(self) -> list[int]:
         """Flower's ids of the nodes that are connected now; a hint for routing, no identity."""
         return sorted(self._grid.get_node_ids())
 
-    def ask(self, stage: str, parcels: Iterable[tuple[int, Parcel]], group: str, deadline: float) -> Iterator[Answer]:
+    def ask(
+        self,
+        stage: str,
+        nodes: Iterable[int],
+        parcel_of: Callable[[int], Parcel],
+        group: str,
+        deadline: float,
+        patience: float = AWAY_SECONDS,
+    ) -> Iterator[Answer]:
         """Answers in the order of their arrival, until all are there or `deadline` seconds have passed.
 
         Args:
             stage: Flower's message type, such as "train.sum".
-            parcels: node and request. Messages are pushed one by one, so that large ones are not all in memory.
+            parcel_of: a node's request, the same whenever it is called. Messages are pushed one by one, so that large ones are not all
+                in memory.
             group: names the round in Flower's own listings.
             deadline: seconds from now.
+            patience: seconds for which a node is waited for that lost a request and is not connected.
         """
-        waiting: dict[str, tuple[int, int]] = {}
-        shared: tuple[Arrays, ArrayRecord] | None = None  # the same arrays to many nodes are encoded, and held, once
-        for node, parcel in parcels:
-            if shared is None or shared[0] is not parcel.arrays:
-                shared = (parcel.arrays, to_arrays(parcel.arrays))
-            message = self._grid.create_message(to_record(parcel, shared[1]), stage, node, group, ttl=deadline)
-            size = len(serialize(message))
-            waiting.update((identifier, (node, size)) for identifier in self._grid.push_messages([message]) if identifier)
-        yield from self._arriving(waiting, self._clock() + deadline)
-
-    def _arriving(self, waiting: dict[str, tuple[int, int]], end: float) -> Iterator[Answer]:
-        """Each look is a request: while nothing comes it is at one message a turn, and whatever comes makes it look at all at once."""
-        queue, at_once, last = deque(waiting), 0, False
-        while queue:
-            identifier = queue.popleft()
-            if replies := self._pull(identifier):
-                at_once = len(queue)
-                yield from (_answer(reply, *waiting[identifier]) for reply in replies)
-                continue
-            queue.append(identifier)
-            if at_once:
-                at_once -= 1
-            elif last:
+        end, connections = self._clock() + deadline, self._connections() or {}
+        push, again = self._pusher(stage, parcel_of, group, deadline), self._clock() + LOOK_SECONDS
+        waiting = [Asked(node, connections.get(node)) for node in nodes]
+        for asked in waiting:
+            push(asked)
+        looks, late = 1, False
+        while waiting:
+            arrived = False
+            for asked, reply in self._arrived(waiting, looks):
+                arrived = True
+                if not self._is_lost(asked, reply):
+                    waiting.remove(asked)
+                    yield _answer(reply, asked.node, asked.bytes_down)
+            over = late and not arrived
+            if not over and self._clock() >= again:
+                again = self._clock() + LOOK_SECONDS
+                for asked in asked_again(waiting, self._connections()):
+                    push(asked)
+            for asked in given_up(waiting, self._clock() - (0.0 if over else patience)):
+                waiting.remove(asked)
+                yield Answer(asked.node, None, "its connection was lost and it did not come back in time", 0, asked.bytes_down)
+            if over:
                 return
-            elif not self._wait(end):
-                at_once, last = len(queue), True
+            late = late or not (arrived or self._wait(end))
+            looks = len(waiting) if arrived or late else 1
 
-    def _pull(self, identifier: str) -> list[Message | None]:
+    def _arrived(self, waiting: list[Asked], looks: int) -> Iterator[tuple[Asked, Message | None]]:
+        """Each look is a request: while nothing comes there is one a turn, in turn; whatever comes makes the next one look at all."""
+        turn = waiting[:looks]
+        waiting[:] = waiting[looks:] + turn
+        for asked in turn:
+            for reply in self._pull(asked):
+                yield asked, reply
+
+    def _pusher(self, stage: str, parcel_of: Callable[[int], Parcel], group: str, deadline: float) -> Callable[[Asked], None]:
+        shared: list[tuple[Arrays, ArrayRecord]] = []  # the same arrays to many nodes are encoded, and held, once
+
+        def push(asked: Asked) -> None:
+            parcel = parcel_of(asked.node)
+            if not shared or shared[0][0] is not parcel.arrays:
+                shared[:] = [(parcel.arrays, to_arrays(parcel.arrays))]
+            message = self._grid.create_message(to_record(parcel, shared[0][1]), stage, asked.node, group, ttl=deadline)
+            asked.bytes_down += len(serialize(message))
+            asked.identifier, asked.lost_at = next(iter(self._grid.push_messages([message])), ""), None
+
+        return push
+
+    def _pull(self, asked: Asked) -> list[Message | None]:
         """The reply if it is there; None stands for one that Flower itself cannot read, whose bytes are the node's own."""
         try:
-            return list(self._grid.pull_messages([identifier]))
+            return list(self._grid.pull_messages([asked.identifier])) if asked.identifier else []
         except UNREADABLE:
             return [None]
+
+    def _is_lost(self, asked: Asked, reply: Message | None) -> bool:
+        """Whether a reply only says that request or answer was lost, and the node may yet be asked again."""
+        if self._connected is None or reply is None or not reply.has_error() or reply.error.code not in LOST:
+            return False
+        asked.identifier, asked.lost_at = "", self._clock()
+        return asked.repeats < MOST_REPEATS
+
+    def _connections(self) -> Mapping[int, str] | None:
+        """None where nobody knows now."""
+        try:
+            return self._connected() if self._connected is not None else None
+        except FlowerAway:
+            return None
 
     def _wait(self, end: float) -> bool:
         if self._clock() >= end:

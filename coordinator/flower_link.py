@@ -48,12 +48,16 @@ class SuperLinkFiles:
 
 @dataclass(frozen=True, slots=True)
 class LinkNode:
-    """A registered node: Flower's id, its public key as PEM, the name that it was registered under, and whether it is connected."""
+    """A registered node: Flower's id, its public key as PEM, the name that it was registered under, and whether it is connected.
+
+    `connection` is another text whenever its SuperNode was started again.
+    """
 
     node: int
     public_key: str
     name: str
     online: bool
+    connection: str
 
 
 def superlink_command(files: SuperLinkFiles, port: int) -> list[str]:
@@ -97,9 +101,13 @@ class FlowerLink:
             found = control.ListNodes(ListNodesRequest()).nodes_info
         kept = [one for one in found if one.status != NodeStatus.UNREGISTERED]
         return tuple(
-            LinkNode(one.node_id, one.public_key.decode("ascii"), one.name, one.status == NodeStatus.ONLINE)
+            LinkNode(one.node_id, one.public_key.decode("ascii"), one.name, one.status == NodeStatus.ONLINE, one.last_activated_at)
             for one in sorted(kept, key=lambda one: int(one.node_id))
         )
+
+    def connected(self) -> dict[int, str]:
+        """Connections of the nodes that are connected now, by Flower's id."""
+        return {node.node: node.connection for node in self.nodes() if node.online}
 
     def register_node(self, public_key: str, name: str = "") -> int:
         """Lets the holder of a NIST curve key (PEM or OpenSSH) connect; the same id again for a key that is registered.

@@ -108,7 +108,8 @@ class Link:
         parcel = self._sealed(subject, "query.hello", "", plan, {})
         greetings: dict[str, Reply] = {}
         self.missing, self.accused, self.refused, self.unaccepted, self._nodes, self._incarnations = {}, {}, {}, {}, {}, {}
-        for answer in self._exchange.ask("query.hello", [(node, parcel) for node in nodes], self.run, self._deadline):
+        # Who is there now is the question: whoever is not is not waited for.
+        for answer in self._exchange.ask("query.hello", nodes, lambda _: parcel, self.run, self._deadline, patience=0.0):
             reply = self._opened(answer, subject, "query.hello", None)
             if reply is not None and reply.institution not in greetings:
                 greetings[reply.institution] = reply
@@ -133,9 +134,12 @@ class Link:
         self.accused, self.refused, self.unaccepted = {}, {}, {}
         names = {self._nodes[name]: name for name in payloads if name in self._nodes}
         content = arrays or {}
-        parcels = ((node, self._sealed(subject, message_type, name, payloads[name], content)) for node, name in sorted(names.items()))
-        silent = set(names.values())
-        for answer in self._exchange.ask(message_type, parcels, f"{self.run}/{subject.round}", deadline or self._deadline):
+
+        def parcel_of(node: int) -> Parcel:
+            return self._sealed(subject, message_type, names[node], payloads[names[node]], content)
+
+        silent, group = set(names.values()), f"{self.run}/{subject.round}"
+        for answer in self._exchange.ask(message_type, sorted(names), parcel_of, group, deadline or self._deadline):
             name = names[answer.node]
             silent.discard(name)
             reply = self._opened(answer, subject, message_type, name)

@@ -64,9 +64,8 @@ def _drive(places: Places, registry: Registry, chosen: Run) -> None:
         told(event)
 
     with link.driving(installed_bundle(), places.claims) as grid:
-        run_plan(
-            plan, Exchange(grid), registry, adaptation=adaptation, operator=operator, directory=places.runs, on_event=tell
-        )  # fmt: skip
+        exchange = Exchange(grid, connected=link.connected)
+        run_plan(plan, exchange, registry, adaptation=adaptation, operator=operator, directory=places.runs, on_event=tell)
 
 
 def told(event: Event) -> None:

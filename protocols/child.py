@@ -11,7 +11,7 @@ from pathlib import Path
 from protocols.files import make_folder
 from protocols.tethered import tethered
 
-PAUSES = (0.5, 2.0, 5.0, 15.0, 65.0)  # seconds; Flower takes a killed node back after 60
+PAUSES = (0.5, 2.0, 5.0, 15.0, 30.0)  # seconds
 STEADY_SECONDS = 120.0  # who lived so long begins with the shortest pause again
 GRACE_SECONDS = 10.0
 

@@ -13,7 +13,7 @@ import pytest
 from flwr.app import Error, Message, Metadata, RecordDict
 from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode, SubStatus
 from flwr.common.serde import fab_to_proto, run_from_proto
-from flwr.proto import control_pb2, node_pb2, runtime_pb2
+from flwr.proto import control_pb2, fleet_pb2, node_pb2, runtime_pb2
 from flwr.supercore.constant import NodeStatus, TaskType
 from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.fab import Fab
@@ -25,7 +25,7 @@ from flwr.supercore.retry import RetryInvoker, exponential
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.superlink.cli import flower_superlink
 from flwr.superlink.grid import HttpGrid, http_grid
-from flwr.supernode import start_client_internal
+from flwr.supernode import fleet_http_connection, start_client_internal
 from flwr.supernode.cli import flower_supernode
 from flwr.supernode.runtime import run_clientapp
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message
@@ -88,8 +88,10 @@ def test_messages_of_the_protocol_have_the_fields_that_we_fill_and_read() -> Non
     control_pb2.StopRunRequest(run_id=1)
     control_pb2.RegisterNodeRequest(public_key=b"", name=None)
     control_pb2.UnregisterNodeRequest(node_id=1)
+    fleet_pb2.DeactivateNodeRequest(node_id=1)
+    assert "node_id" in fleet_pb2.ActivateNodeResponse.DESCRIPTOR.fields_by_name
     assert "nodes_info" in control_pb2.ListNodesResponse.DESCRIPTOR.fields_by_name
-    assert {"node_id", "public_key", "name", "status"} <= set(node_pb2.NodeInfo.DESCRIPTOR.fields_by_name)
+    assert {"node_id", "public_key", "name", "status", "last_activated_at"} <= set(node_pb2.NodeInfo.DESCRIPTOR.fields_by_name)
     assert (NodeStatus.ONLINE, NodeStatus.UNREGISTERED) == ("online", "unregistered")
     assert issubclass(ObjectPullError, Exception) and issubclass(ObjectPushError, Exception)
 
@@ -107,7 +109,7 @@ def test_a_reply_needs_no_state_of_the_process() -> None:
     metadata = Metadata(1, "m", SUPERLINK_NODE_ID, 2, "", "group", 1e9, 60.0, "query.hello")
     request = Message(content=RecordDict(), metadata=metadata)
     assert Message(Error(ErrorCode.INVALID_FAB, ""), reply_to=request).metadata.reply_to_message_id == "m"
-    assert ErrorCode.CLIENT_APP_RAISED_EXCEPTION == 2
+    assert (ErrorCode.CLIENT_APP_RAISED_EXCEPTION, ErrorCode.NODE_UNAVAILABLE, ErrorCode.CLIENT_APP_CRASHED) == (2, 5, 8)
 
 
 def test_the_main_loop_of_a_node_uses_time_to_sleep_alone() -> None:
@@ -115,6 +117,12 @@ def test_the_main_loop_of_a_node_uses_time_to_sleep_alone() -> None:
     assert re.findall(r"\btime\.(\w+)", source) == ["sleep"] * 3
     assert source.count(f"time.sleep({IDLE_SECONDS})\n") == 1
     assert "import time\n" in source
+
+
+def test_a_node_logs_on_by_the_client_that_we_replace() -> None:
+    source = inspect.getsource(fleet_http_connection.http_request_response)
+    assert source.count("FleetHttpClient.from_server_address(") == 1 and source.count("client.ActivateNode,") == 1
+    assert list(inspect.signature(fleet_http_connection.FleetHttpClient.DeactivateNode).parameters) == ["self", "request"]
 
 
 def test_our_command_lines_are_flowers() -> None:

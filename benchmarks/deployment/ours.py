@@ -58,7 +58,7 @@ PRE_ROUND = Kind("pre-round", 'lora_rank = 67\nlora_alpha = 32\nexperts = "all"\
 @contextmanager
 def deployment(folder: Path) -> Iterator[Deployment]:
     """Institutions with a few records each, none of which takes part yet."""
-    made = stand_up(folder, NAMES)
+    made = stand_up(Deployment(folder, NAMES))
     try:
         for name in NAMES:
             records = ({"note": f"{name} {number}", "code": "AB"[number % 2]} for number in range(40))

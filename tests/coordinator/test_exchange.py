@@ -1,15 +1,18 @@
-"""What a node makes Flower's own decoders stumble over costs that node alone."""
+"""What a node makes Flower's own decoders stumble over costs that node alone, and what was lost on the way is asked again."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import pytest
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
+from flwr.common.constant import ErrorCode
 from flwr.supercore.inflatable.inflatable_object import add_header_to_object_body
 
-from coordinator.exchange import Exchange, InProcessGrid
-from protocols.wire import Parcel, to_record
+from coordinator.exchange import Answer, Exchange, InProcessGrid
+from coordinator.repeats import MOST_REPEATS
+from protocols.errors import FlowerAway
+from protocols.wire import Parcel, from_record, to_record
 
 
 class _Inflating(InProcessGrid):
@@ -46,7 +49,7 @@ class _Slow(InProcessGrid):
 
 def nodes_that_answered(grid: _Slow, deadline: float, count: int) -> set[int]:
     exchange = Exchange(grid, 0.1, lambda: grid.now, grid.sleep)
-    return {answer.node for answer in exchange.ask("query.hello", [(node, Parcel(b"")) for node in range(count)], "run/1", deadline)}
+    return {answer.node for answer in exchange.ask("query.hello", range(count), lambda _: Parcel(b""), "run/1", deadline)}
 
 
 def test_looks_do_not_grow_with_the_number_of_nodes() -> None:
@@ -64,5 +67,88 @@ def test_deadline_takes_what_is_there_and_leaves_the_rest() -> None:
 def test_an_object_that_is_no_protobuf_or_json_costs_its_node_alone(
     kind: type[ConfigRecord] | type[MetricRecord] | type[ArrayRecord],
 ) -> None:
-    (answer,) = Exchange(_Inflating(kind)).ask("query.hello", [(1, Parcel(b""))], "run/1", 1.0)
+    (answer,) = Exchange(_Inflating(kind)).ask("query.hello", [1], lambda _: Parcel(b""), "run/1", 1.0)
     assert answer.parcel is None and "not in the expected form" in answer.error
+
+
+class _Flaky(InProcessGrid):
+    """Node 1 loses its first requests: silently, as a SuperNode that is killed, or with one of Flower's words for it."""
+
+    def __init__(self, losses: int, code: int | None) -> None:
+        super().__init__({1: _echo}, {1: Context(1, 1, {}, RecordDict(), {})})
+        self.asked: list[bytes] = []
+        self._losses, self._code = losses, code
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        (identifier,) = message_ids
+        if identifier not in self._requests:
+            return []
+        request = self._requests[identifier]
+        self.asked.append(from_record(request.content).envelope)
+        if len(self.asked) > self._losses:
+            return super().pull_messages([identifier])
+        del self._requests[identifier]
+        return [] if self._code is None else [Message(Error(self._code, "its own words"), reply_to=request)]
+
+
+def _echo(message: Message, context: Context) -> Message:
+    return Message(to_record(from_record(message.content)), reply_to=message)
+
+
+def _ask(grid: _Flaky, connected: Callable[[int], dict[int, str]], deadline: float = 100.0) -> list[Answer]:
+    """`connected` tells the node's connection by the seconds that have passed."""
+    seconds = [0]
+
+    def sleep(_: float) -> None:
+        seconds[0] += 1
+
+    exchange = Exchange(grid, clock=lambda: float(seconds[0]), sleep=sleep, connected=lambda: connected(seconds[0]))
+    return list(exchange.ask("query.hello", [1], lambda node: Parcel(f"to {node}".encode()), "run/1", deadline))
+
+
+@pytest.mark.parametrize("code", [ErrorCode.NODE_UNAVAILABLE, ErrorCode.CLIENT_APP_CRASHED])
+def test_a_request_that_flower_lost_is_asked_again_once_the_node_is_there(code: int) -> None:
+    grid = _Flaky(losses=2, code=code)
+    (answer,) = _ask(grid, lambda seconds: {} if seconds < 20 else {1: "first"})
+    assert answer.parcel is not None and answer.parcel.envelope == b"to 1"
+    assert grid.asked == [b"to 1"] * 3 and answer.bytes_down == 3 * answer.bytes_up
+
+
+def test_a_request_that_died_with_its_connection_is_asked_again() -> None:
+    grid = _Flaky(losses=1, code=None)
+    (answer,) = _ask(grid, lambda seconds: {1: "first" if seconds < 20 else "second"})
+    assert answer.parcel is not None and len(grid.asked) == 2
+
+
+def test_while_a_connection_lasts_nothing_is_asked_again() -> None:
+    grid = _Flaky(losses=1, code=None)
+    assert _ask(grid, lambda _: {1: "first"}) == [] and len(grid.asked) == 1
+
+
+def test_a_node_that_dies_of_a_request_each_time_is_missing() -> None:
+    grid = _Flaky(losses=1000, code=ErrorCode.CLIENT_APP_CRASHED)
+    (answer,) = _ask(grid, lambda _: {1: "first"})
+    assert answer.error == "the node failed (Flower error 8)" and len(grid.asked) == 1 + MOST_REPEATS
+
+
+@pytest.mark.parametrize("deadline", [100.0, 10000.0])
+def test_a_node_that_does_not_come_back_is_missing_with_the_reason(deadline: float) -> None:
+    (answer,) = _ask(_Flaky(losses=1, code=ErrorCode.NODE_UNAVAILABLE), lambda _: {}, deadline)
+    assert answer.error == "its connection was lost and it did not come back in time"
+
+
+def test_without_patience_a_node_that_is_lost_is_missing_at_once() -> None:
+    exchange = Exchange(_Flaky(losses=1, code=ErrorCode.NODE_UNAVAILABLE), connected=dict)
+    (answer,) = exchange.ask("query.hello", [1], lambda _: Parcel(b""), "run/1", 100.0, patience=0.0)
+    assert "connection was lost" in answer.error
+
+
+def test_a_superlink_that_is_away_tells_of_no_connection() -> None:
+    def away(seconds: int) -> dict[int, str]:
+        if seconds < 20:
+            raise FlowerAway("it is away")
+        return {1: "first"}
+
+    grid = _Flaky(losses=1, code=ErrorCode.NODE_UNAVAILABLE)
+    (answer,) = _ask(grid, away)
+    assert answer.parcel is not None and len(grid.asked) == 2

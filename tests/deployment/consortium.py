@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from protocols.tethered import tethered
 from tests.deployment.processes import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -62,9 +63,13 @@ class Deployment:
 
     def start(self, name: str, *arguments: str | Path) -> None:
         """A command that runs until it is stopped; what it says goes to `NAME.log`."""
+        self.start_line(name, self.command(*arguments))
+
+    def start_line(self, name: str, line: Sequence[str]) -> None:
+        """The same for any command line. It ends with this process, however that ends."""
         with (self.folder / f"{name}.log").open("ab") as log:
             self.running[name] = subprocess.Popen(
-                self.command(*arguments), cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                tethered(list(line)), cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
 
     def end(self, name: str, how: signal.Signals = signal.SIGTERM) -> None:
@@ -107,9 +112,12 @@ class Deployment:
         return "\n".join(f"== {path.relative_to(self.folder)}\n{_tail(path)}" for path in logs)
 
 
-def stand_up(folder: Path, names: Sequence[str]) -> Deployment:
+D = TypeVar("D", bound=Deployment)
+
+
+def stand_up(made: D) -> D:
     """An operator that serves, and institutions that joined and accepted one another; none of them runs yet."""
-    made = Deployment(folder, names)
+    folder, names = made.folder, made.names
     made.call("coordinator", "init", "--home", "operator", "--host", "localhost")
     _set(
         made.operator / "coordinator.toml",

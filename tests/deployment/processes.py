@@ -78,8 +78,13 @@ class Started:
 
     def __init__(self, command: Sequence[str], log: Path, env: Mapping[str, str] | None = None) -> None:
         self.log = log
+        self.command, self.env = command, env
         with log.open("ab") as output:
             self.process = subprocess.Popen(command, env=env or environment(), stdout=output, stderr=output, start_new_session=True)
+
+    def again(self) -> Started:
+        """The same command once more."""
+        return Started(self.command, self.log, self.env)
 
     def kill(self) -> None:
         """`kill -9`, as a machine that loses power."""

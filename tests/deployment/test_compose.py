@@ -69,7 +69,7 @@ def test_every_command_and_health_check_exists(name: str) -> None:
 
 @pytest.mark.slow
 def test_every_service_comes_up_natively(tmp_path: Path) -> None:
-    made = stand_up(tmp_path, ("amber",))
+    made = stand_up(Deployment(tmp_path, ("amber",)))
     try:
         made.end("serve")
         made.call("client", "separate", "amber-supernode", "--institution", "amber")

@@ -8,13 +8,16 @@ import os
 import sys
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
+from flwr.proto.runtime_pb2 import AcquireTaskRequest
+from flwr.supercore.constant import TaskType
 
 from client.flower_node import SuperNodeFiles, supernode_command
 from coordinator.errors import NodeKeyError
@@ -23,6 +26,7 @@ from coordinator.flower_link import FlowerLink, SuperLinkFiles, superlink_comman
 from protocols.bundle import Bundle, installed_bundle
 from protocols.errors import FlowerAway, FlowerRefused
 from protocols.flower import environment as flower_environment
+from protocols.flower import runtime_client
 from protocols.wire import Parcel
 from tests.consortium.command_line import environment
 from tests.deployment.answering_node import SECRETS
@@ -40,6 +44,7 @@ class Deployment:
     authority: Authority
     port: int
     superlink: Started | None = None
+    runtimes: dict[str, str] = field(default_factory=dict)
 
     @property
     def claims(self) -> Path:
@@ -49,11 +54,12 @@ class Deployment:
         own = roots or self.authority.authority.read_bytes()
         return FlowerLink(f"127.0.0.1:{self.port}", own, (self.folder / "secret").read_bytes(), patience)
 
-    def start_superlink(self) -> None:
+    def start_superlink(self, without: Sequence[str] = ()) -> None:
         pki = self.authority
         files = SuperLinkFiles(self.folder / "state.db", self.folder / "secret", pki.authority, pki.certificate, pki.key)
         env = flower_environment(environment(), self.folder / "flower")
-        self.superlink = Started(superlink_command(files, self.port), self.folder / "superlink.log", env)
+        command = [part for part in superlink_command(files, self.port) if part not in without]
+        self.superlink = Started(command, self.folder / "superlink.log", env)
         wait_until(self.link().healthy, "the SuperLink")
 
     def stop_superlink(self) -> None:
@@ -68,7 +74,8 @@ class Deployment:
         command = supernode_command(f"127.0.0.1:{self.port}", files, port, idle_seconds=0.2)
         node = Started(command, self.folder / f"{name}.log", env)
         stack.callback(node.stop)
-        own = [sys.executable, "-m", "tests.deployment.answering_node", name, f"127.0.0.1:{port}"]
+        self.runtimes[name] = f"127.0.0.1:{port}"
+        own = [sys.executable, "-m", "tests.deployment.answering_node", name, self.runtimes[name]]
         runner = Started([*own, str(self.folder / "secret"), str(self.folder / f"{name}.claims")], self.folder / f"{name}-runner.log")
         stack.callback(runner.stop)
         return node
@@ -90,7 +97,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
 
 def ask(exchange: Exchange, envelope: bytes, deadline: float = 30.0) -> list[Answer]:
     parcel = Parcel(envelope, {"values": np.arange(5, dtype=np.uint32)})
-    return list(exchange.ask("query.hello", [(node, parcel) for node in exchange.nodes()], "round", deadline))
+    return list(exchange.ask("query.hello", exchange.nodes(), lambda _: parcel, "round", deadline))
 
 
 def envelopes(answers: list[Answer]) -> list[bytes]:
@@ -162,6 +169,42 @@ def test_an_exchange_under_way_survives_a_killed_superlink(deployment: Deploymen
         asking.join(120)
         assert envelopes(answers) == [b"north:slow", b"south:slow"]
         assert envelopes(ask(exchange, b"after")) == [b"north:after", b"south:after"]
+
+
+def test_a_killed_supernode_is_back_at_once_and_asked_again(deployment: Deployment) -> None:
+    link, answers = deployment.link(), list[Answer]()
+    with ExitStack() as stack, link.driving(installed_bundle(), deployment.claims) as grid:
+        node = deployment.start_node("far", stack)
+        wait_until(lambda: len(link.connected()) == len(NAMES) + 1, "the third node")
+        exchange = Exchange(grid, connected=link.connected)
+        asking = threading.Thread(target=lambda: answers.extend(ask(exchange, b"slow", 120.0)))
+        asking.start()
+        asking.join(1.5)
+        node.kill()
+        stack.callback(node.again().stop)
+        asking.join(45)  # Flower takes a killed node back after 60 s
+        assert envelopes(answers) == [b"far:slow", b"north:slow", b"south:slow"]
+
+
+def test_stolen_task_token(deployment: Deployment, tmp_path: Path) -> None:
+    """The protected twin first: without the secret neither a run's task is had nor a node's; where no secret is asked for, both are."""
+    roots, claim = deployment.authority.authority.read_bytes(), AcquireTaskRequest(supported_task_types=[TaskType.SERVER_APP])
+    run = deployment.link().start_run(installed_bundle())
+    for address, trust in ((f"127.0.0.1:{deployment.port}", roots), (deployment.runtimes["north"], None)):
+        for secret in (b"", b"guessed"):
+            with runtime_client(address, "SuperExec", roots=trust, secret=secret) as thief, pytest.raises(httpx.HTTPStatusError) as refused:
+                thief.AcquireTask(claim)
+            assert refused.value.response.status_code == 401
+    assert deployment.link().stop_run(run)
+    weak = Deployment(tmp_path, deployment.authority, free_port())
+    (tmp_path / "secret").write_bytes(b"")
+    with ExitStack() as stack:
+        stack.callback(weak.stop_superlink)
+        weak.start_superlink(without=("--superexec-auth-secret-file", str(tmp_path / "secret")))
+        run = weak.link().start_run(installed_bundle())
+        with runtime_client(f"127.0.0.1:{weak.port}", "SuperExec", roots=roots) as thief:
+            stolen = thief.AcquireTask(claim)
+        assert stolen.token and stolen.task.run_id == run
 
 
 def test_a_superlink_that_stays_away_is_a_typed_error(deployment: Deployment) -> None:

@@ -128,7 +128,7 @@ def taking_part(made: Deployment, base: Path) -> Iterator[None]:
 
 @pytest.mark.skipif(shutil.disk_usage("/tmp").free < 40 * VECTOR, reason=f"needs {40 * VECTOR // MEGABYTE} MB of free disk")  # noqa: S108
 def test_large_vector_passes_in_little_memory(tmp_path: Path) -> None:
-    made, base = stand_up(tmp_path, NAMES), write_base(tmp_path)
+    made, base = stand_up(Deployment(tmp_path, NAMES)), write_base(tmp_path)
     with (made.operator / "coordinator.toml").open("a") as file:
         file.write(f'large = "{base}"\n')
     memory = Memory(tmp_path)

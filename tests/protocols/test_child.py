@@ -46,7 +46,7 @@ def test_a_program_that_keeps_ending_is_started_after_longer_and_longer_pauses(t
         child.tend()
         assert child.pid is None
         clock.now += 0.2
-    assert "exit code 49 and starts again in 65 s" in said[-1]
+    assert "exit code 49 and starts again in 30 s" in said[-1]
     assert child.program.log.read_text().count("here") == len(PAUSES) + 1
     assert child.program.log.stat().st_mode & 0o077 == 0
 

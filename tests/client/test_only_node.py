@@ -1,0 +1,45 @@
+"""A ledger is answered from by one node at a time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from client.errors import LedgerError
+from client.only_node import only_node
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from client.only_node import only_node
+with only_node(Path(sys.argv[1])):
+    print(1, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_second_node_is_refused_until_the_first_ends(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with (
+        only_node(home),
+        pytest.raises(LedgerError, match="another node answers from the ledger in .*home; stop it first"),
+        only_node(home),
+    ):
+        raise AssertionError("two nodes")
+    with only_node(home):
+        assert (home / "answering").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_node_that_was_killed_holds_nothing(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None and other.stdout.readline() == b"1\n"
+        with pytest.raises(LedgerError), only_node(tmp_path):
+            raise AssertionError("two nodes")
+        os.kill(other.pid, signal.SIGKILL)
+    with only_node(tmp_path):
+        pass
