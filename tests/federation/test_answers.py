@@ -207,6 +207,26 @@ def test_a_plan_that_waits_for_approval_is_not_exchanged_for_another(federation:
     assert same and refusal.startswith("run r2 waits here with another plan")
 
 
+@pytest.mark.parametrize("stricter", [{"plans": ("other",)}, {"fields": ("code",)}, {"min_institutions": 5}, {"colluding": 2}])
+def test_a_stricter_policy_holds_from_the_next_sum_on(tmp_path: Path, stricter: dict[str, Any]) -> None:
+    """To go on under a policy that is no more: who has accepted is asked for sums of the epoch that goes on, and never greeted again."""
+
+    def trained(directory: Path) -> list[int]:
+        federation = Federation(directory, make_plan(trainable={"lora_rank": 2, "targets": ["attention"], "experts": "none"}))
+
+        def tighten(event: Event) -> None:
+            if isinstance(event, RoundFinished) and event.round == 1:
+                limit(federation, "ada", **stricter)
+
+        federation.run(tighten)
+        federation.close()
+        return federation.works["ada"].trainings
+
+    with weakened("client.sums.check_plan", "client.sums.check_fields", "client.sums.check_cohort"):
+        assert trained(tmp_path / "twin") == [1, 2]
+    assert trained(tmp_path / "real") == [1]
+
+
 def test_an_approval_of_another_plan_is_none(federation: Federation) -> None:
     limit(federation, "ada", approval="plan")
     decision = Decision(plan_sha256="ab" * 32, accepted=True)
