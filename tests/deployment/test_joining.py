@@ -177,6 +177,21 @@ def test_a_revoked_institution_is_refused_at_once(operator: Operator, member: Pa
             service.call(RENEW, RenewRequest(signing_request(member, "amber")))
 
 
+def test_one_institution_does_not_fill_the_event_chain_with_certificates(operator: Operator, member: Path) -> None:
+    """To end all runs: a node follows no chain that grew by more than 65,536 events since it looked last."""
+    before, own = len(operator.registry.events()), signing_request(member, "amber")
+    tls_key(member / "other" / "tls.key", os.urandom)
+    with connect(member, now) as service:
+        for _ in range(3):
+            assert service.call(RENEW, RenewRequest(own)).certificate.encode() == (member / "tls.pem").read_bytes()
+        with pytest.raises(ServiceRefused, match="within the last day"):
+            service.call(RENEW, RenewRequest(signing_request(member / "other", "amber")))
+        assert len(operator.registry.events()) == before
+        operator.ahead = timedelta(days=1)
+        service.call(RENEW, RenewRequest(signing_request(member / "other", "amber")))
+    assert len(operator.registry.events()) == before + 1
+
+
 def test_the_operator_names_the_certificate(operator: Operator, folder: Path, invitation: InvitationFile) -> None:
     make_folder_to_join(folder, invitation, os.urandom)
     request = JoinRequest.from_bytes((folder / REQUEST).read_bytes())
