@@ -6,6 +6,7 @@ It has records, base, keys and ledger, and talks to the SuperNode on this machin
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import time
@@ -19,6 +20,7 @@ from client.running import runtime_secret
 from client.upkeep import Upkeep
 from protocols.bundle import installed_bundle
 from protocols.errors import ConsortiumError
+from protocols.proxies import without_proxy
 
 
 def serve(folder: Path, ended: list[int]) -> None:
@@ -49,6 +51,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="client.node_process")
     parser.add_argument("--institution", type=Path, required=True)
     folder = parser.parse_args(arguments).institution
+    os.environ.update(without_proxy(os.environ))
     ended: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: ended.append(number))
     try:

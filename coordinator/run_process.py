@@ -25,6 +25,7 @@ from model.layout import Adaptation, AdapterConfig
 from protocols.bundle import installed_bundle
 from protocols.errors import ConsortiumError
 from protocols.plan import plan_from_canonical
+from protocols.proxies import without_proxy
 
 PATIENCE_SECONDS = 15.0
 
@@ -98,6 +99,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--run", required=True)
     given = parser.parse_args(arguments)
+    os.environ.update(without_proxy(os.environ))
     signal.signal(signal.SIGTERM, _end)
     try:
         run(given.home, given.run)
