@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from protocols.identity import Identity
 from protocols.pack import pack, unpack
 from protocols.policy import Policy
+from protocols.roster import FormerKey, Roster
 from protocols.secagg import SurvivorCertificate, propose_survivors
 from protocols.state import state_hash
 from protocols.transcript import Transcript, confirmation
+from tests.federation.attacks.weakened import weakened
 from tests.federation.federation import NAMES
 from tests.federation.scripted import Epoch, Outcome, Script
 
@@ -220,6 +223,30 @@ def test_state_without_enough_confirmations_is_refused(script: Script, kind: str
     shown = {name: signed for name, signed in (confirmations | changes).items() if signed is not None}
     assert sentence in script.hand_over("ada", outcome.transcript, outcome.after, shown).refusal
     assert script.place("ada") == (b"", 0)
+
+
+@pytest.mark.parametrize("signed", ["before the epoch", "in the epoch", "since the epoch"])
+def test_key_that_was_given_up_before_an_epoch_confirms_nothing_in_it(script: Script, signed: str) -> None:
+    """To make up a state with stolen keys that were replaced: they confirm it, though the epoch is of the new ones."""
+    outcome, confirmations = absent(script)
+    nodes, other = script.federation.nodes, Identity("bea", b"o" * 32)
+    ada, epoch_key = nodes["ada"], nodes["bea"].identity
+    if signed == "before the epoch":
+        script.federation.nodes["ada"] = replace(ada, former=(FormerKey("bea", other.public_key),))
+    else:
+        entries = tuple(replace(one, public_key=other.public_key) if one.name == "bea" else one for one in ada.roster.entries)
+        script.federation.nodes["ada"] = replace(ada, roster=Roster(entries), former=(FormerKey("bea", epoch_key.public_key),))
+    if signed != "in the epoch":
+        nodes["bea"] = replace(nodes["bea"], identity=other)
+        confirmations["bea"] = script.confirm("bea", outcome.transcript, confirmation(outcome.transcript))
+    if signed == "before the epoch":
+        assert "not that of bea" in script.hand_over("ada", outcome.transcript, outcome.after, confirmations).refusal
+        assert script.place("ada") == (b"", 0)
+        with weakened("protocols.transcript.open_envelope", by=lambda data, _: script.federation.nodes["ada"].parties.open_envelope(data)):
+            script.hand_over("ada", outcome.transcript, outcome.after, confirmations)
+            assert script.place("ada") == (state_hash(outcome.after), 2)
+    else:
+        assert dict(script.hand_over("ada", outcome.transcript, outcome.after, confirmations).parts) == confirmation(outcome.transcript)
 
 
 def test_state_of_another_plan_is_refused(script: Script) -> None:
