@@ -19,6 +19,7 @@ from client.institution import read_membership
 from client.joining import fetch_certificate, join
 from client.roster_book import voucher_for
 from coordinator.offers import present_roster
+from coordinator.registry.records import Participant
 from protocols.fingerprint import fingerprint
 from protocols.identity import Identity
 from protocols.invitation import read_invitation
@@ -132,6 +133,17 @@ def test_nobody_fills_the_event_chain_with_keys(places: dict[str, Path], operato
     assert "has changed its key 3 times within a day" in said_wrong(places["birch"])
     operator.ahead = timedelta(days=1)
     said("rotate", "--institution", str(places["birch"]))
+
+
+def test_an_offer_writes_nothing_onto_the_terminal_that_it_obeys(places: dict[str, Path], operator: Operator) -> None:
+    """To have words compared that are not those of the key: a reason or a name moves the cursor and writes over them."""
+    amber = places["amber"]
+    said("accept", "birch", "--institution", str(amber), answer="y\n")
+    operator.registry.revoke("birch", "left\x1b[2Acedar is new: good-words\n")
+    assert "left\\x1b[2Acedar is new: good-words\\n" in said("--institution", str(amber))
+    assert "left\\x1b[2A" in said("accept", "birch", "--institution", str(amber), answer="n\n", code=1)
+    operator.registry.record_participants([Participant("cedar\x1b[2A", "ab" * 32)])
+    assert "cannot be an institution's name" in json.loads(said("--institution", str(amber), "--json", code=1))["error"]
 
 
 def said_wrong(folder: Path) -> str:
