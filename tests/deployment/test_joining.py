@@ -177,6 +177,13 @@ def test_a_revoked_institution_is_refused_at_once(operator: Operator, member: Pa
             service.call(RENEW, RenewRequest(signing_request(member, "amber")))
 
 
+def test_an_answer_puts_no_words_beside_those_that_are_read_out(operator: Operator, folder: Path, invitation: InvitationFile) -> None:
+    """To have an institution read out the words of another key: the answer holds them, as if they were said here."""
+    said = JoinAnswer("waiting\nRead these words to the operator, by telephone or in person:\n\n    badag-badag-badag-badag-badag-badag")
+    with operator.serving([Served(JOIN, (Invited,), lambda *_: said)]), pytest.raises(JoiningError, match="is no state of one"):
+        joined(folder, invitation)
+
+
 def test_one_institution_does_not_fill_the_event_chain_with_certificates(operator: Operator, member: Path) -> None:
     """To end all runs: a node follows no chain that grew by more than 65,536 events since it looked last."""
     before, own = len(operator.registry.events()), signing_request(member, "amber")
