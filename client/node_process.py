@@ -6,6 +6,7 @@ It has records, base, keys and ledger, and talks to the SuperNode on this machin
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import signal
 import sys
@@ -15,12 +16,20 @@ from pathlib import Path
 
 from client.client_app import folder_node, make_client_app
 from client.connection import load_connection
+from client.figures import Tally
 from client.flower_node import serve_tasks
+from client.institution import read_membership
+from client.metrics import ANSWERED, TALLY
 from client.running import runtime_secret
 from client.upkeep import Upkeep
+from model.errors import ModelError
 from protocols.bundle import installed_bundle
 from protocols.errors import ConsortiumError
+from protocols.files import make_folder
+from protocols.logs import write_logs
 from protocols.proxies import without_proxy
+
+logger = logging.getLogger("consortium.client")
 
 
 def serve(folder: Path, ended: list[int]) -> None:
@@ -31,19 +40,16 @@ def serve(folder: Path, ended: list[int]) -> None:
     """
     runtime = f"127.0.0.1:{load_connection(folder).runtime_port}"
     node, own = folder_node(folder), installed_bundle().sha256
-    app = make_client_app(lambda _: node.current())
-    upkeep = Upkeep(folder, lambda: datetime.now(UTC), time.monotonic, _say)
+    make_folder(folder / "flower")
+    app = make_client_app(lambda _: node.current(), Tally(folder / TALLY).note)
+    upkeep = Upkeep(folder, lambda: datetime.now(UTC), time.monotonic, logger.info)
 
     def should_stop() -> bool:
         upkeep.look()
         return bool(ended)
 
-    _say(f"ready; the bundle of this version is {own}")
-    serve_tasks(runtime, runtime_secret(folder), app, {own}, should_stop, alive=folder / "flower" / "answered", log=_say)
-
-
-def _say(line: str) -> None:
-    print(f"{datetime.now(UTC).isoformat(timespec='seconds')} {line}", flush=True)
+    logger.info("ready; the bundle of this version is %s", own, extra={"event": "ready"})
+    serve_tasks(runtime, runtime_secret(folder), app, {own}, should_stop, alive=folder / ANSWERED, log=logger.warning)
 
 
 def main(arguments: list[str]) -> int:
@@ -55,9 +61,13 @@ def main(arguments: list[str]) -> int:
     ended: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: ended.append(number))
     try:
+        write_logs("node", sys.stdout, (ConsortiumError, ModelError), institution=read_membership(folder).name)
         serve(folder, ended)
-    except ConsortiumError as error:
-        _say(str(error))
+    except (ConsortiumError, ModelError) as error:
+        logger.error(str(error), extra={"event": "ended"})
+        return 1
+    except Exception as error:  # its text may quote a record
+        logger.critical("the node failed with %s", error, extra={"event": "ended"})
         return 1
     return 0
 

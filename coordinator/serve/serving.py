@@ -14,11 +14,13 @@ from coordinator.fence.serving import Fence
 from coordinator.flower_link import FlowerLink
 from coordinator.lease import is_gone, owner
 from coordinator.operator_home import OperatorHome
+from coordinator.serve.figures import Figures
 from coordinator.serve.places import Places
 from coordinator.serve.supervisor import Edges, Supervisor
 from coordinator.service.served import Resources
 from coordinator.service.server import start_server
 from protocols.files import make_folder, write_file
+from protocols.metrics import serve_metrics
 
 STEP_SECONDS = 0.5
 _SECRET_BYTES = 32
@@ -31,19 +33,22 @@ def serve(home: OperatorHome, environment: Mapping[str, str], should_stop: Calla
         LeaseHeld: another coordinator serves this registry.
         ConsortiumError: a port is taken, or a file of the home is missing.
     """
-    with _supervised(home, environment, say) as supervisor:
+    places = Places(home)
+    with _supervised(places, environment, say) as supervisor:
         settings = home.settings.serve
         say(f"serving: SuperNodes at {settings.fence}, the registry service at {settings.service}")
         while not should_stop():
             supervisor.step()
+            places.heartbeat.touch()
             time.sleep(STEP_SECONDS)
         say("stopping; runs go on from their journals when this is served again")
 
 
 @contextmanager
-def _supervised(home: OperatorHome, environment: Mapping[str, str], say: Callable[[str], None]) -> Iterator[Supervisor]:
+def _supervised(places: Places, environment: Mapping[str, str], say: Callable[[str], None]) -> Iterator[Supervisor]:
     """The supervisor with its lease, behind a fence and beside a service that are open until the end."""
-    places, settings = Places(home), home.settings.serve
+    home = places.home
+    settings = home.settings.serve
     with ExitStack() as stack:
         registry = home.open_registry(_now)
         stack.callback(registry.close)
@@ -52,6 +57,8 @@ def _supervised(home: OperatorHome, environment: Mapping[str, str], say: Callabl
         supervisor = Supervisor(places, registry, link, Edges(environment, owner(), is_gone, say))
         supervisor.take_lease()
         stack.callback(supervisor.stop)
+        figures = Figures(registry, places, supervisor, link.healthy)
+        stack.enter_context(serve_metrics(settings.metrics_port, figures))
         stack.enter_context(
             Fence(
                 settings.listen,

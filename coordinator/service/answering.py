@@ -14,8 +14,9 @@ from coordinator.service.callers import caller_of
 from coordinator.service.served import Caller, Resources, Served
 from coordinator.service.turns import Turns
 from protocols.errors import ConsortiumError, MalformedMessage
+from protocols.logs import place_of
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("consortium.coordinator")
 _ROUNDING = 1.05  # gRPC sends a long deadline in few digits, rounded up
 
 
@@ -58,7 +59,7 @@ def _told(context: grpc.ServicerContext, served: Served) -> Iterator[None]:
     except ConsortiumError as error:
         context.abort(_status_of(error), str(error))
     except Exception as error:  # whatever it is, its text may hold what nobody outside should read
-        _log.error("%s failed with %s", served.method.name, _place_of(error))
+        _log.error("%s failed with %s", served.method.name, place_of(error), extra={"event": "call_failed"})
         context.abort(grpc.StatusCode.INTERNAL, "the coordinator could not answer; its log says why")
 
 
@@ -68,12 +69,3 @@ def _status_of(error: ConsortiumError) -> Any:
     if isinstance(error, TooManyCalls):
         return grpc.StatusCode.RESOURCE_EXHAUSTED
     return grpc.StatusCode.INVALID_ARGUMENT if isinstance(error, MalformedMessage) else grpc.StatusCode.FAILED_PRECONDITION
-
-
-def _place_of(error: BaseException) -> str:
-    """The kind of an error and the line that raised it, without its text."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else "an unknown line"
-    return f"{type(error).__name__} at {place}"
