@@ -184,6 +184,12 @@ def test_an_answer_puts_no_words_beside_those_that_are_read_out(operator: Operat
         joined(folder, invitation)
 
 
+def test_new_folders_are_open_to_their_owner_alone(operator: Operator, folder: Path, invitation: InvitationFile) -> None:
+    """To read models, registry or records as another user of the machine."""
+    make_folder(folder, invitation)
+    assert [path.stat().st_mode & 0o077 for path in (folder, operator.home.folder)] == [0, 0]
+
+
 def test_one_institution_does_not_fill_the_event_chain_with_certificates(operator: Operator, member: Path) -> None:
     """To end all runs: a node follows no chain that grew by more than 65,536 events since it looked last."""
     before, own = len(operator.registry.events()), signing_request(member, "amber")
