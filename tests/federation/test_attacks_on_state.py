@@ -225,6 +225,24 @@ def test_state_without_enough_confirmations_is_refused(script: Script, kind: str
     assert script.place("ada") == (b"", 0)
 
 
+@pytest.mark.parametrize("gone", [("dov",), OTHERS])
+def test_institutions_that_were_sent_away_make_up_no_epoch(script: Script, gone: tuple[str, ...]) -> None:
+    """To have a state followed that no sum led to: three institutions were taken off the roster, and sign an epoch of their own today."""
+    ada = script.federation.nodes["ada"]
+    left = Roster(tuple(one for one in ada.roster.entries if one.name not in gone))
+    former = tuple(FormerKey(one.name, one.public_key) for one in ada.roster.entries if one.name in gone)
+    script.federation.nodes["ada"] = replace(ada, roster=left, former=former)
+    outcome = script.forge_outcome(script.forge_epoch(OTHERS), 0, "evaluate", 0)
+    if gone == OTHERS:
+        assert "bea, cyd, dov are on the roster of ada no more" in script.publish("ada", outcome).refusal
+        assert script.place("ada") == (b"", 0)
+        with weakened("client.transcripts.check_departed"):
+            script.publish("ada", outcome)
+    else:
+        script.publish("ada", outcome)
+    assert script.place("ada") == (state_hash(outcome.after), 1)
+
+
 @pytest.mark.parametrize("signed", ["before the epoch", "in the epoch", "since the epoch"])
 def test_key_that_was_given_up_before_an_epoch_confirms_nothing_in_it(script: Script, signed: str) -> None:
     """To make up a state with stolen keys that were replaced: they confirm it, though the epoch is of the new ones."""
