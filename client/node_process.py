@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import sys
 import time
@@ -28,6 +29,7 @@ from protocols.bundle import installed_bundle
 from protocols.errors import ConsortiumError
 from protocols.files import make_folder
 from protocols.logs import write_logs
+from protocols.proxies import without_proxy
 
 logger = logging.getLogger("consortium.client")
 
@@ -62,6 +64,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="client.node_process")
     parser.add_argument("--institution", type=Path, required=True)
     folder = parser.parse_args(arguments).institution
+    os.environ.update(without_proxy(os.environ))
     ended: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: ended.append(number))
     try:

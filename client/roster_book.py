@@ -12,6 +12,7 @@ from client.institution import Membership, read_membership, write_membership
 from protocols.errors import RosterError
 from protocols.fingerprint import fingerprint, same_fingerprint
 from protocols.identity import Identity
+from protocols.names import check_institution_name
 from protocols.policy import Policy
 from protocols.roster import Roster, RosterEntry
 from protocols.roster_offer import OfferedInstitution, Voucher
@@ -38,8 +39,11 @@ class Difference:
 
 
 def offer_of(service: Connection, seconds: float | None = None) -> tuple[OfferedInstitution, ...]:
-    """Everybody whom the coordinator offers, as `Connection.stream` raises."""
-    return tuple(service.stream(ROSTER, RosterRequest(), seconds))
+    """Everybody whom the coordinator offers, as `Connection.stream` raises; RosterError for a name that no institution can have."""
+    offer = tuple(service.stream(ROSTER, RosterRequest(), seconds))
+    for one in offer:
+        check_institution_name(one.entry.name)
+    return offer
 
 
 def differences(membership: Membership, offer: Sequence[OfferedInstitution]) -> tuple[Difference, ...]:

@@ -9,9 +9,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from client.accepting import check_fields
 from client.alone import measured_alone
 from client.contribution import contribute
-from client.epochs import check_accepted
+from client.epochs import check_accepted, check_cohort
 from client.manifests import check_manifest, check_members, check_subject
 from client.node import Arrays, Node, Request, Result, Session, next_sum, open_session
 from client.personal_training import measured_state
@@ -22,7 +23,7 @@ from protocols.epoch import EpochCertificate, EpochManifest, EpochState, verify_
 from protocols.errors import Refusal
 from protocols.merkle import leaf_hash
 from protocols.participation import members_of
-from protocols.policy import check_hours, check_layout
+from protocols.policy import check_hours, check_layout, check_plan
 from protocols.privacy.distributed import check_shares
 from protocols.schedule import PlannedSum
 from protocols.secagg import (
@@ -151,10 +152,16 @@ def _check_noise(node: Node, asked: _Asked) -> None:
 
 
 def _check_allowed(node: Node, request: Request, asked: _Asked) -> None:
-    """Raises PolicyError if what is still to be computed is not allowed now, or not of these experts; what was computed goes out."""
+    """Raises PolicyError if the cohort, or what is still to be computed, is not allowed now; what was computed before goes out.
+
+    A policy may have become stricter since the run was accepted and the epoch begun, and no coordinator needs to greet again.
+    """
     session, planned = asked.session, asked.planned
+    check_cohort(node, asked.epoch.manifest)
     if node.ledger.vectors.kept(request.run, planned.round, planned.kind, session.state_hash) is not None:
         return
+    check_plan(node.policy, session.plan)
+    check_fields(node.policy, session.plan)
     check_hours(node.policy, node.local_time())
     if node.policy.limits_layout:
         check_layout(node.policy, session.terms, session.state)

@@ -30,6 +30,7 @@ from protocols.bundle import installed_bundle
 from protocols.errors import ConsortiumError
 from protocols.logs import write_logs
 from protocols.plan import plan_from_canonical
+from protocols.proxies import without_proxy
 
 PATIENCE_SECONDS = 15.0
 logger = logging.getLogger("consortium.coordinator")
@@ -118,6 +119,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--run", required=True)
     given = parser.parse_args(arguments)
+    os.environ.update(without_proxy(os.environ))
     signal.signal(signal.SIGTERM, _end)
     write_logs("run", sys.stdout, run=given.run)
     try:

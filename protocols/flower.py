@@ -18,6 +18,7 @@ from flwr.supercore.retry import RetryInvoker, exponential
 from flwr.supercore.runtime import RuntimeHttpClient
 
 from protocols.errors import FlowerAway, FlowerRefused
+from protocols.proxies import without_proxy
 
 ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
 # 500 is what a locked SQLite file becomes; the others stand for a process that is not there yet.
@@ -28,10 +29,8 @@ _FIRST_PAUSE_SECONDS = 0.1
 
 def environment(base: Mapping[str, str], folder: Path) -> dict[str, str]:
     """`base` for a Flower process that tells nobody, asks nobody for updates, and keeps its own files in `folder`."""
-    exempt = ",".join(part for part in (base.get("NO_PROXY", base.get("no_proxy", "")), "127.0.0.1", "localhost") if part)
     own = {"FLWR_HOME": str(folder), "FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
-    off = {"FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1", "NO_PROXY": exempt, "no_proxy": exempt}
-    return {**base, **own, **off}
+    return {**base, **own, "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1", **without_proxy(base)}
 
 
 def patient(seconds: float) -> RetryInvoker:

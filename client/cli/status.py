@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from client.cli.ledger import InstitutionOption, JsonOption, check_folder, print_json, told
+from client.cli.terminal import echo_lines
 
 if TYPE_CHECKING:
     from client.joining import Standing
@@ -47,7 +48,7 @@ def _clock_warning(folder: Path) -> str:
 
 def tell(standing: Standing) -> None:
     """Where the institution stands and what comes next."""
-    typer.echo(f"{standing.name} at {standing.coordinator}: {standing.state}")
+    echo_lines([f"{standing.name} at {standing.coordinator}: {standing.state}"])
     if standing.state == "waiting":
         typer.echo(f"Read these words to the operator, by telephone or in person:\n\n    {standing.fingerprint}\n")
         typer.echo(f"The operator's own, which `coordinator invite` showed there, are {standing.coordinator_fingerprint}")

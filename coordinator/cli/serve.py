@@ -16,7 +16,9 @@ def serve(home: HomeOption = Path()) -> None:
     from coordinator.operator_home import open_operator_home
     from coordinator.serve.serving import serve as serve_home
     from protocols.logs import write_logs
+    from protocols.proxies import without_proxy
 
+    os.environ.update(without_proxy(os.environ))
     ended: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, _: ended.append(received))

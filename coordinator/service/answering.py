@@ -9,9 +9,10 @@ from typing import Any
 
 import grpc
 
-from coordinator.errors import NotAuthorised
+from coordinator.errors import NotAuthorised, TooManyCalls
 from coordinator.service.callers import caller_of
 from coordinator.service.served import Caller, Resources, Served
+from coordinator.service.turns import Turns
 from protocols.errors import ConsortiumError, MalformedMessage
 from protocols.logs import place_of
 
@@ -19,21 +20,23 @@ _log = logging.getLogger("consortium.coordinator")
 _ROUNDING = 1.05  # gRPC sends a long deadline in few digits, rounded up
 
 
-def handler_of(served: Served, resources: Resources) -> grpc.RpcMethodHandler:
+def handler_of(served: Served, resources: Resources, turns: Turns) -> grpc.RpcMethodHandler:
     """The method as gRPC calls it, with bytes on both sides."""
 
     def once(request: bytes, context: grpc.ServicerContext) -> bytes:
         with _told(context, served):
             caller = _admitted(served, resources, context)
-            answer: bytes = served.answer(resources, caller, served.method.request.from_bytes(request)).to_bytes()
+            with turns.turn(caller.name):
+                answer: bytes = served.answer(resources, caller, served.method.request.from_bytes(request)).to_bytes()
             return answer
 
     def stream(request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
         with _told(context, served):
             caller = _admitted(served, resources, context)
-            for message in served.answer(resources, caller, served.method.request.from_bytes(request)):
-                _admitted(served, resources, context)  # a revocation ends what has begun
-                yield message.to_bytes()
+            with turns.turn(caller.name):
+                for message in served.answer(resources, caller, served.method.request.from_bytes(request)):
+                    _admitted(served, resources, context)  # a revocation ends what has begun
+                    yield message.to_bytes()
 
     return grpc.unary_stream_rpc_method_handler(stream) if served.method.streamed else grpc.unary_unary_rpc_method_handler(once)
 
@@ -63,4 +66,6 @@ def _told(context: grpc.ServicerContext, served: Served) -> Iterator[None]:
 def _status_of(error: ConsortiumError) -> Any:
     if isinstance(error, NotAuthorised):
         return grpc.StatusCode.PERMISSION_DENIED
+    if isinstance(error, TooManyCalls):
+        return grpc.StatusCode.RESOURCE_EXHAUSTED
     return grpc.StatusCode.INVALID_ARGUMENT if isinstance(error, MalformedMessage) else grpc.StatusCode.FAILED_PRECONDITION

@@ -86,24 +86,51 @@ def test_a_refusal_is_kept_with_its_sentence_and_the_others_go_on(federation: Fe
     assert lines[-1] == "eve: no answer yet"
 
 
-def test_an_acceptance_that_another_signed_is_none(federation: Federation) -> None:
-    honest = federation.apps["ada"]
+def answering_with(federation: Federation, name: str, change: Callable[[Acceptance], Acceptance]) -> list[Acceptance]:
+    """The institution greets with another acceptance than its node signed; what it said is added to the list."""
+    honest, said = federation.apps[name], list[Acceptance]()
 
     def lying(message: Any, context: Any) -> Any:
         reply = honest(message, context)
         if message.metadata.message_type == "query.hello":
             envelope = open_envelope(from_record(reply.content).envelope, federation.roster)
             parts = dict(unpack(envelope.payload))
-            signed = Acceptance.from_bytes(parts["acceptance"])
-            parts["acceptance"] = signed.signed_by(federation.nodes["bea"].identity.sign).to_bytes()
-            sealed = seal_envelope(federation.nodes["ada"].identity, replace(envelope, payload=pack(parts)))
+            said.append(change(Acceptance.from_bytes(parts["acceptance"])))
+            sealed = seal_envelope(
+                federation.nodes[name].identity, replace(envelope, payload=pack(parts | {"acceptance": said[-1].to_bytes()}))
+            )
             reply.content = to_record(Parcel(sealed))
         return reply
 
-    federation.apps["ada"] = lying
+    federation.apps[name] = lying
+    return said
+
+
+@pytest.mark.parametrize(
+    ("by", "at"),
+    [("bea", ""), ("ada", "\x1b[2J"), ("ada", "0" * 1_000_000), ("ada", "2030-01-01")],
+    ids=["another", "escape", "long", "day"],
+)
+def test_an_acceptance_that_another_signed_or_of_no_time_is_none(federation: Federation, by: str, at: str) -> None:
+    """To be taken for who accepted, or to write whatever one likes onto the operator's terminal and into the registry."""
+    signer = federation.nodes[by].identity.sign
+    answering_with(federation, "ada", lambda signed: replace(signed, at=at or signed.at).signed_by(signer))
     result = federation.run()
     assert "ada" not in {one.institution for one in federation.registry.answers(result.run)}
     assert {row.missing for row in federation.registry.rounds(result.run)} == {("ada",)}
+
+
+def test_who_accepts_anew_with_every_greeting_is_written_down_once(federation: Federation) -> None:
+    """To fill the registry, and the event chain that all institutions follow."""
+    signer = federation.nodes["ada"].identity.sign
+    said = answering_with(
+        federation, "ada", lambda signed: replace(signed, at=f"2030-01-{1 + len(said):02}T00:00:00+00:00").signed_by(signer)
+    )
+    wait_with(federation, lambda _: None)
+    result = federation.run()
+    assert len(said) > 1
+    answered = [event for event in federation.registry.events(result.run) if event.kind == "plan-answered"]
+    assert len(answered) == len(NAMES)
 
 
 def test_outside_of_its_hours_an_institution_is_missing_and_not_stopped(federation: Federation) -> None:
@@ -205,6 +232,26 @@ def test_a_plan_that_waits_for_approval_is_not_exchanged_for_another(federation:
     federation.nodes["ada"].ledger.accepted.keep_acceptance("r1", b"")
     same, refusal = approved(Script(federation, "r2", greet=False))
     assert same and refusal.startswith("run r2 waits here with another plan")
+
+
+@pytest.mark.parametrize("stricter", [{"plans": ("other",)}, {"fields": ("code",)}, {"min_institutions": 5}, {"colluding": 2}])
+def test_a_stricter_policy_holds_from_the_next_sum_on(tmp_path: Path, stricter: dict[str, Any]) -> None:
+    """To go on under a policy that is no more: who has accepted is asked for sums of the epoch that goes on, and never greeted again."""
+
+    def trained(directory: Path) -> list[int]:
+        federation = Federation(directory, make_plan(trainable={"lora_rank": 2, "targets": ["attention"], "experts": "none"}))
+
+        def tighten(event: Event) -> None:
+            if isinstance(event, RoundFinished) and event.round == 1:
+                limit(federation, "ada", **stricter)
+
+        federation.run(tighten)
+        federation.close()
+        return federation.works["ada"].trainings
+
+    with weakened("client.sums.check_plan", "client.sums.check_fields", "client.sums.check_cohort"):
+        assert trained(tmp_path / "twin") == [1, 2]
+    assert trained(tmp_path / "real") == [1]
 
 
 def test_an_approval_of_another_plan_is_none(federation: Federation) -> None:

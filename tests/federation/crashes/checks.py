@@ -56,7 +56,7 @@ def check_totals(run: Lived) -> None:
     state = terms.start()
     for planned in planned_sums(run.federation.plan):
         transcript, written = transcripts[planned.round, planned.kind]
-        lanes, total = transcript.manifest.lanes, read_total(transcript.manifest.lanes, written)
+        lanes, total = transcript.manifest.lanes, read_total(transcript.manifest.lanes, written.data)
         plain = np.zeros_like(total)
         for name in transcript.certificate.proposal.members:
             (vector,) = run.log.vectors[name, planned.round, planned.kind]
