@@ -42,7 +42,7 @@ experts = "none"
 mtp = false
 
 [training]
-local_steps = 2
+local_steps = 8
 batch_size = 2
 learning_rate = 1e-3
 

@@ -11,6 +11,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,10 +26,12 @@ from protocols.bundle import installed_bundle
 from protocols.identity import open_envelope_of
 from protocols.wire import from_record, to_record
 from tests.deployment.killable import Killable, stand_up_killable
+from tests.deployment.soak import soak
 
 pytestmark = pytest.mark.slow
 
 TRAINING = r"round 0 is over"  # the next that institutions do is to train
+TRAINING_SECONDS = 0.7  # until they are at it
 UPLOADED = r"round 1, update sum.* 4 answered train.sum"
 SIGNED = r"round 1, update sum.* answered query.survivors"
 BETWEEN = r"round 1 is over"
@@ -65,6 +68,7 @@ def test_killed_at_several_stages_a_run_ends_with_the_same_model(hospitals: Kill
     run = hospitals.submit("quiet")
     for stage, kind, number in KILLS[whom]:
         hospitals.wait_for_line(run, stage)
+        time.sleep(TRAINING_SECONDS if stage == TRAINING else 0)
         hospitals.kill(kind, "serve" if number is None else hospitals.names[number])
     assert final_state(hospitals, run) == undisturbed, hospitals.log(run)
 
@@ -133,6 +137,13 @@ def test_who_answers_in_a_nodes_stead_learns_nothing_and_is_not_heard(hospitals:
     assert taken and not [note for note in records if note.encode() in taken]
     asked = open_envelope_of(taken, read_membership(hospitals.folder / robbed).coordinator_key)
     assert (asked.recipient, asked.round, asked.stage) == (robbed, 1, "update/train.sum")
+
+
+def test_random_kills(hospitals: Killable) -> None:
+    """A short soak; `python -m tests.deployment.soak` is the long one."""
+    run = hospitals.submit("soak", seed=3, rounds=3, deadline="3m")
+    figures = soak(hospitals, run, pauses=(4.0, 12.0), seed=0, seconds=600.0)
+    assert figures["institutions"] == [4] and sum(figures["kills"].values()) > 2, figures
 
 
 def steal(folder: Path) -> bytes:
