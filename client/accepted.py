@@ -35,18 +35,20 @@ class AcceptedPlans:
         self._now = now
 
     def keep_pending(self, run: str, plan: bytes) -> None:
-        """Notes that a run waits; the time of the first request stays while the plan is the same.
+        """Notes that a run waits, since when it was asked for first.
 
         Raises:
-            Refusal: too many wait already.
+            Refusal: too many wait already, or the run waits with another plan: what a person has read must be what they approve.
         """
         waiting = {one.run: one.plan for one in self.pending()}
-        if waiting.get(run) == plan:
+        if run in waiting and waiting[run] != plan:
+            raise Refusal(f"run {run} waits here with another plan; submit the changed plan as a new run")
+        if run in waiting:
             return
-        if run not in waiting and len(waiting) >= MOST_PENDING:
+        if len(waiting) >= MOST_PENDING:
             raise Refusal(f"{MOST_PENDING} plans wait for a decision at this institution; no other is taken before some are decided")
         with self._transaction():
-            self._database.execute("INSERT OR REPLACE INTO pending VALUES (?, ?, ?)", (run, plan, self._now()))
+            self._database.execute("INSERT INTO pending VALUES (?, ?, ?)", (run, plan, self._now()))
 
     def pending(self) -> list[PendingPlan]:
         """The oldest first."""

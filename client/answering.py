@@ -8,9 +8,11 @@ from collections.abc import Callable, Mapping
 from client.epochs import announce_keys, confirm, share_secrets
 from client.ledger import StoredReply
 from client.node import Arrays, Node, Request, Result, logger
-from client.states import adopt_state, commit_to, follow_total, hello
+from client.states import adopt_state, commit_to, follow_total, hello, take_part
+from client.storage import full_disk
 from client.sums import masked_part, open_set, send_masked_input, send_part, sign_set
 from model.errors import ModelError
+from protocols import logs
 from protocols.errors import (
     ConsortiumError,
     Contradiction,
@@ -42,6 +44,7 @@ HANDLERS: Mapping[str, Handler] = {
     "query.hello": hello,
     "query.upload": send_part,
     "query.transcript": commit_to,
+    "query.total_part": take_part,
     "query.total": follow_total,
     "query.state": adopt_state,
 }
@@ -63,12 +66,13 @@ def answer(node: Node, message_type: str, parcel: Parcel) -> Parcel:
     about, _, stage = envelope.stage.partition("/")
     if stage != message_type or envelope.recipient not in ("", node.name):
         raise Refusal(f"a request for {envelope.recipient or 'everyone'} as {envelope.stage} came to {node.name} as {message_type}")
-    try:
-        _check_run(envelope.run)
-        request = _request(envelope, about, message_type, parcel)
-        return _decided(node, envelope, request, parcel)
-    except Exception as error:
-        return sealed(node, envelope, _refused(node, message_type, error))
+    with logs.about(run=envelope.run, round=envelope.round):
+        try:
+            _check_run(envelope.run)
+            request = _request(envelope, about, message_type, parcel)
+            return _decided(node, envelope, request, parcel)
+        except Exception as error:
+            return sealed(node, envelope, _refused(node, message_type, error))
 
 
 def _check_run(run: str) -> None:
@@ -81,9 +85,11 @@ def _check_run(run: str) -> None:
 def _refused(node: Node, message_type: str, error: Exception) -> Result:
     """The reason, if it tells nothing of this institution; a fact about a vector, as in EncodingError, is one about records."""
     if isinstance(error, _SPEAKABLE) and not isinstance(error, EncodingError):
+        logger.warning("request %s is refused: %s", message_type, error, extra={"event": "refused"})
         accused = {"accused": error.member.encode()} if isinstance(error, DishonestMember) else {}
         unaccepted = {"unaccepted": pack(dict.fromkeys(error.members, b""))} if isinstance(error, UnacceptedMembers) else {}
         return Result({"refused": str(error).encode()} | accused | unaccepted)
+    error = full_disk(error, node.ledger.home) or error
     logger.error("request %s failed: %s", message_type, error, exc_info=None if isinstance(error, ConsortiumError | ModelError) else error)
     reason = f"{node.name} could not answer {message_type} ({type(error).__name__}); its own log says why"
     return Result({"refused": reason.encode()})

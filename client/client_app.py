@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +11,9 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from client.answering import MESSAGE_TYPES, answer
+from client.begun import check_not_lost, mark_begun
 from client.errors import SettingsError
+from client.figures import Watch
 from client.folder_node import FolderNode
 from client.institution import open_node
 from client.node import Node, logger
@@ -23,11 +26,12 @@ from protocols.wire import from_record, to_record
 OpenNode = Callable[[Context], Node]
 
 
-def make_client_app(open_node_of: OpenNode) -> ClientApp:
-    """A ClientApp whose messages are answered by the node that `open_node_of` gives for Flower's context."""
+def make_client_app(open_node_of: OpenNode, watch: Watch = lambda *_: None) -> ClientApp:
+    """A ClientApp whose messages are answered by the node that `open_node_of` gives for a context; `watch` is told of each answer."""
     client_app = ClientApp()
 
     def handle(message: Message, context: Context) -> Message:
+        began, parcel = time.monotonic(), None
         try:
             parcel = answer(open_node_of(context), message.metadata.message_type, from_record(message.content))
             return Message(to_record(parcel), reply_to=message)
@@ -39,6 +43,8 @@ def make_client_app(open_node_of: OpenNode) -> ClientApp:
             raise Refusal(
                 f"no answer to {message.metadata.message_type} ({type(error).__name__}); the institution's log says why"
             ) from None
+        finally:
+            watch(message.metadata.message_type, parcel, time.monotonic() - began)
 
     for message_type in MESSAGE_TYPES:
         category, _, action = message_type.partition(".")
@@ -67,9 +73,12 @@ def folder_node(folder: Path) -> FolderNode:
     """The node of a deployed institution's folder.
 
     Raises:
-        ConsortiumError: a file of the folder is missing or damaged.
+        ConsortiumError: a file of the folder is missing or damaged, or the ledger is lost.
     """
-    return FolderNode(folder, open_node(folder, _LastWork(folder), lambda: datetime.now(UTC)))
+    check_not_lost(folder, Path(load_settings(folder / "institution.toml").storage.home))
+    node = open_node(folder, _LastWork(folder), lambda: datetime.now(UTC))
+    mark_begun(folder)
+    return FolderNode(folder, node)
 
 
 class _LastWork:

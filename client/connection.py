@@ -54,6 +54,7 @@ class ConnectionSettings(BaseModel):
     coordinator: str = Field(min_length=1, description="name of the coordinator")
     fence: str = Field(min_length=1, description="host:port to which the SuperNode connects")
     service: str = Field(min_length=1, description="host:port of the registry service")
+    metrics_port: int = Field(0, ge=0, le=65535, description="port of figures for Prometheus, on this machine alone; 0 for none")
     runtime_port: int = Field(RUNTIME_PORT, ge=1, le=65535, description="port on this machine where node and SuperNode meet")
 
 

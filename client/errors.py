@@ -39,3 +39,7 @@ class JoiningError(ConsortiumError):
 
 class WithdrawalUntold(ConsortiumError):
     """This institution has withdrawn, and the coordinator could not be told."""
+
+
+class BackupError(ConsortiumError):
+    """A backup that cannot be made or restored; what was there before is unchanged."""

@@ -1,9 +1,9 @@
 """The one place where an institution touches flwr's private parts: the SuperNode's process, and answering the tasks that it holds.
 
-Run as `python -P -m client.flower_node`, this is stock `flower-supernode` with four differences. Its process ends when its main
+Run as `python -P -m client.flower_node`, this is stock `flower-supernode` with five differences. Its process ends when its main
 loop or a thread of it ends, where Flower's would stay alive and pull nothing more. It touches a file whenever the loop turns. After it
-was killed it connects again at once, where the SuperLink would refuse it for a minute. And the 3 s between two pulls of an idle node
-can be less.
+was killed it connects again at once, where the SuperLink would refuse it for a minute. And it looks again soon for an object that is
+still on its way, and the pauses of its loop, 3 s between two pulls of an idle node, can be less.
 """
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode import fleet_http_connection, start_client_internal
 from flwr.supernode.cli import flower_supernode
 from flwr.supernode.fleet_http_client import FleetHttpClient
+from flwr.supernode.runtime import run_clientapp
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message
 
 from protocols.errors import FlowerAway, FlowerRefused
 from protocols.files import write_file
-from protocols.flower import heart_beats, runtime_client, translated
+from protocols.flower import heart_beats, look_again_soon, runtime_client, translated
 
 App = Callable[[Message, Context], Message]
 IDLE_SECONDS = 3  # how long stock Flower 1.41 sleeps between two pulls of an idle node
@@ -60,7 +61,7 @@ def supernode_command(server: str, files: SuperNodeFiles, port: int, idle_second
     Args:
         server: host and port under which this machine reaches the coordinator's SuperLink.
         port: of the Runtime API on 127.0.0.1.
-        idle_seconds: pause between two pulls while there is nothing to do.
+        idle_seconds: longest pause of its loop, such as that between two pulls while there is nothing to do.
     """
     return [
         sys.executable, "-P", "-m", "client.flower_node", "--idle", str(idle_seconds), "--alive", str(files.alive), "--",
@@ -78,7 +79,7 @@ def serve_tasks(
     *,
     alive: Path,
     log: Callable[[str], None],
-    poll_seconds: float = 0.1,
+    poll_seconds: float = 0.2,
     patience: float = 120.0,
 ) -> None:
     """Answers a SuperNode's messages with `app`, one after the other in this process, until `should_stop`.
@@ -96,6 +97,7 @@ def serve_tasks(
         poll_seconds: pause while there is nothing to do.
         patience: seconds for which a SuperNode that restarts in the middle of a message is waited for.
     """
+    look_again_soon(run_clientapp)
     with runtime_client(runtime, "SuperExec", roots=None, secret=secret) as waiting:
         while not should_stop():
             token = _acquire(waiting, alive)
@@ -167,7 +169,7 @@ class _LoopClock:
 
     def sleep(self, seconds: float) -> None:
         self._alive.touch()
-        time.sleep(self._idle_seconds if seconds == IDLE_SECONDS else seconds)
+        time.sleep(min(seconds, self._idle_seconds))
 
 
 def _returning(own: Path) -> type[FleetHttpClient]:
@@ -197,6 +199,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("flower", nargs="+")
     own = parser.parse_args(arguments)
     start_client_internal.time = _LoopClock(own.idle, own.alive)
+    look_again_soon(start_client_internal)
     fleet_http_connection.FleetHttpClient = _returning(own.alive.with_suffix(".id"))
     sys.argv = ["flower-supernode", *own.flower]
     report = threading.excepthook

@@ -21,7 +21,7 @@ from protocols.identity import Identity
 from protocols.invitation import InvitationFile, read_invitation
 from protocols.service import JOIN, RENEW, JoinAnswer, JoinRequest, RenewRequest
 
-APPROVED = "approved"
+APPROVED, STATES = "approved", ("waiting", "approved", "refused")
 RENEW_BEFORE = timedelta(days=60)
 Clock = Callable[[], datetime]  # aware
 
@@ -77,6 +77,8 @@ def _ask(folder: Path, name: str, clock: Clock) -> str:
     invitation, request = read_invitation(folder / INVITATION), JoinRequest.from_bytes((folder / REQUEST).read_bytes())
     with connect_with(invitation.service, invitation.ca, invitation.certificate, invitation.key, clock()) as service:
         answer: JoinAnswer = service.call(JOIN, request)
+    if answer.state not in STATES:  # it is shown beside the words that are read out
+        raise JoiningError("what the operator's service says of the request is no state of one; both sides must run the same version")
     if answer.state == APPROVED:
         _keep(folder, name, answer.certificate)
     return answer.state

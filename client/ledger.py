@@ -13,7 +13,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from client import accepted, heads, privacy_ledger, vectors
+from client import accepted, heads, privacy_ledger, returning, vectors
 from client.errors import LedgerError
 from client.ledger_file import begin_incarnation, check_promises, checked_incarnation, look_at_database, note_promises, open_database
 from client.ledger_tables import BEFORE_TRANSCRIPTS, TABLES
@@ -91,6 +91,7 @@ class Ledger:
         self.heads = heads.Heads(database, self._write)
         self.vectors = vectors.Vectors(home, database, self.transaction)
         self.privacy = privacy_ledger.PrivacyLedger(database, self.transaction, self.now)
+        self.returning = returning.ReturningRuns(home, database, self.transaction, incarnation)
 
     @classmethod
     def open(cls, home: Path, clock: Callable[[], datetime]) -> Ledger:
@@ -99,7 +100,8 @@ class Ledger:
         Raises:
             LedgerError: the database is damaged, or is not the one that the files `incarnation` and `promises` beside it belong to.
         """
-        database = open_database(home, TABLES + accepted.TABLES + heads.TABLES + vectors.TABLES + privacy_ledger.TABLES)
+        modules = (accepted, heads, vectors, privacy_ledger, returning)
+        database = open_database(home, TABLES + "".join(module.TABLES for module in modules))
         try:
             begin_incarnation(database, home)
             ledger = cls(home, database, checked_incarnation(database, home), clock)
@@ -133,8 +135,7 @@ class Ledger:
         except BaseException:
             self._depth -= 1
             if self._depth == 0:
-                self._erasing = self._promising = False
-                self._database.execute("ROLLBACK")
+                self._roll_back()
             raise
         self._depth -= 1
         if self._depth == 0:
@@ -148,11 +149,15 @@ class Ledger:
     def _commit(self) -> None:
         try:
             self._database.execute("COMMIT")
-        except sqlite3.Error:  # as where the disk is full: the next transaction must find none open
-            self._erasing = self._promising = False
-            if self._database.in_transaction:
-                self._database.execute("ROLLBACK")
+        except sqlite3.Error:
+            self._roll_back()
             raise
+
+    def _roll_back(self) -> None:
+        """The next transaction must find none open; where the disk is full, SQLite may have ended this one itself."""
+        self._erasing = self._promising = False
+        if self._database.in_transaction:
+            self._database.execute("ROLLBACK")
 
     def _erase_rest(self) -> None:
         """What rows no longer hold is gone from the files too: vectors without a row, and earlier pages in the write-ahead log."""
@@ -238,6 +243,11 @@ class Ledger:
     def epoch(self, run: str, epoch: int) -> StoredEpoch | None:
         row = self._database.execute("SELECT manifest, stage, state FROM epochs WHERE run = ? AND epoch = ?", (run, epoch)).fetchone()
         return StoredEpoch(*row) if row else None
+
+    def has_forgotten(self, run: str, epoch: int) -> bool:
+        """Whether this institution may have sent something in an epoch that its restored ledger does not hold."""
+        stored = self.epoch(run, epoch)
+        return self.incarnation != returning.FIRST and (stored is None or stored.stage == returning.ABANDONED)
 
     def epochs(self, run: str) -> list[int]:
         """Numbers of the run's epochs."""

@@ -87,6 +87,18 @@ def checked_incarnation(database: sqlite3.Connection, home: Path) -> int:
     return int(number)
 
 
+def begin_next_incarnation(database: sqlite3.Connection, home: Path, at_least: int) -> int:
+    """Gives a ledger that was put back another incarnation than any before, here or in its backup, and writes the files beside it."""
+    rows = dict(database.execute("SELECT name, value FROM meta"))
+    if not _NUMBER.fullmatch(rows.get("incarnation", "")) or "identifier" not in rows:
+        raise LedgerError(f"{home}: the ledger has no incarnation; it is no backup that `consortium client backup` made")
+    number = max(int(rows["incarnation"]) + 1, at_least)
+    database.execute("UPDATE meta SET value = ? WHERE name = 'incarnation'", (str(number),))
+    note_promises(database, home)
+    write_file(home / "incarnation", f"{rows['identifier']} {number}\n".encode(), mode=0o600)
+    return number
+
+
 def note_promises(database: sqlite3.Connection, home: Path) -> None:
     """Writes beside the database how many promises are in it, before any that is new is acted upon."""
     write_file(home / "promises", b"%d\n" % _promises(database), mode=0o600)

@@ -23,7 +23,7 @@ CREATE TABLE IF NOT EXISTS sums (run TEXT, round INTEGER, sum TEXT, transcript B
 CREATE TABLE IF NOT EXISTS transcripts (hash BLOB PRIMARY KEY, transcript BLOB NOT NULL) STRICT;
 """
 
-VERSION = 4  # from 2 on, tables of what private runs spend; from 4 on, of what was accepted in writing, or waits
+VERSION = 5  # from 2 on, tables of what private runs spend; from 4 on, of what was accepted in writing, or waits; from 5, of restored runs
 COUNTED = 2  # from this version on, promises are counted beside the database, and every sum has its transcript
 # From the first version on: arrays are no longer stored with an answer, and what bound a promise is kept with it.
 _UPGRADES = (

@@ -18,7 +18,7 @@ from client.institution import Membership, read_membership, write_membership
 from client.settings import InstitutionSettings, write_settings
 from model.bases import bundled_base, bundled_names
 from protocols.curve_keys import load_tls_key, node_key, openssh_public, tls_key
-from protocols.files import write_file
+from protocols.files import make_folder, write_file
 from protocols.identity import Identity
 from protocols.invitation import InvitationFile, read_invitation, write_invitation
 from protocols.policy import Policy, write_policy
@@ -38,6 +38,7 @@ def make_folder_to_join(
         JoiningError: the folder belongs to another institution or coordinator; nothing was changed.
     """
     _check_free(folder, invitation)
+    make_folder(folder, 0o700)  # records, and the URL of a database with its password, may come to lie here
     write_invitation(folder / INVITATION, invitation)  # first: it says whose the folder is
     write_file(folder / "ca.pem", invitation.ca.encode())
     identity, node_public = _make_keys(folder, invitation.institution, randomness)

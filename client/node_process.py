@@ -6,19 +6,32 @@ It has records, base, keys and ledger, and talks to the SuperNode on this machin
 from __future__ import annotations
 
 import argparse
+import logging
+import os
 import signal
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 from client.client_app import folder_node, make_client_app
 from client.connection import load_connection
+from client.figures import Tally
 from client.flower_node import serve_tasks
+from client.institution import read_membership
+from client.metrics import ANSWERED, TALLY
 from client.only_node import only_node
 from client.running import runtime_secret
 from client.settings import load_settings
+from client.upkeep import Upkeep
+from model.errors import ModelError
 from protocols.bundle import installed_bundle
 from protocols.errors import ConsortiumError
+from protocols.files import make_folder
+from protocols.logs import write_logs
+from protocols.proxies import without_proxy
+
+logger = logging.getLogger("consortium.client")
 
 
 def serve(folder: Path, ended: list[int]) -> None:
@@ -27,16 +40,23 @@ def serve(folder: Path, ended: list[int]) -> None:
     Raises:
         ConsortiumError: a file of the folder is missing or damaged, or another node answers from its ledger.
     """
-    runtime, alive = f"127.0.0.1:{load_connection(folder).runtime_port}", folder / "flower" / "answered"
     with only_node(Path(load_settings(folder / "institution.toml").storage.home)):
-        node, own = folder_node(folder), installed_bundle().sha256
-        app = make_client_app(lambda _: node.current())
-        _say(f"ready; the bundle of this version is {own}")
-        serve_tasks(runtime, runtime_secret(folder), app, {own}, lambda: bool(ended), alive=alive, log=_say)
+        _serve_alone(folder, ended)
 
 
-def _say(line: str) -> None:
-    print(f"{datetime.now(UTC).isoformat(timespec='seconds')} {line}", flush=True)
+def _serve_alone(folder: Path, ended: list[int]) -> None:
+    runtime = f"127.0.0.1:{load_connection(folder).runtime_port}"
+    node, own = folder_node(folder), installed_bundle().sha256
+    make_folder(folder / "flower")
+    app = make_client_app(lambda _: node.current(), Tally(folder / TALLY).note)
+    upkeep = Upkeep(folder, lambda: datetime.now(UTC), time.monotonic, logger.info)
+
+    def should_stop() -> bool:
+        upkeep.look()
+        return bool(ended)
+
+    logger.info("ready; the bundle of this version is %s", own, extra={"event": "ready"})
+    serve_tasks(runtime, runtime_secret(folder), app, {own}, should_stop, alive=folder / ANSWERED, log=logger.warning)
 
 
 def main(arguments: list[str]) -> int:
@@ -44,12 +64,17 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="client.node_process")
     parser.add_argument("--institution", type=Path, required=True)
     folder = parser.parse_args(arguments).institution
+    os.environ.update(without_proxy(os.environ))
     ended: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: ended.append(number))
     try:
+        write_logs("node", sys.stdout, (ConsortiumError, ModelError), institution=read_membership(folder).name)
         serve(folder, ended)
-    except ConsortiumError as error:
-        _say(str(error))
+    except (ConsortiumError, ModelError) as error:
+        logger.error(str(error), extra={"event": "ended"})
+        return 1
+    except Exception as error:  # its text may quote a record
+        logger.critical("the node failed with %s", error, extra={"event": "ended"})
         return 1
     return 0
 

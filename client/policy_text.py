@@ -103,6 +103,21 @@ def _delta(policy: Policy) -> str:
     return f"Means that epsilon at delta {policy.max_delta:g}, which is also the largest delta of a plan."
 
 
+def _vouched(policy: Policy) -> str:
+    if not policy.accept_vouched:
+        return "Takes nobody and no new key onto the roster that a person here did not accept."
+    return (
+        "Takes whom others vouch for onto the roster without asking a person, but under no key that was given up before. Whether those "
+        "others compared any words is not looked at."
+    )
+
+
+def _vouchers(policy: Policy) -> str:
+    if not policy.accept_vouched:
+        return "Counts no vouchers, as accept_vouched is false."
+    return f"Asks for vouchers of {policy.vouchers} institutions on the roster. So many together can put anybody onto it."
+
+
 def _norm(policy: Policy) -> str:
     return (
         f"Refuses a published step that moves one tensor by more than {policy.max_update_norm:g} in Frobenius norm. Smaller steps may "
@@ -128,6 +143,8 @@ SENTENCES: Mapping[str, Callable[[Policy], str]] = {
     "max_rounds": _rounds,
     "max_epsilon": _epsilon,
     "max_delta": _delta,
+    "accept_vouched": _vouched,
+    "vouchers": _vouchers,
     "max_update_norm": _norm,
 }
 UNLIMITED = (

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import chain
@@ -26,6 +26,7 @@ CREATE TABLE IF NOT EXISTS privacy (run TEXT, round INTEGER, unit TEXT NOT NULL,
 """
 RESERVED, SPENT = "reserved", "spent"
 BEFORE_ROUNDS = 0  # the round under which a run's noised label counts are charged
+LOST = -1  # the round under which the whole of a run is charged that a restored ledger does not know
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +98,11 @@ class PrivacyLedger:
         Raises:
             LedgerError: what was made of the charge may have left; a second training would be a second cost.
         """
-        document = json.dumps([to_dict(spend) for spend in spends])
         with self._transaction():
             query = "SELECT 1 FROM privacy WHERE run = ? AND round = ? AND state = ?"
             if self._database.execute(query, (run, round_number, SPENT)).fetchone() is not None:
                 raise LedgerError(f"round {round_number} of run {run} was sent before and its vector is gone; it is not trained again")
-            row = (run, round_number, unit, document, RESERVED, self._now())
-            self._database.execute("INSERT OR IGNORE INTO privacy VALUES (?, ?, ?, ?, ?, ?)", row)
+            self.charge(Charge(run, round_number, unit, tuple(spends), RESERVED, self._now()))
 
     def spend(self, run: str, round_number: int) -> None:
         """Marks the charges of a run up to a round's as spent: what is made of them may leave.
@@ -119,6 +118,25 @@ class PrivacyLedger:
                 raise LedgerError(f"round {round_number} of run {run} was trained without a charge; nothing of it leaves")
             change = "UPDATE privacy SET state = ?, at = ? WHERE run = ? AND round IN (?, ?) AND state = ?"
             self._database.execute(change, (SPENT, self._now(), run, BEFORE_ROUNDS, round_number, RESERVED))
+
+    def charge_lost(self, run: str, unit: str, rounds: Collection[int], state: str) -> None:
+        """Charges rounds that a restored ledger knows nothing of, as far as the run has them; what is charged already stays as it is.
+
+        Label counts that are not in the ledger may have been drawn: they are charged twice, as they will be drawn again.
+        """
+        accepted = self.accepted(run)
+        known = accepted.spends if accepted is not None else {}
+        for number in sorted(set(rounds) & known.keys()):
+            again = number == BEFORE_ROUNDS and self.label_counts(run) is None
+            self.charge(Charge(run, number, unit, known[number] * (2 if again else 1), RESERVED, self._now()))
+            if state == SPENT and number != BEFORE_ROUNDS:
+                self.spend(run, number)
+
+    def charge(self, charge: Charge) -> None:
+        """Charges a round, unless it was charged before."""
+        row = (charge.run, charge.round, charge.unit, json.dumps([to_dict(one) for one in charge.spends]), charge.state, charge.at)
+        with self._transaction():
+            self._database.execute("INSERT OR IGNORE INTO privacy VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def charges(self) -> list[Charge]:
         """Every round of every private run, in the order in which they were reserved.

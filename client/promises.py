@@ -6,12 +6,21 @@ from client.ledger import Ledger
 from client.node import Node, Request
 from protocols.chain import ChainHead
 from protocols.epoch import EpochManifest
-from protocols.errors import Contradiction, PartsError
+from protocols.errors import Contradiction, PartsError, Refusal
 from protocols.parts import Survivors, check_update_set
 from protocols.schedule import BOUND_SUMS
 from protocols.secagg import SumManifest, SurvivorProposal
 from protocols.state import State, inputs_hash
 from protocols.transcript import Transcript
+
+
+def check_promises_known(node: Node, run: str) -> None:
+    """Raises Refusal while this institution may have promised what its restored ledger does not hold."""
+    if node.ledger.returning.is_only_followed(run):
+        raise Refusal(
+            f"the ledger of {node.name} was restored: it follows run {run} and sends nothing until an update was finished without it in an "
+            "epoch since then; the others go on, and `consortium client rejoin` takes part at once in a run that was submitted later"
+        )
 
 
 def promise_slot(node: Node, request: Request, manifest: SumManifest) -> None:

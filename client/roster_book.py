@@ -7,13 +7,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from client.connection import Connection
 from client.institution import Membership, read_membership, write_membership
 from protocols.errors import RosterError
 from protocols.fingerprint import fingerprint, same_fingerprint
 from protocols.identity import Identity
+from protocols.names import check_institution_name
 from protocols.policy import Policy
 from protocols.roster import Roster, RosterEntry
 from protocols.roster_offer import OfferedInstitution, Voucher
+from protocols.service import ROSTER, RosterRequest
 
 Kind = Literal["new", "new key", "revoked", "not offered", "days", "own"]
 
@@ -35,6 +38,14 @@ class Difference:
         return fingerprint(self.name, self.entry.public_key) if self.entry is not None else ""
 
 
+def offer_of(service: Connection, seconds: float | None = None) -> tuple[OfferedInstitution, ...]:
+    """Everybody whom the coordinator offers, as `Connection.stream` raises; RosterError for a name that no institution can have."""
+    offer = tuple(service.stream(ROSTER, RosterRequest(), seconds))
+    for one in offer:
+        check_institution_name(one.entry.name)
+    return offer
+
+
 def differences(membership: Membership, offer: Sequence[OfferedInstitution]) -> tuple[Difference, ...]:
     """What accepting would change, by name. Of the own entry it is shown and can never be accepted."""
     own = {entry.name: entry for entry in membership.roster.entries}
@@ -49,10 +60,11 @@ def accept(folder: Path, name: str, offer: Sequence[OfferedInstitution], today: 
 
     Args:
         today: ISO date, kept beside a key that is replaced.
-        words: the fingerprint as the institution itself said it; needed for a new key that the former one did not sign.
+        words: the fingerprint as the institution itself said it; needed for a new key that the former one did not sign, and for one that
+            was given up before.
 
     Raises:
-        RosterError: nothing is offered, the words are others, or the new key is not signed and no words were given.
+        RosterError: nothing is offered, the words are others, or no words were given where they are needed.
     """
     membership = read_membership(folder)
     change = _offered(membership, name, offer)
@@ -64,17 +76,25 @@ def accept(folder: Path, name: str, offer: Sequence[OfferedInstitution], today: 
         raise RosterError(
             f"the key of {name} on this roster did not sign the one that is offered; ask it for its words and give --fingerprint"
         )
+    if _was_given_up(membership, change) and words is None:
+        raise RosterError(
+            f"the key that is offered of {name} was on this roster before and was replaced or taken off, perhaps as it was stolen; "
+            "ask the institution for its words and give --fingerprint"
+        )
     write_membership(folder, _changed(membership, [change], today))
     return change
 
 
 def accept_vouched(folder: Path, policy: Policy, offer: Sequence[OfferedInstitution], today: str) -> tuple[Difference, ...]:
-    """Takes over new institutions and keys for which enough institutions of the roster vouch, if the policy says so."""
+    """Takes over new institutions and keys for which enough institutions of the roster vouch, if the policy says so.
+
+    A voucher never ends, so that those for a key that was given up since are still there: such a key comes back by a person alone.
+    """
     membership = read_membership(folder)
     if not policy.accept_vouched:
         return ()
     keyed = [one for one in differences(membership, offer) if one.kind in ("new", "new key")]
-    enough = [one for one in keyed if len(one.vouched_by) >= policy.vouchers]
+    enough = [one for one in keyed if len(one.vouched_by) >= policy.vouchers and not _was_given_up(membership, one)]
     if enough:
         write_membership(folder, _changed(membership, enough, today))
     return tuple(enough)
@@ -107,6 +127,12 @@ def _difference(membership: Membership, known: RosterEntry | None, one: OfferedI
     if known.public_key != entry.public_key:
         return Difference(entry.name, "new key", entry, one.leads_from(known.public_key), vouched)
     return None if known == entry or not (entry.valid_from or entry.valid_until) else Difference(entry.name, "days", entry)
+
+
+def _was_given_up(membership: Membership, change: Difference) -> bool:
+    """Whether a key that is offered is one that the institution had before."""
+    former = {(one.name, one.public_key) for one in membership.former}
+    return change.entry is not None and (change.name, change.entry.public_key) in former
 
 
 def _offered(membership: Membership, name: str, offer: Sequence[OfferedInstitution]) -> Difference:

@@ -6,18 +6,22 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 from client.connection import load_connection
 from client.flower_node import IDLE_SECONDS, SuperNodeFiles, supernode_command
+from client.health import SILENT_SECONDS, age_of
+from client.metrics import ChildFigures, NodeFigures
 from client.settings import load_settings
 from protocols.child import Child, Program
 from protocols.files import write_file
 from protocols.flower import environment
+from protocols.metrics import serve_metrics
 
 STEP_SECONDS = 0.5
-SILENT_SECONDS = 600.0  # a SuperNode that does not come round for so long hangs; large messages take minutes
 _SECRET_BYTES = 32
+SUPERNODE_FILES = ("connection.toml", "ca.pem", "node.key", "runtime.secret")
 Say = Callable[[str], None]
 
 
@@ -28,14 +32,28 @@ def run_both(folder: Path, around: Mapping[str, str], should_stop: Callable[[], 
         SettingsError: a file of the folder is missing or wrong.
     """
     supernode, node = supernode_child(folder, around, say, idle), node_child(folder, around, say)
-    try:
-        while not should_stop():
-            tend_supernode(supernode, supernode_files(folder).alive, say)
-            node.tend()
-            time.sleep(STEP_SECONDS)
-    finally:
-        node.stop()
-        supernode.stop()
+    figures = ChildFigures({"supernode": supernode, "node": node}), NodeFigures(folder, lambda: datetime.now(UTC))
+    with serve_metrics(load_connection(folder).metrics_port, *figures):
+        try:
+            while not should_stop():
+                tend_supernode(supernode, supernode_files(folder).alive, say)
+                node.tend()
+                time.sleep(STEP_SECONDS)
+        finally:
+            node.stop()
+            supernode.stop()
+
+
+def run_supernode(folder: Path, around: Mapping[str, str], should_stop: Callable[[], bool], say: Say, idle: float = IDLE_SECONDS) -> None:
+    """Watches the SuperNode alone until `should_stop`; raises as `run_both` does."""
+    child = supernode_child(folder, around, say, idle)
+    with serve_metrics(load_connection(folder).metrics_port, ChildFigures({"supernode": child})):
+        try:
+            while not should_stop():
+                tend_supernode(child, supernode_files(folder).alive, say)
+                time.sleep(STEP_SECONDS)
+        finally:
+            child.stop()
 
 
 def supernode_files(folder: Path) -> SuperNodeFiles:
@@ -61,9 +79,20 @@ def node_child(folder: Path, around: Mapping[str, str], say: Say) -> Child:
 def tend_supernode(child: Child, alive: Path, say: Say) -> None:
     """Starts it where it does not run, and ends one that hangs."""
     child.tend()
-    if child.running and child.age > SILENT_SECONDS and _age_of(alive) > SILENT_SECONDS:
+    if child.running and child.age > SILENT_SECONDS and age_of(alive) > SILENT_SECONDS:
         say(f"the SuperNode has done nothing for {SILENT_SECONDS:g} s and is started again")
         child.stop()
+
+
+def separate_supernode(folder: Path, target: Path) -> None:
+    """Copies what the SuperNode of an institution's folder reads, and nothing else, into a folder for another user; again after a change.
+
+    Raises:
+        FileNotFoundError: the institution has not joined yet.
+    """
+    _secret(folder)
+    for name in SUPERNODE_FILES:
+        write_file(target / name, (folder / name).read_bytes(), 0o600)
 
 
 def runtime_secret(folder: Path) -> bytes:
@@ -80,11 +109,3 @@ def _secret(folder: Path) -> Path:
 
 def _flower(folder: Path) -> Path:
     return folder / "flower"
-
-
-def _age_of(path: Path) -> float:
-    """Seconds since a file was touched; endless if it never was."""
-    try:
-        return time.time() - path.stat().st_mtime
-    except OSError:
-        return float("inf")

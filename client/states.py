@@ -11,10 +11,13 @@ from client.ledger import FinishedSum, Position
 from client.manifests import check_manifest
 from client.node import Node, Request, Result, Session, next_sum, open_session
 from client.personal import PersonalFiles
+from client.privacy_ledger import BEFORE_ROUNDS, SPENT
 from client.promises import promise_transcript
+from client.totals import PartialTotal
 from client.transcripts import checked_transcript
 from model.errors import ModelError
 from protocols.encoding import decode
+from protocols.epoch import EpochManifest
 from protocols.errors import Refusal
 from protocols.pack import unpack
 from protocols.participation import institutions_of
@@ -45,6 +48,16 @@ def commit_to(node: Node, request: Request) -> Result:
     return Result({"challenge": challenge(node, request, transcript)})
 
 
+def take_part(node: Node, request: Request) -> Result:
+    """Keeps a part of a large total, once the coordinator is bound to its transcript; the message with the last part follows it."""
+    transcript = checked_transcript(node, open_session(node, request.run), request)
+    if node.ledger.challenge(transcript.hash) is None:
+        raise Refusal("a total comes after its transcript: send that first and show what this institution then asks for")
+    part = int.from_bytes(request.part("part"), "little")
+    _partial(node, transcript).keep(part, request.arrays.get("total", np.empty(0, np.uint8)))
+    return Result({})
+
+
 def follow_total(node: Node, request: Request) -> Result:
     """Checks what it drew, applies total and proposal by itself, and keeps the outcome only if it is the announced one."""
     session = open_session(node, request.run)
@@ -55,6 +68,7 @@ def follow_total(node: Node, request: Request) -> Result:
         check_spots(node, request, transcript)
         after = _applied(node, session, planned, transcript, request)
         _keep(node, session, transcript, after, session.finished + 1)
+        _partial(node, transcript).remove()
     return Result(confirmation(transcript))
 
 
@@ -77,9 +91,13 @@ def adopt_state(node: Node, request: Request) -> Result:
     return Result(confirmation(transcript))
 
 
+def _partial(node: Node, transcript: Transcript) -> PartialTotal:
+    return PartialTotal(node.ledger.home, transcript.manifest.run, transcript.manifest.lanes)
+
+
 def _applied(node: Node, session: Session, planned: PlannedSum, transcript: Transcript, request: Request) -> State:
     lanes, format_ = session.terms.lanes(session.state, planned), transcript.manifest.lanes
-    written = request.arrays.get("total", np.empty(0, np.uint8))
+    written = _partial(node, transcript).whole(request.arrays.get("total", np.empty(0, np.uint8)))
     if written.dtype != np.uint8 or total_root(format_, written.data) != transcript.total:
         raise Refusal("the total is not the one that the transcript names")
     total, survivors = read_total(format_, written.data), survivors_of(transcript.epoch, transcript.certificate)
@@ -129,7 +147,22 @@ def _keep(node: Node, session: Session, transcript: Transcript, state: State, fi
         done = FinishedSum(manifest.run, manifest.round, manifest.sum, transcript.hash, digest, institutions, "")
         ledger.finish_sum(done, keeps_training(session.plan, manifest.sum))
         ledger.keep_transcript(transcript.hash, transcript.to_bytes())
+        _note_return(node, session, transcript, finished)
         erase_used(node, transcript, over=finished == len(planned_sums(session.plan)))
     if former is not None and former.state_hash != digest:
         ledger.state_path(manifest.run, former.state_hash).unlink(missing_ok=True)
     node.checkpoints.erase(manifest.run)  # of a round that was over before this institution's training was
+
+
+def _note_return(node: Node, session: Session, transcript: Transcript, finished: int) -> None:
+    """What a restored ledger learns from a finished sum: what its institution may have spent, and when it may take part again."""
+    ledger, manifest, epoch = node.ledger, transcript.manifest, transcript.epoch
+    if not ledger.returning.is_only_followed(manifest.run):
+        return
+    over = planned_sums(session.plan)[:finished]
+    if session.plan.privacy is not None:
+        trained = [BEFORE_ROUNDS, *(one.round for one in over if one.kind == "update")]
+        ledger.privacy.charge_lost(manifest.run, session.plan.privacy.unit, trained, SPENT)
+    stored = ledger.epoch(manifest.run, epoch.epoch)  # `checked_transcript` compared its setup with the transcript's
+    took_part = stored is not None and stored.stage == "confirmed" and EpochManifest.from_bytes(stored.manifest).hash == epoch.hash
+    ledger.returning.note_finished(manifest.run, [one.kind for one in over], took_part)

@@ -9,20 +9,21 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from client.accepting import check_fields
 from client.alone import measured_alone
 from client.contribution import contribute
-from client.epochs import check_accepted
+from client.epochs import check_accepted, check_cohort
 from client.manifests import check_manifest, check_members, check_subject
 from client.node import Arrays, Node, Request, Result, Session, next_sum, open_session
 from client.personal_training import measured_state
-from client.promises import countersign_head, own_root, promise_root, promise_set, promise_slot
+from client.promises import check_promises_known, countersign_head, own_root, promise_root, promise_set, promise_slot
 from client.trainings import train_once
-from protocols.encoding import LaneLayout, encode
+from protocols.encoding import LaneLayout, encode, rescaled
 from protocols.epoch import EpochCertificate, EpochManifest, EpochState, verify_epoch
 from protocols.errors import Refusal
 from protocols.merkle import leaf_hash
 from protocols.participation import members_of
-from protocols.policy import check_hours, check_layout
+from protocols.policy import check_hours, check_layout, check_plan
 from protocols.privacy.distributed import check_shares
 from protocols.schedule import PlannedSum
 from protocols.secagg import (
@@ -84,10 +85,10 @@ def masked_part(node: Node, request: Request, part: int) -> Arrays:
         Refusal: no such part was signed, or the sum is over.
     """
     asked = _asked(node, request)
-    vector = node.ledger.vectors.kept(request.run, asked.planned.round, asked.planned.kind, asked.session.state_hash)
+    vector = kept_vector(node, request.run, asked.session, asked.planned, asked.epoch.manifest.n)
     if vector is None or own_root(node, asked.manifest) is None or part >= parts_of(asked.manifest.lanes):
         raise Refusal(f"{node.name} has no part {part} of an input for this manifest")
-    written = b"".join(mask_chunks(asked.epoch, asked.manifest, vector.view("<u4"), part))
+    written = b"".join(mask_chunks(asked.epoch, asked.manifest, vector, part))
     return {"chunks": np.frombuffer(written, np.uint8)}
 
 
@@ -117,6 +118,7 @@ def open_set(node: Node, request: Request) -> Result:
 def _asked(node: Node, request: Request) -> _Asked:
     session, manifest = open_session(node, request.run), SumManifest.from_bytes(request.part("manifest"))
     check_subject(request, manifest)
+    check_promises_known(node, request.run)
     if manifest.attempt != request.attempt:
         raise Refusal("the manifest is about another attempt than its envelope")
     planned = next_sum(session, request)
@@ -150,24 +152,39 @@ def _check_noise(node: Node, asked: _Asked) -> None:
 
 
 def _check_allowed(node: Node, request: Request, asked: _Asked) -> None:
-    """Raises PolicyError if what is still to be computed is not allowed now, or not of these experts; what was computed goes out."""
+    """Raises PolicyError if the cohort, or what is still to be computed, is not allowed now; what was computed before goes out.
+
+    A policy may have become stricter since the run was accepted and the epoch begun, and no coordinator needs to greet again.
+    """
     session, planned = asked.session, asked.planned
+    check_cohort(node, asked.epoch.manifest)
     if node.ledger.vectors.kept(request.run, planned.round, planned.kind, session.state_hash) is not None:
         return
+    check_plan(node.policy, session.plan)
+    check_fields(node.policy, session.plan)
     check_hours(node.policy, node.local_time())
     if node.policy.limits_layout:
         check_layout(node.policy, session.terms, session.state)
 
 
 def _vector(node: Node, request: Request, asked: _Asked) -> NDArray[np.uint32]:
-    session, planned = asked.session, asked.planned
-    stored = node.ledger.vectors.kept(request.run, planned.round, planned.kind, session.state_hash)
+    session, planned, members = asked.session, asked.planned, asked.epoch.manifest.n
+    stored = kept_vector(node, request.run, asked.session, asked.planned, asked.epoch.manifest.n)
     if stored is None:
-        vector = compute_vector(node, request.run, session, planned, asked.epoch.manifest.n).astype("<u4", copy=False)
-        node.ledger.vectors.keep(request.run, planned.round, planned.kind, session.state_hash, vector.data.cast("B"))
+        vector = compute_vector(node, request.run, session, planned, members).astype("<u4", copy=False)
+        node.ledger.vectors.keep(request.run, planned.round, planned.kind, session.state_hash, vector.data.cast("B"), members)
         node.checkpoints.erase(request.run)
         return vector
-    return stored.view("<u4")
+    return stored
+
+
+def kept_vector(node: Node, run: str, session: Session, planned: PlannedSum, members: int) -> NDArray[np.uint32] | None:
+    """The stored vector of a sum, as an epoch of so many `members` adds it up: that of an earlier attempt may have had more, or fewer."""
+    stored = node.ledger.vectors.kept(run, planned.round, planned.kind, session.state_hash)
+    if stored is None:
+        return None
+    made_for = node.ledger.vectors.members(run, planned.round, planned.kind) or members
+    return rescaled(stored.view("<u4"), session.terms.lanes(session.state, planned), made_for, members)
 
 
 def compute_vector(node: Node, run: str, session: Session, planned: PlannedSum, members: int) -> NDArray[np.uint32]:

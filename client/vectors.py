@@ -19,6 +19,7 @@ from protocols.files import write_file
 TABLES = """
 CREATE TABLE IF NOT EXISTS vectors (run TEXT, round INTEGER, sum TEXT, state_hash BLOB NOT NULL, sha256 BLOB NOT NULL,
   PRIMARY KEY (run, round, sum)) STRICT;
+CREATE TABLE IF NOT EXISTS cohorts (run TEXT, round INTEGER, sum TEXT, members INTEGER NOT NULL, PRIMARY KEY (run, round, sum)) STRICT;
 """
 TRAINING = "training"  # beside the names of sums: what an institution trained in a round, before any of it is a vector
 
@@ -31,8 +32,11 @@ class Vectors:
         self._database = database
         self._transaction = transaction
 
-    def keep(self, run: str, round_number: int, kind: str, state_hash: bytes, content: bytes | memoryview) -> None:
+    def keep(self, run: str, round_number: int, kind: str, state_hash: bytes, content: bytes | memoryview, members: int = 0) -> None:
         """The final vector of a sum, uint32 little-endian, or a round's training; a sum that is asked again sends this one.
+
+        Args:
+            members: size of the cohort that a vector was encoded for.
 
         Raises:
             StorageError: it cannot be written; there is no row of it.
@@ -42,6 +46,7 @@ class Vectors:
         with must_be_written(path), self._transaction():
             # The row first: where another process kept one, its file stays.
             self._database.execute("INSERT INTO vectors VALUES (?, ?, ?, ?, ?)", row)
+            self._database.execute("INSERT OR REPLACE INTO cohorts VALUES (?, ?, ?, ?)", (run, round_number, kind, members))
             write_file(path, content, mode=0o600)
 
     def kept(self, run: str, round_number: int, kind: str, state_hash: bytes | None) -> NDArray[np.uint8] | None:
@@ -62,6 +67,12 @@ class Vectors:
             raise LedgerError(f"{path}: the stored vector is damaged; this institution cannot take part in the sum again")
         return content
 
+    def members(self, run: str, round_number: int, kind: str) -> int:
+        """Size of the cohort that a vector was encoded for; 0 where an earlier version kept it."""
+        query = "SELECT members FROM cohorts WHERE run = ? AND round = ? AND sum = ?"
+        row = self._database.execute(query, (run, round_number, kind)).fetchone()
+        return int(row[0]) if row else 0
+
     def all(self) -> list[tuple[str, int, str]]:
         """Run, round and sum of everything that may still be asked for."""
         return list(self._database.execute("SELECT run, round, sum FROM vectors ORDER BY run, round, sum"))
@@ -70,7 +81,8 @@ class Vectors:
         """Drops the rows of a run but that of one round's training; `remove_files` does the rest once that is committed."""
         with self._transaction():
             row = (run, TRAINING, -1 if training_of is None else training_of)
-            self._database.execute("DELETE FROM vectors WHERE run = ? AND NOT (sum = ? AND round = ?)", row)
+            for table in ("vectors", "cohorts"):
+                self._database.execute(f"DELETE FROM {table} WHERE run = ? AND NOT (sum = ? AND round = ?)", row)  # noqa: S608 (ours)
 
     def remove_files(self) -> None:
         """Removes every file without a row."""

@@ -10,6 +10,7 @@ from client.errors import LedgerError
 from client.institution import Membership
 from client.ledger import FinishedSum, Ledger
 from client.promises import claimed_root, is_claimed_set
+from client.returning import FIRST
 from client.vectors import TRAINING
 from client.verify_charges import verify_charges
 from client.verify_rows import verify_rows
@@ -43,6 +44,8 @@ def verify_ledger(ledger: Ledger, membership: Membership) -> Audit:
     """
     audit = Audit("this ledger", unproved=list(NOT_PROVED))
     audit.proved.append(f"The ledger is incarnation {ledger.incarnation}, as the file beside it says.")
+    if ledger.incarnation != FIRST:
+        audit.unproved.append("What this institution sent and promised between the backup and the restore: its ledger does not hold it.")
     kept: list[Transcript] = []
     for run in dict.fromkeys(row["run"] for table in ("sums", "positions", "runs") for row in ledger.rows(table)):
         _attempt(audit, _transcripts, ledger, membership, run, audit, kept)
@@ -152,10 +155,15 @@ def _check(membership: Membership, one: Transcript, former: Transcript | None, f
 
 def _check_own_part(ledger: Ledger, name: str, one: Transcript) -> None:
     manifest, proposal = one.manifest, one.certificate.proposal
-    if name in proposal.roots and proposal.roots[name] != claimed_root(ledger, manifest):
+    if name in proposal.roots and proposal.roots[name] != claimed_root(ledger, manifest) and not _is_forgotten(ledger, one):
         raise LedgerError(f"{_where(one)}: its set holds something as the input of {name} that it did not send")
     if not is_claimed_set(ledger, manifest, proposal):
         raise LedgerError(f"{_where(one)}: its set is another one than {name} signed")
+
+
+def _is_forgotten(ledger: Ledger, one: Transcript) -> bool:
+    """Whether this institution's part in a sum may have been lost with the ledger that it sent from."""
+    return claimed_root(ledger, one.manifest) is None and ledger.has_forgotten(one.manifest.run, one.epoch.epoch)
 
 
 def _state(ledger: Ledger, run: str) -> str:
@@ -228,7 +236,7 @@ def _heads(ledger: Ledger, name: str, kept: Sequence[Transcript], audit: Audit) 
     signed = {one.head.length: one.head.hash for one in shown if one.countersigned}
     for one in kept:
         length, head = one.manifest.chain_length, one.manifest.chain_head
-        if length and name in one.certificate.signatures and signed.get(length) != head:
+        if length and name in one.certificate.signatures and signed.get(length) != head and not _is_forgotten(ledger, one):
             raise LedgerError(f"{_where(one)}: {name} signed a head of the event chain that its ledger does not have")
     if not shown:
         audit.unproved.append("Anything of an event chain: none was shown to this institution yet.")

@@ -10,6 +10,7 @@ from typing import Any
 from client.errors import LedgerError
 from client.institution import Membership
 from client.ledger import Ledger
+from client.returning import ABANDONED
 from protocols.audit import Audit
 from protocols.codec import Message
 from protocols.epoch import EpochManifest, EpochState, KeysState, SharesState
@@ -108,7 +109,7 @@ class _Rows:
         manifest = EpochManifest.from_bytes(row["manifest"])
         verify(self._membership.coordinator_key, manifest.signed(), manifest.signature, "the coordinator")
         _expect((manifest.run, manifest.epoch) == (row["run"], row["epoch"]), "its terms are those of another epoch")
-        if row["stage"] == "over":
+        if row["stage"] in ("over", ABANDONED):
             _expect(not row["state"], "it is over and still holds secrets")
         else:
             STAGES[row["stage"]].from_bytes(row["state"])

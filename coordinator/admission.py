@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from coordinator.authority import Authority
 from coordinator.certificates import as_pem, check_request
@@ -13,6 +13,8 @@ from protocols.curve_keys import check_node_key
 from protocols.fingerprint import fingerprint
 from protocols.identity import verify
 from protocols.service import JoinAnswer, JoinRequest
+
+RENEW_AFTER = timedelta(days=1)
 
 
 def request_to_join(
@@ -55,23 +57,28 @@ def approve(registry: Registry, authority: Authority, request: records.JoinReque
     return registry.approve(request.name, authority.issue(request.name, request.csr))
 
 
-def renew_certificate(registry: Registry, authority: Authority, participant: records.Participant, csr: str, superseded: bool) -> str:
-    """Another certificate (PEM) in place of the present one.
+def renew_certificate(
+    registry: Registry, authority: Authority, participant: records.Participant, csr: str, superseded: bool, now: datetime
+) -> str:
+    """Another certificate (PEM) in place of the present one, once a day at most: each is an event that all institutions follow.
 
     `superseded` says that the caller showed an earlier certificate: its renewal was recorded and the answer may have been lost, so
     the present certificate is answered if it is for the same key, and nothing is changed.
 
     Raises:
-        AdmissionError: it is no signing request, or a superseded caller asks for another key.
+        AdmissionError: it is no signing request, a superseded caller asks for another key, or another one came within the day.
     """
-    key, present = check_request(csr), participant.certificate_sha256
+    key, name = check_request(csr), participant.name
+    present = authority.issued(participant.certificate_sha256) if participant.certificate_sha256 else None
+    is_young = present is not None and now < present.not_valid_before_utc + RENEW_AFTER
+    if present is not None and present.public_key() == key and (superseded or is_young):
+        return as_pem(present).decode()
     if superseded:
-        certificate = authority.issued(present) if present else None
-        if certificate is None or certificate.public_key() != key:
-            raise AdmissionError(f"this certificate of {participant.name} was replaced by one with another key; connect with that one")
-        return as_pem(certificate).decode()
-    digest = authority.issue(participant.name, csr)
-    registry.renew_certificate(participant.name, digest)
+        raise AdmissionError(f"this certificate of {name} was replaced by one with another key; connect with that one")
+    if is_young:
+        raise AdmissionError(f"{name} got a certificate within the last day; ask for one with another key tomorrow")
+    digest = authority.issue(name, csr)
+    registry.renew_certificate(name, digest)
     return as_pem(authority.issued(digest)).decode()
 
 
@@ -131,4 +138,4 @@ def _answer(registry: Registry, authority: Authority, request: records.JoinReque
     certificate = authority.issued(participant.certificate_sha256)
     if certificate.not_valid_after_utc > now:
         return JoinAnswer(request.state.value, as_pem(certificate).decode())
-    return JoinAnswer(request.state.value, renew_certificate(registry, authority, participant, request.csr, superseded=False))
+    return JoinAnswer(request.state.value, renew_certificate(registry, authority, participant, request.csr, False, now))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from coordinator.link import Reply
+from coordinator.members import Members
 from coordinator.registry.records import Answer
 from coordinator.registry.registry import Registry
 from protocols.acceptance import Acceptance
-from protocols.errors import ConsortiumError
+from protocols.errors import ConsortiumError, SignatureError
 from protocols.plan import Plan
-from protocols.roster import Roster
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,7 @@ class Answers:
     """The answers to one run's plan."""
 
     registry: Registry
-    roster: Roster
+    members: Members
     run: str
     plan: Plan
 
@@ -42,14 +43,23 @@ class Answers:
         return wrong
 
     def _accepted(self, name: str, reply: Reply) -> Answer:
-        signed = Acceptance.from_bytes(reply.part("acceptance"))
-        signed.check(self.run, self.plan, name, self.roster.key_of(name))
+        """An institution accepts once, so that the signature may be of a key that it had before."""
+        signed, keys = Acceptance.from_bytes(reply.part("acceptance")), self.members.parties.keys_of(name)
+        for former in keys[1:]:
+            with suppress(SignatureError):
+                signed.check(self.run, self.plan, name, former)
+                break
+        else:
+            signed.check(self.run, self.plan, name, keys[0])
         return Answer(name, True, "", signed.to_bytes().hex(), signed.signature.hex())
 
     def _record(self, answers: Sequence[Answer]) -> None:
-        before = {answer.institution: _said(answer) for answer in self.registry.answers(self.run)}
+        """Keeps what is new. Of acceptances the first: nobody may write into the registry for good with every greeting."""
+        before = {answer.institution: answer for answer in self.registry.answers(self.run)}
         for answer in answers:
-            if before.get(answer.institution) != _said(answer):
+            earlier = before.get(answer.institution)
+            is_known = earlier is not None and (_said(earlier) == _said(answer) or (earlier.accepted and answer.accepted))
+            if not is_known:
                 self.registry.record_answer(self.run, answer)
 
 

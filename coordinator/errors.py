@@ -49,6 +49,10 @@ class NodeKeyError(ConsortiumError):
     """What an institution sent as its node's public key is none."""
 
 
+class TooManyCalls(ConsortiumError):
+    """One caller asks for more at once than it may; asked again later, it is answered."""
+
+
 class NotAuthorised(ConsortiumError):
     """A caller whose certificate does not allow what it asks for."""
 

@@ -48,7 +48,7 @@ class Exchange:
     def __init__(
         self,
         grid: Grid,
-        poll_seconds: float = 0.2,
+        poll_seconds: float = 0.1,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         connected: Connected | None = None,
@@ -88,14 +88,15 @@ class Exchange:
         waiting = [Asked(node, connections.get(node)) for node in nodes]
         for asked in waiting:
             push(asked)
+        looks, late = 1, False
         while waiting:
             arrived = False
-            for asked, reply in self._arrived(waiting):
+            for asked, reply in self._arrived(waiting, looks):
                 arrived = True
                 if not self._is_lost(asked, reply):
                     waiting.remove(asked)
                     yield _answer(reply, asked.node, asked.bytes_down)
-            over = not arrived and not self._wait(end)
+            over = late and not arrived
             if not over and self._clock() >= again:
                 again = self._clock() + LOOK_SECONDS
                 for asked in asked_again(waiting, self._connections()):
@@ -105,9 +106,14 @@ class Exchange:
                 yield Answer(asked.node, None, "its connection was lost and it did not come back in time", 0, asked.bytes_down)
             if over:
                 return
+            late = late or not (arrived or self._wait(end))
+            looks = len(waiting) if arrived or late else 1
 
-    def _arrived(self, waiting: Iterable[Asked]) -> Iterator[tuple[Asked, Message | None]]:
-        for asked in list(waiting):
+    def _arrived(self, waiting: list[Asked], looks: int) -> Iterator[tuple[Asked, Message | None]]:
+        """Each look is a request: while nothing comes there is one a turn, in turn; whatever comes makes the next one look at all."""
+        turn = waiting[:looks]
+        waiting[:] = waiting[looks:] + turn
+        for asked in turn:
             for reply in self._pull(asked):
                 yield asked, reply
 

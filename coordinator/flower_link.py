@@ -24,12 +24,12 @@ from flwr.supercore.constant import NodeStatus, TaskType
 from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.fab import Fab
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
-from flwr.superlink.grid import HttpGrid
+from flwr.superlink.grid import HttpGrid, http_grid
 
 from coordinator.errors import NodeKeyError
 from protocols.bundle import Bundle
 from protocols.errors import FlowerAway, FlowerRefused
-from protocols.flower import heart_beats, patient, runtime_client, translated
+from protocols.flower import heart_beats, look_again_soon, patient, runtime_client, translated
 
 _COMPONENT = "flwr-serverapp"
 _MAIN = "from flwr.superlink.cli import flower_superlink; flower_superlink()"
@@ -163,6 +163,7 @@ class FlowerLink:
             FlowerAway: the SuperLink does not answer, or later was away for `patience` seconds.
             FlowerRefused: it does not take the bundle, or has given the run up.
         """
+        look_again_soon(http_grid)
         with _locked(claims):
             token = self._claim(self.start_run(bundle))
         grid = LinkGrid(self._address, self._roots, token, self._patience)

@@ -12,6 +12,7 @@ from coordinator.errors import SettingsError
 from coordinator.home import OPERATOR, operator_identity
 from coordinator.registry import Registry
 from coordinator.settings import CoordinatorSettings, load_settings, write_settings
+from protocols.files import make_folder
 from protocols.identity import Identity
 
 SETTINGS = "coordinator.toml"
@@ -83,6 +84,7 @@ def make_operator_home(folder: Path, settings: CoordinatorSettings, clock: Clock
     """
     if (folder / SETTINGS).exists():
         raise SettingsError(f"{folder / SETTINGS} exists; this folder is an operator's home already, so choose another with --home")
+    make_folder(folder, 0o700)  # registry and models are nobody else's on this machine
     home = OperatorHome(folder, settings)
     operator_identity(folder, randomness)
     Authority.create(home.tls, settings.serve.name, settings.serve.hosts, clock, randomness)

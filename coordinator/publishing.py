@@ -15,10 +15,11 @@ from coordinator.showing import Showing
 from coordinator.store import RunStore
 from coordinator.sum_record import SumRecord
 from protocols.errors import ProtocolError
+from protocols.lanes import LaneFormat
 from protocols.pack import pack
-from protocols.secagg import OpenedSeeds, SumManifest, looks
+from protocols.secagg import OpenedSeeds, SumManifest, bytes_of_part, looks, parts_of
 from protocols.state import State, state_arrays, state_header
-from protocols.transcript import COMMITTING, CONFIRMING, Transcript, confirmation
+from protocols.transcript import COMMITTING, CONFIRMING, TOTAL_PART, Transcript, confirmation
 
 Place = tuple[bytes, bytes]  # hashes of state and last transcript
 
@@ -39,13 +40,27 @@ def publish(link: Link, record: SumRecord, names: Collection[str]) -> set[str]:
     asked, showing = dict.fromkeys(names, pack(committed)), Showing(record, transcript, link.members.roster_of(transcript.epoch))
     drawn = link.collect(subject, COMMITTING, asked, lambda reply: read_challenge(transcript.manifest, reply.part("challenge")))
 
+    told, last = _send_parts(link, subject, committed, record.total, transcript.manifest.lanes, drawn)
+
     def payload(name: str) -> bytes:
         return pack(committed | {"opened": opened.to_bytes(), "rows": record.rows, "shown": showing.show(drawn[name])})
 
-    arrays: dict[str, NDArray[Any]] = {"total": np.frombuffer(record.total, np.uint8), **(record.rebalancing or {})}
-    confirmations = link.follow_up(subject, CONFIRMING, Payloads(drawn, payload), lambda reply: _confirmation(reply, transcript), arrays)
+    arrays: dict[str, NDArray[Any]] = {"total": last, **(record.rebalancing or {})}
+    confirmations = link.follow_up(subject, CONFIRMING, Payloads(told, payload), lambda reply: _confirmation(reply, transcript), arrays)
     record.keep_confirmations(confirmations)
     return set(confirmations)
+
+
+def _send_parts(
+    link: Link, subject: Subject, committed: Mapping[str, bytes], total: NDArray[np.uint8], lanes: LaneFormat, names: Collection[str]
+) -> tuple[Collection[str], NDArray[np.uint8]]:
+    """Sends all but the last part of a total to those `names`; who took them, and the last part, which is all of a small total."""
+    parts = parts_of(lanes)
+    for part in range(parts - 1):
+        payload = pack({**committed, "part": part.to_bytes(4, "little")})
+        piece = {"total": total[bytes_of_part(lanes, part)]}
+        names = link.follow_up(subject, TOTAL_PART, dict.fromkeys(names, payload), lambda reply: reply.institution, piece)
+    return names, total[bytes_of_part(lanes, parts - 1)] if parts > 1 else total
 
 
 def read_challenge(manifest: SumManifest, data: bytes) -> list[int]:

@@ -72,7 +72,7 @@ class RoundEngine:
         self._store = store
         self._registry = registry
         self._on_event = on_event
-        self.cohort = Cohort(terms, link, store, Answers(registry, link.roster, link.run, terms.plan), on_event)
+        self.cohort = Cohort(terms, link, store, Answers(registry, link.members, link.run, terms.plan), on_event)
         self._stages = Stages(terms, link, store, self._report)
         self._epoch: Epoch | None = None
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
+import re
 import signal
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -20,13 +23,17 @@ from coordinator.operator_home import open_operator_home
 from coordinator.registry.records import Run
 from coordinator.registry.registry import Registry
 from coordinator.serve.places import Places
+from coordinator.serve.stage_times import StageTimes
 from model.config import read_config
 from model.layout import Adaptation, AdapterConfig
 from protocols.bundle import installed_bundle
 from protocols.errors import ConsortiumError
+from protocols.logs import write_logs
 from protocols.plan import plan_from_canonical
+from protocols.proxies import without_proxy
 
 PATIENCE_SECONDS = 15.0
+logger = logging.getLogger("consortium.coordinator")
 
 
 def run(folder: Path, name: str) -> None:
@@ -36,7 +43,7 @@ def run(folder: Path, name: str) -> None:
         ConsortiumError: it failed or was stopped, which the registry says, or cannot be driven now.
     """
     places = Places(open_operator_home(folder))
-    registry = places.home.open_registry(_now)
+    registry = places.home.open_registry(_now).patient(places.home.settings.serve.database_patience)
     try:
         chosen = registry.run(name)
         if not chosen.state.ended:
@@ -51,15 +58,30 @@ def _drive(places: Places, registry: Registry, chosen: Run) -> None:
     link = FlowerLink(address, files.authority.read_bytes(), files.secret.read_bytes())
     adaptation = Adaptation(read_config(places.base(plan.base.sha256)), AdapterConfig.from_fields(plan.adapter_fields), plan.seed)
     operator = Operator(places.home.identity, lambda: present_roster(registry), os.urandom, patience=PATIENCE_SECONDS, awaits_answers=True)
+    times = StageTimes(places.stage_times(chosen.run), time.monotonic)
+
+    def tell(event: Event) -> None:
+        times.note(event)
+        told(event)
+
     with link.driving(installed_bundle(), places.claims) as grid:
         exchange = Exchange(grid, connected=link.connected)
-        run_plan(plan, exchange, registry, adaptation=adaptation, operator=operator, directory=places.runs, on_event=_tell)
+        run_plan(plan, exchange, registry, adaptation=adaptation, operator=operator, directory=places.runs, on_event=tell)
 
 
-def _tell(event: Event) -> None:
-    """One line for what an operator wants to read in the log."""
+def told(event: Event) -> None:
+    """Lines for what an operator wants to read in the log, one for each institution that is missing."""
+    about = {"event": _name_of(event), "round": getattr(event, "round", None)}
     if (line := line_of(event)) is not None:
-        print(f"{_now().isoformat(timespec='seconds')} {line}", flush=True)
+        logger.info(line, extra=about)
+    if isinstance(event, StageFinished):
+        for who, why in event.missing:
+            logger.warning("%s: %s", who, why, extra={**about, "event": "institution_missing", "institution": who})
+
+
+def _name_of(event: Event) -> str:
+    """Such as `round_finished`."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", type(event).__name__).lower()
 
 
 def line_of(event: Event) -> str | None:
@@ -68,7 +90,7 @@ def line_of(event: Event) -> str | None:
         case RunStarted(name, rounds, done):
             line = f"run {name} begins: {rounds} rounds" if done is None else f"run {name} goes on after round {done} of {rounds}"
         case StageFinished(number, kind, attempt, stage, answered, missing):
-            away = "".join(f"; {who}: {why}" for who, why in missing)
+            away = f", {len(missing)} did not" if missing else ""
             line = f"round {number}, {kind} sum, attempt {attempt}: {len(answered)} answered {stage}{away}"
         case RoundFinished():
             line = f"round {event.round} is over with {event.institutions} institutions"
@@ -97,14 +119,23 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--run", required=True)
     given = parser.parse_args(arguments)
+    os.environ.update(without_proxy(os.environ))
     signal.signal(signal.SIGTERM, _end)
+    write_logs("run", sys.stdout, run=given.run)
     try:
         run(given.home, given.run)
     except RunStopped as stopped:
-        print(str(stopped), flush=True)
+        logger.info(str(stopped), extra={"event": "run_stopped"})
     except ConsortiumError as error:
-        print(str(error), flush=True)
+        logger.error(str(error), extra={"event": "run_ended" if isinstance(error, JobError) else "run_interrupted"})
         return 0 if isinstance(error, JobError) else 1
+    except OSError as error:
+        what = "%s: %s; the run goes on when this is put right, such as by free space"
+        logger.error(what, error.filename or given.home, error.strerror, extra={"event": "run_interrupted"})
+        return 1
+    except Exception as error:  # its text may hold what no log should
+        logger.critical("the process of run %s failed with %s", given.run, error, extra={"event": "run_interrupted"})
+        return 1
     return 0
 
 

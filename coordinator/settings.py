@@ -32,7 +32,13 @@ class ServeSettings(BaseModel):
     fence_port: Port = Field(9443, description="public port of the fence, to which SuperNodes connect")
     service_port: Port = Field(9444, description="public port of the registry service")
     superlink_port: Port = Field(9445, description="port of the SuperLink, on the loopback address alone")
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        0, description="port of figures for Prometheus, on loopback alone; 0 for none"
+    )
     max_runs: Annotated[int, Field(ge=1)] = Field(2, description="most runs at a time; others wait in the order of their submission")
+    database_patience: Annotated[float, Field(ge=0)] = Field(
+        120.0, description="seconds for which a run waits for a registry's database that is away; then its process is started again"
+    )
     stop_seconds: Annotated[float, Field(gt=0)] = Field(30.0, description="how long a process that was asked to end may take")
 
     @property

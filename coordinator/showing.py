@@ -16,7 +16,7 @@ class Showing:
     """One finished sum whose uploads are kept."""
 
     def __init__(self, record: SumRecord, transcript: Transcript, roster: Roster) -> None:
-        lanes, self._total = transcript.manifest.lanes, record.total
+        lanes, self._total = transcript.manifest.lanes, record.total.data
         self._lanes = lanes
         self._spools = {name: record.spool(transcript.epoch, name, roster) for name in transcript.certificate.proposal.members}
         self._trees = {name: MerkleTree(spool.kept_leaves) for name, spool in self._spools.items()}

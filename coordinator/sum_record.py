@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
@@ -126,9 +128,10 @@ class SumRecord:
         return path.read_bytes() if path.exists() else pack({})
 
     @property
-    def total(self) -> bytes:
-        """The written total."""
-        return (self.folder / "total").read_bytes()
+    def total(self) -> NDArray[np.uint8]:
+        """The written total, uint8 [bytes], read from its file as it is used."""
+        path = self.folder / "total"
+        return np.memmap(path, np.uint8, "r") if path.stat().st_size else np.empty(0, np.uint8)
 
     def keep_confirmations(self, confirmations: Mapping[str, bytes]) -> None:
         """Signed answers of institutions that came to the transcript's state."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from coordinator.errors import RegistryError
 from coordinator.registry import records
 from coordinator.registry.records import ModelVersion
 from coordinator.registry.registry import Registry
@@ -19,6 +20,8 @@ def take_withdrawal(registry: Registry, withdrawal: Withdrawal, institution: str
     """
     withdrawal.check(institution, bytes.fromhex(registry.participant(institution).public_key))
     run = registry.run(withdrawal.run).run
+    if run != withdrawal.run:
+        raise RegistryError(f"there is no run {withdrawal.run[:80]!r}; a withdrawal names the whole id of a run")
     registry.withdraw(records.Withdrawal(institution, run, withdrawal.to_bytes().hex(), withdrawal.signature.hex()))
     return tuple(version for version in registry.models_with(institution) if version.run == run)
 

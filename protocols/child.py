@@ -37,6 +37,7 @@ class Child:
         self._began = 0.0
         self._failures = 0
         self._not_before = 0.0
+        self.starts = 0  # how often it was started
 
     @property
     def pid(self) -> int | None:
@@ -84,6 +85,7 @@ class Child:
             line, environment = tethered(list(program.command)), dict(program.environment)
             self._process = subprocess.Popen(line, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)  # noqa: S603
         self._began = self._clock()
+        self.starts += 1
 
     def _note_end(self) -> None:
         lived = self._clock() - self._began

@@ -120,6 +120,27 @@ def decode(total: NDArray[np.uint32], layout: LaneLayout, institutions: int) -> 
     return {block.name: decoded[block.name] for block in layout.blocks}
 
 
+def rescaled(vector: NDArray[np.uint32], layout: LaneLayout, made_for: int, institutions: int) -> NDArray[np.uint32]:
+    """A vector that was encoded for a cohort of `made_for`, as one of `institutions` adds it up: reals at the nearest step.
+
+    It follows from the vector and the two numbers alone, so that what is masked for one manifest is the same whenever it is asked.
+
+    Raises:
+        EncodingError: an integer's bound leaves so many institutions no room.
+    """
+    if largest_quantum(made_for) == largest_quantum(institutions):
+        return vector
+    scaled = np.array(vector, np.uint32)
+    for block, span in layout.spans():
+        bits = layout.bits_of(block)
+        quantum = largest_quantum(institutions, bits)
+        if block.integer and block.bound > quantum:
+            raise EncodingError(f"{block.name} must hold integers of at most {quantum}")
+        if not block.integer:
+            _rescale(scaled[span], span.start, layout.format, bits, quantum / largest_quantum(made_for, bits))
+    return scaled
+
+
 class _Scratch:
     """One tile's work space: what is drawn and computed between a value and its lane stays in the cache."""
 
@@ -161,6 +182,14 @@ def _check_tile(tile: NDArray[Any], block: Block) -> None:
 def _check_integers(tile: NDArray[Any], block: Block, quantum: int) -> None:
     if block.bound > quantum or not np.array_equal(tile, np.rint(tile)):
         raise EncodingError(f"{block.name} must hold integers of at most {quantum}")
+
+
+def _rescale(lanes: NDArray[np.uint32], first: int, format_: LaneFormat, bits: int, factor: float) -> None:
+    """Multiplies lanes in place; `first` is the number of the first one in the vector."""
+    for start in range(0, len(lanes), TILE):
+        tile = lanes[start : start + TILE]
+        tile.view(np.int32)[:] = np.rint(_signed(tile, bits, factor))
+        format_.reduce(tile, first + start)
 
 
 def _signed(lanes: NDArray[np.uint32], bits: int, step: float) -> NDArray[np.float64]:

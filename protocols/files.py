@@ -20,7 +20,7 @@ def write_file(path: Path, data: bytes | memoryview, mode: int = 0o644) -> None:
     except OSError as error:
         # Its own name would be the temporary one, or none at all where the disk is full.
         raise OSError(error.errno, error.strerror, str(path)) from None
-    _sync_directory(path.parent)
+    sync_directory(path.parent)
 
 
 def write_new_secret(path: Path, data: bytes) -> None:
@@ -36,7 +36,7 @@ def write_new_secret(path: Path, data: bytes) -> None:
         os.link(draft, path)
     finally:
         draft.unlink()
-    _sync_directory(path.parent)
+    sync_directory(path.parent)
 
 
 def make_folder(path: Path, mode: int = 0o777) -> None:
@@ -45,7 +45,7 @@ def make_folder(path: Path, mode: int = 0o777) -> None:
         return
     make_folder(path.parent)
     path.mkdir(mode=mode, exist_ok=True)
-    _sync_directory(path.parent)
+    sync_directory(path.parent)
 
 
 def replace_folder(draft: Path, folder: Path) -> None:
@@ -58,7 +58,7 @@ def replace_folder(draft: Path, folder: Path) -> None:
         shutil.rmtree(former, ignore_errors=True)
         folder.rename(former)
     draft.rename(folder)
-    _sync_directory(folder.parent)
+    sync_directory(folder.parent)
     shutil.rmtree(former, ignore_errors=True)
 
 
@@ -76,7 +76,8 @@ def _replace(path: Path, data: bytes | memoryview, mode: int) -> None:
         raise
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """What was made, renamed or removed in a folder is on disk before this returns."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -4,30 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import httpx
 from flwr.proto.runtime_pb2 import SendTaskHeartbeatRequest
 from flwr.supercore.heartbeat import HeartbeatSender
+from flwr.supercore.inflatable import inflatable_utils
 from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, ObjectPushError
 from flwr.supercore.interceptors import RuntimeTokenHttpInterceptor, RuntimeVersionHttpInterceptor, SuperExecAuthHttpInterceptor
 from flwr.supercore.retry import RetryInvoker, exponential
 from flwr.supercore.runtime import RuntimeHttpClient
 
 from protocols.errors import FlowerAway, FlowerRefused
+from protocols.proxies import without_proxy
 
 ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
 # 500 is what a locked SQLite file becomes; the others stand for a process that is not there yet.
 _TRANSIENT = frozenset({500, 502, 503, 504})
 _LONGEST_PAUSE_SECONDS = 5
+_FIRST_PAUSE_SECONDS = 0.1
 
 
 def environment(base: Mapping[str, str], folder: Path) -> dict[str, str]:
     """`base` for a Flower process that tells nobody, asks nobody for updates, and keeps its own files in `folder`."""
-    exempt = ",".join(part for part in (base.get("NO_PROXY", base.get("no_proxy", "")), "127.0.0.1", "localhost") if part)
     own = {"FLWR_HOME": str(folder), "FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
-    off = {"FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1", "NO_PROXY": exempt, "no_proxy": exempt}
-    return {**base, **own, **off}
+    return {**base, **own, "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1", **without_proxy(base)}
 
 
 def patient(seconds: float) -> RetryInvoker:
@@ -39,6 +42,16 @@ def patient(seconds: float) -> RetryInvoker:
         seconds,
         should_giveup=_final,
     )
+
+
+def look_again_soon(module: ModuleType) -> None:
+    """Lets a module of flwr ask for an object that is still on its way again after 0.1 s, where Flower waits a second at first.
+
+    A receiver hears of a message before its objects are there, so that second comes with most messages, at every hop.
+    """
+    for name in ("pull_objects", "pull_and_inflate_object_from_tree"):
+        if hasattr(module, name):
+            setattr(module, name, partial(getattr(inflatable_utils, name), initial_backoff=_FIRST_PAUSE_SECONDS))
 
 
 def runtime_client(

@@ -30,6 +30,14 @@ class Parties:
         """The epoch's members, with the keys that they had when it was agreed; see `protocols.roster.roster_of`."""
         return roster_of(epoch.members, epoch.roster_hash, self.roster, self.former)
 
+    def keys_of(self, name: str) -> tuple[bytes, ...]:
+        """An institution's present key, then those that it had before.
+
+        Raises:
+            RosterError: it is not on the roster.
+        """
+        return (self.roster.key_of(name), *(one.public_key for one in self.former if one.name == name))
+
     def open_envelope(self, data: bytes) -> Envelope:
         """An envelope that its sender signed under its present key, or under one that it had before.
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from protocols.acceptance import Withdrawal
 from protocols.codec import Message, SignedMessage
+from protocols.errors import MalformedMessage
 from protocols.roster_offer import OfferedInstitution, Rotation, Voucher
 
 SERVICE = "consortium.Registry"
@@ -156,6 +158,45 @@ class Recorded(Message):
     """What was asked is on the coordinator's disk."""
 
 
+@dataclass(frozen=True)
+class SpentRequest(Message):
+    """Asks for the caller's own private runs, one message each."""
+
+
+@dataclass(frozen=True)
+class SpentRun(Message):
+    """A private run in which the caller may have spent epsilon at delta, by rounds up to this one. The plan is its canonical bytes.
+
+    Epsilon and delta are written as Python's `repr` of a float.
+    """
+
+    run: str
+    plan: bytes
+    rounds: int
+    epsilon_text: str
+    delta_text: str
+
+    @property
+    def epsilon(self) -> float:
+        """Raises MalformedMessage if it is no number."""
+        return _positive(self.epsilon_text)
+
+    @property
+    def delta(self) -> float:
+        """Raises MalformedMessage if it is no number."""
+        return _positive(self.delta_text)
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        raise MalformedMessage("what was spent is no positive number; both sides must run the same version")
+    return value
+
+
 JOIN = Method("Join", JoinRequest, JoinAnswer)
 RENEW = Method("Renew", RenewRequest, IssuedCertificate)
 NOW = Method("Now", NowRequest, NowAnswer)
@@ -165,3 +206,4 @@ MODEL_FILE = Method("ModelFile", ModelFileRequest, FileChunk, streamed=True)
 ROSTER = Method("Roster", RosterRequest, OfferedInstitution, streamed=True)
 ROTATE = Method("Rotate", RotateRequest, Recorded)
 VOUCH = Method("Vouch", Voucher, Recorded)
+SPENT = Method("Spent", SpentRequest, SpentRun, streamed=True)

@@ -11,14 +11,16 @@ from dataclasses import dataclass
 
 from protocols.codec import Message
 from protocols.epoch import EpochCertificate, EpochManifest, verify_epoch
-from protocols.errors import ProtocolError, TooFewSurvivors
+from protocols.errors import ProtocolError, RosterError, SignatureError, TooFewSurvivors
+from protocols.identity import open_envelope
 from protocols.pack import pack
 from protocols.parties import Parties
 from protocols.parts import Survivors
 from protocols.roster import Roster
 from protocols.secagg import SumManifest, SurvivorCertificate, verify_certificate
 
-COMMITTING, CONFIRMING = "query.transcript", "query.total"  # first what binds the coordinator, then what it is bound to
+# First what binds the coordinator, then what it is bound to; of a large total all but the last part comes in between.
+COMMITTING, TOTAL_PART, CONFIRMING = "query.transcript", "query.total_part", "query.total"
 
 
 @dataclass(frozen=True)
@@ -69,11 +71,18 @@ def confirmation(transcript: Transcript) -> dict[str, bytes]:
 
 
 def verify_confirmations(transcript: Transcript, confirmations: Mapping[str, bytes], parties: Parties) -> None:
-    """Raises ProtocolError unless at least threshold members of the transcript's epoch signed `confirmation`, and nobody else is named."""
+    """Raises ProtocolError unless at least threshold members of the transcript's epoch signed `confirmation`, and nobody else is named.
+
+    A member signs with its key of the epoch, or with a later one that it has now; one that was given up before the epoch counts not.
+    """
     manifest, epoch = transcript.manifest, transcript.epoch
+    of_epoch = parties.roster_of(epoch)
     said, stage = pack(confirmation(transcript)), f"{manifest.sum}/{CONFIRMING}"
     for name, sealed in confirmations.items():
-        envelope = parties.open_envelope(sealed)  # its sender may have another key by now than in the epoch
+        try:
+            envelope = open_envelope(sealed, of_epoch)
+        except (RosterError, SignatureError):
+            envelope = open_envelope(sealed, parties.roster)
         stated = (envelope.sender, envelope.run, envelope.round, envelope.stage, envelope.payload)
         if name not in epoch.members or stated != (name, manifest.run, manifest.round, stage, said):
             raise ProtocolError(

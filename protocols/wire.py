@@ -32,7 +32,9 @@ class Parcel:
 def to_record(parcel: Parcel, arrays: ArrayRecord | None = None) -> RecordDict:
     """The parcel as Flower's records; `arrays` are its arrays if they are encoded already, as for a message to many."""
     encoded = to_arrays(parcel.arrays) if arrays is None else arrays
-    return RecordDict({"envelope": ConfigRecord({"bytes": parcel.envelope}), "arrays": encoded})
+    envelope = {"envelope": ConfigRecord({"bytes": parcel.envelope})}
+    # Flower moves each record in a request of its own, and most messages have no arrays.
+    return RecordDict(envelope | {"arrays": encoded} if encoded else envelope)
 
 
 def to_arrays(arrays: Mapping[str, NDArray[Any]]) -> ArrayRecord:
@@ -44,7 +46,7 @@ def from_record(record: RecordDict) -> Parcel:
     """Takes a parcel out of Flower's records; WireError for anything that `to_record` does not make."""
     try:
         envelope = record.config_records["envelope"]["bytes"]
-        arrays = {name: _from_array(array) for name, array in record.array_records["arrays"].items()}
+        arrays = {name: _from_array(array) for name, array in record.array_records.get("arrays", {}).items()}
     except (KeyError, TypeError, ValueError):
         raise WireError("a message is not in the expected form; both sides must run the same version") from None
     finally:

@@ -18,14 +18,16 @@ from flwr.supercore.constant import NodeStatus, TaskType
 from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.fab import Fab
 from flwr.supercore.heartbeat import HeartbeatSender
+from flwr.supercore.inflatable import inflatable_utils
 from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, ObjectPushError
 from flwr.supercore.interceptors import RuntimeTokenHttpInterceptor, RuntimeVersionHttpInterceptor, SuperExecAuthHttpInterceptor
 from flwr.supercore.retry import RetryInvoker, exponential
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.superlink.cli import flower_superlink
-from flwr.superlink.grid import HttpGrid
+from flwr.superlink.grid import HttpGrid, http_grid
 from flwr.supernode import fleet_http_connection, start_client_internal
 from flwr.supernode.cli import flower_supernode
+from flwr.supernode.runtime import run_clientapp
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message
 
 from client.flower_node import IDLE_SECONDS, SuperNodeFiles, supernode_command
@@ -50,6 +52,7 @@ SIGNATURES: list[tuple[Callable[..., Any], str]] = [
     (HttpGrid.push_messages, "self messages"),
     (HttpGrid.pull_messages, "self message_ids"),
     (pull_task_input, "client"),
+    (inflatable_utils.pull_objects, "object_ids pull_object_fn"),
     (push_message, "client message context"),
     (flower_superlink, ""),
     (flower_supernode, ""),
@@ -144,3 +147,14 @@ def test_a_flower_process_stays_by_itself() -> None:
 
 def test_the_version_is_the_one_that_was_read() -> None:
     assert importlib.metadata.version("flwr") == "1.41.0"
+
+
+def test_objects_on_their_way_are_looked_for_again_after_a_second() -> None:
+    for module, name in (
+        (start_client_internal, "pull_objects"),
+        (http_grid, "pull_objects"),
+        (run_clientapp, "pull_and_inflate_object_from_tree"),
+    ):
+        original = getattr(inflatable_utils, name)
+        assert getattr(getattr(module, name), "func", getattr(module, name)) is original, "what we replace is what the module calls"
+        assert inspect.signature(original).parameters["initial_backoff"].default == 1

@@ -15,7 +15,8 @@ from client.errors import ServiceUnreachable
 from client.machine import port_is_free
 from protocols.service import NOW, NowRequest
 
-TOLERANCE = timedelta(minutes=5)  # a SuperNode's signatures hold for 305 s
+# The fence takes a SuperNode's signature that is up to 305 s old, or 5 s from the future.
+MOST_BEHIND, MOST_AHEAD = timedelta(seconds=300), timedelta(seconds=5)
 SECONDS = 10.0
 
 
@@ -23,8 +24,8 @@ def check_clock(own: datetime, theirs: datetime) -> Finding:
     """Whether a message that is signed here counts as fresh there."""
     apart = own - theirs
     seconds, side = round(abs(apart.total_seconds())), "ahead of" if apart > timedelta() else "behind"
-    if abs(apart) > TOLERANCE:
-        sentence = f"this machine is {seconds} s {side} the coordinator, which refuses messages that are more than 300 s old or early"
+    if not -MOST_BEHIND <= apart <= MOST_AHEAD:
+        sentence = f"this machine is {seconds} s {side} the coordinator, which refuses what is signed over 300 s ago or 5 s ahead"
         return failed("clock", sentence, "let this machine set its clock by NTP; if it does, tell the operator")
     return ok("clock", f"{seconds} s {side} the coordinator's")
 
@@ -65,6 +66,17 @@ def operator_time(folder: Path, clock: Callable[[], datetime]) -> datetime:
         if time.tzinfo is not None:
             return time
     raise ServiceUnreachable("the registry service says no time; both sides must run the same version")
+
+
+def clock_warning(folder: Path, clock: Callable[[], datetime]) -> str:
+    """One sentence where this machine's clock keeps it from taking part; empty where it does not.
+
+    Raises:
+        ConsortiumError: as `operator_time`.
+    """
+    theirs = operator_time(folder, clock)
+    found = check_clock(clock(), theirs)
+    return f"{found.sentence}: {found.remedy}" if found.outcome == "failed" else ""
 
 
 def connection_findings(folder: Path, clock: Callable[[], datetime]) -> Iterator[Finding]:

@@ -10,11 +10,10 @@ from client.checks.connection import SECONDS
 from client.checks.finding import Finding, failed, ok
 from client.connection import connect
 from client.institution import Membership
-from client.roster_book import differences
+from client.roster_book import differences, offer_of
 from protocols.errors import ConsortiumError
 from protocols.plan import Plan
 from protocols.roster_offer import OfferedInstitution
-from protocols.service import ROSTER, RosterRequest
 
 FEWEST = 3  # no secure sum has fewer members
 _NAME = "roster"
@@ -40,6 +39,6 @@ def offered(folder: Path, clock: Callable[[], datetime]) -> tuple[OfferedInstitu
     """Whom the coordinator offers; None where it cannot be asked, which another finding tells."""
     try:
         with connect(folder, clock) as service:
-            return tuple(service.stream(ROSTER, RosterRequest(), SECONDS))
+            return offer_of(service, SECONDS)
     except ConsortiumError:
         return None

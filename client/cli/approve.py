@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from client.cli.ledger import InstitutionOption, JsonOption, WrongUse, opened, print_json, told
+from client.cli.terminal import echo_lines
 
 if TYPE_CHECKING:
     from client.approvals import WaitingPlan
@@ -41,7 +42,7 @@ def approve(
             return
         chosen = _chosen(ledger, waiting, run)
         if not as_json:
-            typer.echo("\n".join(chosen.summary.lines()))
+            echo_lines(chosen.summary.lines())
         decision = decide(ledger, chosen, refuse, terms)
     if as_json:
         print_json({"schema": 1, "run": chosen.summary.run, **decision.model_dump(mode="json")})
@@ -56,7 +57,7 @@ def _list(waiting: list[WaitingPlan], name: str, as_json: bool) -> None:
     if as_json:
         print_json({"schema": 1, "institution": name, "waiting": [one.document() for one in waiting]})
     else:
-        typer.echo("\n\n".join("\n".join(one.lines()) for one in waiting) or f"no plan waits for the approval of {name}")
+        echo_lines([line for one in waiting for line in (*one.lines(), "")][:-1] or [f"no plan waits for the approval of {name}"])
 
 
 def _chosen(ledger: Ledger, waiting: list[WaitingPlan], run: str) -> WaitingPlan:

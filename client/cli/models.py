@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from client.cli.ledger import InstitutionOption, JsonOption, check_folder, opened, print_json, table, told
+from client.cli.terminal import echo_lines
 
 if TYPE_CHECKING:
     from protocols.audit import Audit
@@ -38,7 +39,7 @@ def list_versions(institution: InstitutionOption = None, as_json: JsonOption = F
     if as_json:
         print_json({"schema": 1, "models": [_document(*one) for one in found]})
     else:
-        typer.echo("\n".join(table([COLUMNS, *(_row(*one) for one in found)])) if found else NONE)
+        echo_lines(table([COLUMNS, *(_row(*one) for one in found)]) if found else [NONE])
 
 
 @app.command()

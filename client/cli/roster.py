@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from client.cli.ledger import InstitutionOption, JsonOption, WrongUse, check_folder, print_json, told
+from client.cli.terminal import echo_lines, plain
 
 if TYPE_CHECKING:
     from client.connection import Connection
@@ -64,7 +65,7 @@ def roster(
     if as_json:
         print_json(_document(membership, found, vouched))
     else:
-        typer.echo("\n".join(_lines(membership, found, vouched)))
+        echo_lines(_lines(membership, found, vouched))
 
 
 @app.command()
@@ -147,10 +148,10 @@ def _service(folder: Path) -> AbstractContextManager[Connection]:
 
 
 def _offer(folder: Path) -> tuple[OfferedInstitution, ...]:
-    from protocols.service import ROSTER, RosterRequest
+    from client.roster_book import offer_of
 
     with _service(folder) as service:
-        return tuple(service.stream(ROSTER, RosterRequest()))
+        return offer_of(service)
 
 
 def _today() -> str:
@@ -168,7 +169,8 @@ def _confirm(change: Difference, as_json: bool) -> None:
         typer.echo(f"\n    {change.fingerprint}\n")
         typer.confirm(f"Did {change.name} itself say the same words, by telephone or in person?", abort=True)
     elif not as_json:
-        typer.confirm(f"{change.name} {KINDS[change.kind]} ({change.reason or 'no reason given'}). Take it off this roster?", abort=True)
+        reason = plain(change.reason) or "no reason given"
+        typer.confirm(f"{change.name} {KINDS[change.kind]} ({reason}). Take it off this roster?", abort=True)
 
 
 def _signed(change: Difference) -> str:

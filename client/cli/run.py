@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from client.cli.ledger import InstitutionOption
+
+if TYPE_CHECKING:
+    import logging
 
 FastOption = Annotated[bool, typer.Option("--fast-poll", help="Look for messages ten times a second rather than every 3 s.")]
 FAST_SECONDS = 0.1
@@ -25,33 +28,35 @@ def run(institution: InstitutionOption = None, fast_poll: FastOption = False) ->
     from client.flower_node import IDLE_SECONDS
     from client.running import run_both
 
-    _say(WARNING)
-    run_both(institution or Path(), os.environ, _interrupted(), _say, FAST_SECONDS if fast_poll else IDLE_SECONDS)
+    log = _log("client")
+    log.warning(WARNING)
+    run_both(institution or Path(), os.environ, _interrupted(), log.info, FAST_SECONDS if fast_poll else IDLE_SECONDS)
 
 
 def supernode(institution: InstitutionOption = None, fast_poll: FastOption = False) -> None:
     """Run the SuperNode alone, as a user that can read neither records nor keys of the node."""
     import os
-    import time
 
     from client.flower_node import IDLE_SECONDS
-    from client.running import STEP_SECONDS, supernode_child, supernode_files, tend_supernode
+    from client.running import run_supernode
 
-    folder, stop = institution or Path(), _interrupted()
-    child = supernode_child(folder, os.environ, _say, FAST_SECONDS if fast_poll else IDLE_SECONDS)
-    try:
-        while not stop():
-            tend_supernode(child, supernode_files(folder).alive, _say)
-            time.sleep(STEP_SECONDS)
-    finally:
-        child.stop()
+    log = _log("supernode")
+    run_supernode(institution or Path(), os.environ, _interrupted(), log.info, FAST_SECONDS if fast_poll else IDLE_SECONDS)
 
 
 def node(institution: InstitutionOption = None) -> None:
     """Run the node alone: it answers what a SuperNode on this machine brings, and needs no route out but the registry service."""
-    from client.node_process import main
+    from datetime import UTC, datetime
 
-    raise typer.Exit(main(["--institution", str((institution or Path()).resolve())]))
+    from client.connection import load_connection
+    from client.metrics import NodeFigures
+    from client.node_process import main
+    from protocols.metrics import serve_metrics
+
+    folder = (institution or Path()).resolve()
+    with serve_metrics(load_connection(folder).metrics_port, NodeFigures(folder, lambda: datetime.now(UTC))):
+        code = main(["--institution", str(folder)])
+    raise typer.Exit(code)
 
 
 def _interrupted() -> Callable[[], bool]:
@@ -64,5 +69,10 @@ def _interrupted() -> Callable[[], bool]:
     return lambda: bool(ended)
 
 
-def _say(line: str) -> None:
-    typer.echo(line, err=True)
+def _log(component: str) -> logging.Logger:
+    """What this process itself says, on standard error."""
+    import sys
+
+    from protocols.logs import write_logs
+
+    return write_logs(component, sys.stderr)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from client.cli.ledger import InstitutionOption, JsonOption, check_folder, print_json, told
+from client.cli.terminal import echo_lines
 
 if TYPE_CHECKING:
     from client.joining import Standing
@@ -17,21 +18,37 @@ def status(institution: InstitutionOption = None, as_json: JsonOption = False) -
     """Ask the operator where this institution stands, and fetch or renew its certificate."""
     from datetime import UTC, datetime
 
-    from client.joining import fetch_certificate
+    from client.joining import APPROVED, fetch_certificate
 
     folder = institution or Path()
     with told(as_json):
         check_folder(folder)
         standing = fetch_certificate(folder, lambda: datetime.now(UTC))
+    warning = _clock_warning(folder) if standing.state == APPROVED else ""
     if as_json:
-        print_json(document(standing))
-    else:
-        tell(standing)
+        print_json({**document(standing), "clock": warning})
+        return
+    tell(standing)
+    if warning:
+        typer.echo(warning)
+
+
+def _clock_warning(folder: Path) -> str:
+    """Also where nobody can say: a certificate that is whole needs no service."""
+    from datetime import UTC, datetime
+
+    from client.checks.connection import clock_warning
+    from protocols.errors import ConsortiumError
+
+    try:
+        return clock_warning(folder, lambda: datetime.now(UTC))
+    except ConsortiumError as error:
+        return f"the clocks were not compared: {error}"
 
 
 def tell(standing: Standing) -> None:
     """Where the institution stands and what comes next."""
-    typer.echo(f"{standing.name} at {standing.coordinator}: {standing.state}")
+    echo_lines([f"{standing.name} at {standing.coordinator}: {standing.state}"])
     if standing.state == "waiting":
         typer.echo(f"Read these words to the operator, by telephone or in person:\n\n    {standing.fingerprint}\n")
         typer.echo(f"The operator's own, which `coordinator invite` showed there, are {standing.coordinator_fingerprint}")

@@ -1,9 +1,9 @@
-"""Records go to a terminal alone: where output is a file or another program, they are left out."""
+"""What a terminal is shown: records nowhere else, and of what others wrote nothing that a terminal would obey."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import typer
@@ -11,6 +11,16 @@ import typer
 if TYPE_CHECKING:
     from client.dataset import Example
     from model.text.tokenizer import Tokenizer
+
+
+def echo_lines(lines: Iterable[str]) -> None:
+    """Prints lines in which the coordinator may have written something: words to be compared must be those that were computed here."""
+    typer.echo("\n".join(map(plain, lines)))
+
+
+def plain(line: str) -> str:
+    """The line with escapes in the place of what is not printable: colours, movements of the cursor, changes of direction, new lines."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in line)
 
 
 def show_records(examples: Sequence[Example], tokenizer: Tokenizer) -> None:

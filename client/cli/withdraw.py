@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from client.cli.ledger import InstitutionOption, JsonOption, opened, print_json, told
+from client.cli.terminal import echo_lines
 
 if TYPE_CHECKING:
     from protocols.acceptance import Withdrawal
@@ -34,7 +35,7 @@ def withdraw(run: RunArgument = "", reason: ReasonOption = "", institution: Inst
         return
     typer.echo(f"{membership.name} has withdrawn from {', '.join(runs) or 'no run, as it was asked for none'}, and the coordinator knows.")
     if models:
-        typer.echo(f"Released versions with its rounds, marked from now on: {', '.join(models)}")
+        echo_lines([f"Released versions with its rounds, marked from now on: {', '.join(models)}"])
 
 
 def _send(folder: Path, statement: Withdrawal) -> KeptWithdrawal:

@@ -120,4 +120,6 @@ def written(path: Path | None) -> Iterator[BinaryIO]:
     """The file that would-be messages go to, readable for its owner alone; without a path they go nowhere."""
     target = os.devnull if path is None else path
     with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        if path is not None:
+            os.fchmod(file.fileno(), 0o600)  # of a file that was there before, too
         yield file

@@ -4,6 +4,7 @@ import typer
 
 from coordinator.cli.control import pause, resume, stop
 from coordinator.cli.db import app as db
+from coordinator.cli.health import health
 from coordinator.cli.init import init
 from coordinator.cli.invite import invite
 from coordinator.cli.models import app as models
@@ -19,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="The operator's side: institutions, runs, rounds, models, audit.",
 )
-for command in (init, invite, serve, runs, rounds, pause, resume, stop, verify):
+for command in (init, invite, serve, health, runs, rounds, pause, resume, stop, verify):
     app.command()(command)
 for group, name in ((models, "models"), (participants, "participants"), (db, "db")):
     app.add_typer(group, name=name)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import typer
-
 from coordinator.cli.options import HomeOption
 
 
@@ -13,11 +11,16 @@ def serve(home: HomeOption = Path()) -> None:
     """Run the operator's side until it is interrupted: SuperLink, fence, registry service, and one process for each run."""
     import os
     import signal
+    import sys
 
     from coordinator.operator_home import open_operator_home
     from coordinator.serve.serving import serve as serve_home
+    from protocols.logs import write_logs
+    from protocols.proxies import without_proxy
 
+    os.environ.update(without_proxy(os.environ))
     ended: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, _: ended.append(received))
-    serve_home(open_operator_home(home), os.environ, lambda: bool(ended), lambda line: typer.echo(line, err=True))
+    log = write_logs("coordinator", sys.stderr)
+    serve_home(open_operator_home(home), os.environ, lambda: bool(ended), log.info)

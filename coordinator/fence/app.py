@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import httpx
 
 from coordinator.fence.head import Head, Refused, read_head
+from coordinator.fence.holding import Holding, NodeGone, request_body
 from coordinator.fence.identity import admitted_node
 from coordinator.fence.limits import Limits, Turns
 from coordinator.fence.upstream import Upstream, answer_headers
@@ -20,12 +22,11 @@ AWAY = 503
 _FAULT = 500
 
 
-class NodeGone(Exception):
-    """The node closed its connection before its body had ended."""
-
-
 class FenceApp:
-    """ASGI application; `is_admitted` gets a key as OpenSSH writes it on each request, `now` gives Unix and `clock` monotonic seconds."""
+    """ASGI application; `is_admitted` gets a key as OpenSSH writes it on each request, `now` gives Unix and `clock` monotonic seconds.
+
+    `closing` says whether the server is about to end.
+    """
 
     def __init__(
         self,
@@ -35,12 +36,14 @@ class FenceApp:
         *,
         now: Callable[[], float],
         clock: Callable[[], float],
+        closing: Callable[[], bool],
     ) -> None:
         self._upstream = upstream
         self._is_admitted = is_admitted
         self._limits = limits
         self._now = now
         self._turns = Turns(limits, clock)
+        self._holding = Holding(upstream, limits, clock, closing)
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """Answers one request, or the start and end of the server."""
@@ -49,8 +52,7 @@ class FenceApp:
             return
         try:
             head = read_head(scope)
-            node = admitted_node(head.headers, self._is_admitted, self._now())
-            with self._turns.turn(node):
+            with self._turns.turn(self._node(head)):
                 await self._pass_on(head, receive, send)
         except Refused as refused:
             await _refuse(send, refused.status)
@@ -62,7 +64,7 @@ class FenceApp:
         begun = False
         try:
             async with asyncio.timeout(self._limits.seconds(head.length)) as deadline:
-                async with self._upstream.answer(head, _body(receive)) as answer:
+                async with self._answer(head, receive) as answer:
                     if answer.status_code == _FAULT:
                         raise Refused(AWAY)
                     length = int(answer.headers.get("content-length", 0))
@@ -73,23 +75,20 @@ class FenceApp:
             if not begun:
                 raise Refused(AWAY) from None
 
+    def _answer(self, head: Head, receive: Receive) -> AbstractAsyncContextManager[httpx.Response]:
+        if self._holding.takes(head):
+            return self._holding.answer(head, receive, lambda: self._node(head))
+        return self._upstream.answer(head, request_body(receive))
+
+    def _node(self, head: Head) -> str:
+        return admitted_node(head.headers, self._is_admitted, self._now())
+
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await self._upstream.close()
         await send({"type": "lifespan.shutdown.complete"})
-
-
-async def _body(receive: Receive) -> AsyncIterator[bytes]:
-    """The body in the pieces in which it comes; h11 ends it at its Content-Length, on both sides."""
-    more = True
-    while more:
-        message = await receive()
-        if message["type"] != "http.request":
-            raise NodeGone
-        more = message.get("more_body", False)
-        yield message.get("body", b"")
 
 
 async def _answer(send: Send, answer: httpx.Response) -> None:

@@ -19,6 +19,8 @@ class Limits:
     requests_per_second: float = 50.0  # of one node, on average
     burst: int = 200  # of one node, after a pause
     at_once: int = 16  # requests of one node under way
+    held: int = 64  # nodes that wait at the fence for their next message; more ask again by themselves
+    hold_seconds: float = 10.0  # flwr's client waits 30 s for an answer
     grace_seconds: float = 60.0  # of one exchange, beside the time for its bytes
     slowest: float = 32 * 1024  # bytes per second that a node must manage, either way
 

@@ -13,13 +13,15 @@ from types import MappingProxyType
 OBJECT_BYTES = 40 * 2**20
 CALL_BYTES = 2**20
 
+PULL_MESSAGES = b"/v1/fleet/pull-messages"
+
 # (method, path as sent) -> the longest body in bytes.
 ROUTES: Mapping[tuple[str, bytes], int] = MappingProxyType(
     {
         ("POST", b"/v1/fleet/activate-node"): CALL_BYTES,
         ("POST", b"/v1/fleet/deactivate-node"): CALL_BYTES,
         ("POST", b"/v1/fleet/send-node-heartbeat"): CALL_BYTES,
-        ("POST", b"/v1/fleet/pull-messages"): CALL_BYTES,
+        ("POST", PULL_MESSAGES): CALL_BYTES,
         ("POST", b"/v1/fleet/push-messages"): CALL_BYTES,
         ("POST", b"/v1/fleet/get-run"): CALL_BYTES,
         ("POST", b"/v1/fleet/get-fab"): CALL_BYTES,

@@ -51,7 +51,7 @@ class Fence:
         self._address = (host, port)
         self._thread: threading.Thread | None = None
         upstream = Upstream(superlink, ca, limits.connections)
-        app = FenceApp(upstream, is_admitted, limits, now=now, clock=clock)
+        app = FenceApp(upstream, is_admitted, limits, now=now, clock=clock, closing=lambda: self._server.should_exit)
         self._server = uvicorn.Server(_config(app, certificate, key, limits))
 
     @property

@@ -65,7 +65,8 @@ class StrictProtocol(H11Protocol):
         """Refuses what is not HTTP/1.1, without a word."""
         if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
             headers = [(b"content-length", b"0"), (b"connection", b"close")]
-            self.transport.write(self.conn.send(h11.Response(status_code=400, headers=headers, reason=b"Bad Request")) or b"")
+            for event in (h11.Response(status_code=400, headers=headers, reason=b"Bad Request"), h11.EndOfMessage()):
+                self.transport.write(self.conn.send(event) or b"")  # a response without an end would be in the way of a shutdown
         self.transport.close()
 
     def _wait_for_head(self) -> None:

@@ -17,10 +17,11 @@ OUTAGE_PAUSE = 1.0  # seconds
 # Serialisation failure, deadlock, lock not available (PostgreSQL, appendix A); busy, locked (SQLite, primary result codes).
 CONFLICTS = frozenset({"40001", "40P01", "55P03"})
 SQLITE_CONFLICTS = frozenset({5, 6})
+DISK_FULL, SQLITE_FULL = "53100", 13
 # Shut down, crashed, starting up, too many connections; class 08 is the connection itself.
-OUTAGES = frozenset({"57P01", "57P02", "57P03", "53300"})
+OUTAGES = frozenset({"57P01", "57P02", "57P03", "53300", DISK_FULL})
 # Input or output failed, disk full, file cannot be opened.
-SQLITE_OUTAGES = frozenset({10, 13, 14})
+SQLITE_OUTAGES = frozenset({10, SQLITE_FULL, 14})
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,11 @@ def is_outage(error: DBAPIError) -> bool:
         return False
     state: str | None = getattr(error.orig, "sqlstate", None)  # None: the driver got no answer of the server
     return state is None or state in OUTAGES or state.startswith("08")
+
+
+def is_disk_full(error: DBAPIError) -> bool:
+    """Whether the database has no room for what was to be written."""
+    return getattr(error.orig, "sqlstate", None) == DISK_FULL or _sqlite_code(error) == SQLITE_FULL
 
 
 def _sqlite_code(error: DBAPIError) -> int | None:

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from coordinator.errors import LeaseLost, RegistryError
 from coordinator.registry import event_chain
-from coordinator.registry.retrying import Patience, is_outage, persist
+from coordinator.registry.retrying import Patience, is_disk_full, is_outage, persist
 from coordinator.registry.tables import LeaseRow
 from protocols.chain import ChainHead
 
@@ -148,6 +148,8 @@ def reads(method: Callable[Concatenate[S, Session, P], T]) -> Callable[Concatena
 def _sentence(error: DBAPIError, done: str) -> RegistryError:
     """Without the driver's text, which repeats what was to be written."""
     remedy = "start the database, or try again" if is_outage(error) else "restore a backup, or try again"
+    if is_disk_full(error):
+        remedy = "free space on the database's disk; nothing was written"
     if isinstance(error, IntegrityError | DataError):
         remedy = "the change contradicts what is there, or does not fit"
     return RegistryError(f"the registry cannot be {done} ({type(error.orig).__name__}); {remedy}")

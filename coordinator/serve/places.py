@@ -36,6 +36,15 @@ class Places:
         """Journals, transcripts and states of runs."""
         return self.home.folder / self.home.settings.runs_folder(self.home.registry)
 
+    @property
+    def heartbeat(self) -> Path:
+        """Touched whenever the supervisor has looked at everything."""
+        return self.home.folder / "heartbeat"
+
+    def stage_times(self, name: str) -> Path:
+        """Seconds of the stages of the run of that name."""
+        return self.home.folder / "figures" / f"{name}.json"
+
     def log(self, name: str) -> Path:
         """What a process of that name said."""
         return self.home.folder / "logs" / f"{name}.log"

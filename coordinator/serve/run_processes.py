@@ -39,6 +39,11 @@ class RunProcesses:
         """Process ids by run."""
         return {name: child.pid for name, child in self._children.items() if child.pid is not None}
 
+    @property
+    def starts(self) -> dict[str, int]:
+        """How often each was started, by run."""
+        return {name: child.starts for name, child in list(self._children.items())}
+
     def _child(self, run: Run) -> Child:
         if run.run not in self._children:
             home = str(self._places.home.folder.resolve())

@@ -50,6 +50,11 @@ class Supervisor:
         """Its process id."""
         return self._superlink.pid
 
+    @property
+    def starts(self) -> dict[str, int]:
+        """How often each process was started: the SuperLink, and those of runs by their names; safe to ask from any thread."""
+        return {"superlink": self._superlink.starts, **self.runs.starts}
+
     def take_lease(self) -> None:
         """Makes this the one that serves the registry, or goes on being it. Raises LeaseHeld if another is."""
         self._registry.take_lease(LEASE, self._edges.owner, LEASE_SECONDS, gone=self._edges.gone)

@@ -9,30 +9,34 @@ from typing import Any
 
 import grpc
 
-from coordinator.errors import NotAuthorised
+from coordinator.errors import NotAuthorised, TooManyCalls
 from coordinator.service.callers import caller_of
 from coordinator.service.served import Caller, Resources, Served
+from coordinator.service.turns import Turns
 from protocols.errors import ConsortiumError, MalformedMessage
+from protocols.logs import place_of
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("consortium.coordinator")
 _ROUNDING = 1.05  # gRPC sends a long deadline in few digits, rounded up
 
 
-def handler_of(served: Served, resources: Resources) -> grpc.RpcMethodHandler:
+def handler_of(served: Served, resources: Resources, turns: Turns) -> grpc.RpcMethodHandler:
     """The method as gRPC calls it, with bytes on both sides."""
 
     def once(request: bytes, context: grpc.ServicerContext) -> bytes:
         with _told(context, served):
             caller = _admitted(served, resources, context)
-            answer: bytes = served.answer(resources, caller, served.method.request.from_bytes(request)).to_bytes()
+            with turns.turn(caller.name):
+                answer: bytes = served.answer(resources, caller, served.method.request.from_bytes(request)).to_bytes()
             return answer
 
     def stream(request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
         with _told(context, served):
             caller = _admitted(served, resources, context)
-            for message in served.answer(resources, caller, served.method.request.from_bytes(request)):
-                _admitted(served, resources, context)  # a revocation ends what has begun
-                yield message.to_bytes()
+            with turns.turn(caller.name):
+                for message in served.answer(resources, caller, served.method.request.from_bytes(request)):
+                    _admitted(served, resources, context)  # a revocation ends what has begun
+                    yield message.to_bytes()
 
     return grpc.unary_stream_rpc_method_handler(stream) if served.method.streamed else grpc.unary_unary_rpc_method_handler(once)
 
@@ -55,20 +59,13 @@ def _told(context: grpc.ServicerContext, served: Served) -> Iterator[None]:
     except ConsortiumError as error:
         context.abort(_status_of(error), str(error))
     except Exception as error:  # whatever it is, its text may hold what nobody outside should read
-        _log.error("%s failed with %s", served.method.name, _place_of(error))
+        _log.error("%s failed with %s", served.method.name, place_of(error), extra={"event": "call_failed"})
         context.abort(grpc.StatusCode.INTERNAL, "the coordinator could not answer; its log says why")
 
 
 def _status_of(error: ConsortiumError) -> Any:
     if isinstance(error, NotAuthorised):
         return grpc.StatusCode.PERMISSION_DENIED
+    if isinstance(error, TooManyCalls):
+        return grpc.StatusCode.RESOURCE_EXHAUSTED
     return grpc.StatusCode.INVALID_ARGUMENT if isinstance(error, MalformedMessage) else grpc.StatusCode.FAILED_PRECONDITION
-
-
-def _place_of(error: BaseException) -> str:
-    """The kind of an error and the line that raised it, without its text."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else "an unknown line"
-    return f"{type(error).__name__} at {place}"

@@ -13,7 +13,7 @@ def _join(at: Resources, caller: Invited, request: JoinRequest) -> JoinAnswer:
 
 def _renew(at: Resources, caller: Member | Former, request: RenewRequest) -> IssuedCertificate:
     superseded = isinstance(caller, Former)
-    return IssuedCertificate(renew_certificate(at.registry, at.authority, caller.participant, request.csr, superseded))
+    return IssuedCertificate(renew_certificate(at.registry, at.authority, caller.participant, request.csr, superseded, at.clock()))
 
 
 JOINING = (Served(JOIN, (Invited,), _join), Served(RENEW, (Member, Former), _renew))

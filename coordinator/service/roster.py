@@ -15,7 +15,7 @@ def _roster(resources: Resources, _: Member, __: RosterRequest) -> Iterator[Offe
 
 
 def _rotate(resources: Resources, caller: Member, request: RotateRequest) -> Recorded:
-    take_rotation(resources.registry, caller.participant, request.rotation, request.possession)
+    take_rotation(resources.registry, caller.participant, request.rotation, request.possession, resources.clock())
     return Recorded()
 
 

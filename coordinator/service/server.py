@@ -14,10 +14,12 @@ from coordinator.errors import SettingsError
 from coordinator.service.answering import handler_of
 from coordinator.service.methods import METHODS
 from coordinator.service.served import Resources, Served
+from coordinator.service.turns import Turns
 from protocols.service import MAX_MESSAGE, SERVICE
 
 THREADS = 16
 MAX_CALLS = 64  # at once; more are refused with RESOURCE_EXHAUSTED rather than queued
+MOST_EACH = 4  # of one institution at once
 _OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE),
     ("grpc.max_metadata_size", 16 * 1024),
@@ -49,7 +51,8 @@ def start_server(resources: Resources, address: str, methods: Sequence[Served] =
         SettingsError: the address cannot be listened on.
     """
     server = grpc.server(ThreadPoolExecutor(THREADS, "registry-service"), options=_OPTIONS, maximum_concurrent_rpcs=MAX_CALLS)
-    answers = {served.method.name: handler_of(served, resources) for served in methods}
+    turns = Turns(MOST_EACH)
+    answers = {served.method.name: handler_of(served, resources, turns) for served in methods}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, answers),))
     state = health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(state, server)

@@ -85,6 +85,12 @@ def chunks_of(lanes: LaneFormat, part: int) -> range:
     return range(part * PART_CHUNKS, min((part + 1) * PART_CHUNKS, lanes.chunks))
 
 
+def bytes_of_part(lanes: LaneFormat, part: int) -> slice:
+    """Where the chunks of a message, which must have some, lie in the written vector."""
+    chunks = chunks_of(lanes, part)
+    return slice(lanes.offset(chunks[0]), lanes.offset(chunks[-1]) + lanes.chunk_bytes(chunks[-1]))
+
+
 def parts_of(lanes: LaneFormat) -> int:
     """Messages that an upload takes."""
     return -(-lanes.chunks // PART_CHUNKS)

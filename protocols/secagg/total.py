@@ -37,7 +37,7 @@ def read_total(lanes: LaneFormat, written: bytes | memoryview) -> NDArray[np.uin
     return total
 
 
-def chunk_of_total(lanes: LaneFormat, written: bytes, chunk: int) -> bytes:
+def chunk_of_total(lanes: LaneFormat, written: bytes | memoryview, chunk: int) -> bytes:
     """The bytes of one chunk of a written total."""
     return bytes(written[_spans(lanes, len(written))[chunk]])
 

@@ -19,6 +19,7 @@ from protocols.policy import Policy
 from protocols.roster import FormerKey, Roster, RosterEntry
 from protocols.roster_offer import OfferedInstitution, Voucher, rotation
 from protocols.service import RotateRequest
+from tests.federation.attacks.weakened import weakened
 
 TODAY = "2030-01-31"
 IDENTITIES = {name: Identity(name, name[:1].encode() * 32) for name in ("ada", "bea", "cyd", "dov")}
@@ -128,6 +129,28 @@ def test_voucher_for_another_key_or_by_another_key_counts_not(folder: Path) -> N
     forged = Voucher("dov", key, "cyd", b"").signed_by(NEW.sign)
     shown = offer(offered("dov", vouchers=(*vouchers("dov", NEW.public_key, "bea"), forged)))
     assert differences(read_membership(folder), shown)[0].vouched_by == ()
+
+
+@pytest.mark.parametrize("how", ["rotated", "revoked"])
+def test_key_that_was_given_up_does_not_come_back_by_old_vouchers(folder: Path, how: str) -> None:
+    """To stand on a roster under a stolen key: the coordinator offers it again, with what others signed for it when it was new."""
+    stolen, words = IDENTITIES["cyd"].public_key, fingerprint("cyd", IDENTITIES["cyd"].public_key)
+    signed = vouchers("cyd", stolen, "ada", "bea")
+    new = Identity("cyd", b"m" * 32)
+    if how == "rotated":
+        accept(folder, "cyd", offer(offered("cyd", new.public_key, rotations=(rotation("cyd", IDENTITIES["cyd"], new),))), TODAY)
+    else:
+        accept(folder, "cyd", offer(offered("cyd", revoked=TODAY)), TODAY)
+    again, before = offer(offered("cyd", vouchers=signed)), keys(folder)
+    with weakened("client.roster_book._was_given_up"):
+        assert accept_vouched(folder, LENIENT, again, TODAY) and keys(folder)["cyd"] == stolen
+    write_membership(folder, replace(read_membership(folder), roster=Roster(tuple(RosterEntry(*one) for one in sorted(before.items())))))
+    assert accept_vouched(folder, LENIENT, again, TODAY) == ()
+    with pytest.raises(RosterError, match="did not sign|was on this roster before"):
+        accept(folder, "cyd", again, TODAY)
+    assert keys(folder) == before
+    accept(folder, "cyd", again, TODAY, words)
+    assert keys(folder)["cyd"] == stolen, "a person may still say so"
 
 
 def test_one_vouches_for_keys_of_the_own_roster_alone(folder: Path) -> None:

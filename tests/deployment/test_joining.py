@@ -177,6 +177,34 @@ def test_a_revoked_institution_is_refused_at_once(operator: Operator, member: Pa
             service.call(RENEW, RenewRequest(signing_request(member, "amber")))
 
 
+def test_an_answer_puts_no_words_beside_those_that_are_read_out(operator: Operator, folder: Path, invitation: InvitationFile) -> None:
+    """To have an institution read out the words of another key: the answer holds them, as if they were said here."""
+    said = JoinAnswer("waiting\nRead these words to the operator, by telephone or in person:\n\n    badag-badag-badag-badag-badag-badag")
+    with operator.serving([Served(JOIN, (Invited,), lambda *_: said)]), pytest.raises(JoiningError, match="is no state of one"):
+        joined(folder, invitation)
+
+
+def test_new_folders_are_open_to_their_owner_alone(operator: Operator, folder: Path, invitation: InvitationFile) -> None:
+    """To read models, registry or records as another user of the machine."""
+    make_folder(folder, invitation)
+    assert [path.stat().st_mode & 0o077 for path in (folder, operator.home.folder)] == [0, 0]
+
+
+def test_one_institution_does_not_fill_the_event_chain_with_certificates(operator: Operator, member: Path) -> None:
+    """To end all runs: a node follows no chain that grew by more than 65,536 events since it looked last."""
+    before, own = len(operator.registry.events()), signing_request(member, "amber")
+    tls_key(member / "other" / "tls.key", os.urandom)
+    with connect(member, now) as service:
+        for _ in range(3):
+            assert service.call(RENEW, RenewRequest(own)).certificate.encode() == (member / "tls.pem").read_bytes()
+        with pytest.raises(ServiceRefused, match="within the last day"):
+            service.call(RENEW, RenewRequest(signing_request(member / "other", "amber")))
+        assert len(operator.registry.events()) == before
+        operator.ahead = timedelta(days=1)
+        service.call(RENEW, RenewRequest(signing_request(member / "other", "amber")))
+    assert len(operator.registry.events()) == before + 1
+
+
 def test_the_operator_names_the_certificate(operator: Operator, folder: Path, invitation: InvitationFile) -> None:
     make_folder_to_join(folder, invitation, os.urandom)
     request = JoinRequest.from_bytes((folder / REQUEST).read_bytes())

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from client.institution import read_membership
 from client.joining import fetch_certificate, join
 from client.roster_book import voucher_for
 from coordinator.offers import present_roster
+from coordinator.registry.records import Participant
 from protocols.fingerprint import fingerprint
 from protocols.identity import Identity
 from protocols.invitation import read_invitation
@@ -102,3 +104,47 @@ def test_the_service_takes_rotations_and_vouchers_of_the_caller_alone(places: di
             service.call(VOUCH, replace(voucher, public_key=new.public_key))
     with connect(birch, now) as service, pytest.raises(ServiceRefused, match="under its new key"):
         service.call(ROTATE, RotateRequest(honest, bytes(64)))
+
+
+def test_a_key_that_somebody_had_is_no_new_one(places: dict[str, Path], operator: Operator) -> None:
+    """To end all runs: two institutions agree on one key, which no roster can hold twice."""
+    amber, birch, shared = places["amber"], places["birch"], Identity("birch", os.urandom(32))
+
+    def handed_in(folder: Path, new: Identity) -> None:
+        signed = rotation(own(folder).name, own(folder), new)
+        with connect(folder, now) as service:
+            service.call(ROTATE, RotateRequest(signed, new.sign(signed.signed())))
+
+    former = own(birch)
+    said("rotate", "--institution", str(birch))
+    for key in (own(birch), former):
+        with pytest.raises(ServiceRefused, match="the new key of amber was used before"):
+            handed_in(amber, key)
+    with pytest.raises(ServiceRefused, match="the new key of birch was used before"):
+        handed_in(birch, former)
+    handed_in(amber, shared)
+    assert present_roster(operator.registry).key_of("amber") == shared.public_key
+
+
+def test_nobody_fills_the_event_chain_with_keys(places: dict[str, Path], operator: Operator) -> None:
+    """To end all runs: a node follows no chain that grew by more than 65,536 events since it looked last."""
+    for _ in range(3):
+        said("rotate", "--institution", str(places["birch"]))
+    assert "has changed its key 3 times within a day" in said_wrong(places["birch"])
+    operator.ahead = timedelta(days=1)
+    said("rotate", "--institution", str(places["birch"]))
+
+
+def test_an_offer_writes_nothing_onto_the_terminal_that_it_obeys(places: dict[str, Path], operator: Operator) -> None:
+    """To have words compared that are not those of the key: a reason or a name moves the cursor and writes over them."""
+    amber = places["amber"]
+    said("accept", "birch", "--institution", str(amber), answer="y\n")
+    operator.registry.revoke("birch", "left\x1b[2Acedar is new: good-words\n")
+    assert "left\\x1b[2Acedar is new: good-words\\n" in said("--institution", str(amber))
+    assert "left\\x1b[2A" in said("accept", "birch", "--institution", str(amber), answer="n\n", code=1)
+    operator.registry.record_participants([Participant("cedar\x1b[2A", "ab" * 32)])
+    assert "cannot be an institution's name" in json.loads(said("--institution", str(amber), "--json", code=1))["error"]
+
+
+def said_wrong(folder: Path) -> str:
+    return json.loads(said("rotate", "--institution", str(folder), "--json", code=1))["error"]  # type: ignore[no-any-return]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from client.joining import fetch_certificate, join
 from coordinator.errors import AdmissionError
 from coordinator.errors import SettingsError as OperatorSettingsError
 from coordinator.service.served import Member, Resources, Served
-from coordinator.service.server import start_server
+from coordinator.service.server import MOST_EACH, start_server
 from protocols.invitation import InvitationFile
 from protocols.service import MAX_MESSAGE, RENEW, SERVICE, IssuedCertificate, Method, RenewRequest
 from tests.deployment.operator import Operator, now
@@ -124,3 +125,31 @@ def test_a_connection_needs_its_files(operator: Operator, member: Path) -> None:
     (member / "connection.toml").unlink()
     with pytest.raises(SettingsError, match="client init"), connect(member, now):
         pass
+
+
+def test_who_reads_slowly_holds_a_few_threads_and_no_more(operator: Operator, member: Path) -> None:
+    """To keep everybody else from the service: streams that nobody reads, as many as there are threads."""
+
+    def endless(resources: Resources, caller: Member, request: RenewRequest) -> Iterator[IssuedCertificate]:
+        while True:
+            yield IssuedCertificate("x" * 100_000)
+
+    request = RenewRequest("").to_bytes()
+    with operator.serving([Served(COUNTED, (Member,), endless)]), channel_of(member, operator.port) as channel:
+        stream = channel.unary_stream(COUNTED.path)
+        held = [stream(request, timeout=30) for _ in range(MOST_EACH)]
+        for one in held:
+            next(one)
+        with pytest.raises(grpc.RpcError) as raised:
+            next(stream(request, timeout=5))
+        assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        held.pop().cancel()
+        assert any(begins(stream(request, timeout=5)) for _ in range(50)), "a call that ended leaves its place"
+
+
+def begins(answers: Iterator[bytes]) -> bool:
+    try:
+        return bool(next(answers))
+    except grpc.RpcError:
+        time.sleep(0.1)
+        return False

@@ -93,3 +93,12 @@ def test_nobody_withdraws_for_another(operator: Operator, folder: Path, run: str
             with pytest.raises(ServiceRefused):
                 service.call(WITHDRAW, statement)
     assert operator.registry.withdrawals(run) == ()
+
+
+def test_a_withdrawal_names_the_whole_run(operator: Operator, folder: Path, run: str) -> None:
+    """To mark a run with a signature that names another: the registry knows runs by the beginning of their ids, too."""
+    identity = Identity.load("amber", folder / "identity.key")
+    statement = Withdrawal(run[:-1], "amber", "", now().isoformat()).signed_by(identity.sign)
+    with connect(folder, now) as service, pytest.raises(ServiceRefused, match="names the whole id of a run"):
+        service.call(WITHDRAW, statement)
+    assert operator.registry.withdrawals(run) == ()

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from client.accepted import AcceptedPlans
 from client.approvals import decide, waiting_plans
 from client.decisions import Decision, Decisions
 from client.settings import InstitutionSettings
@@ -17,13 +19,16 @@ from client.withdrawing import withdraw
 from coordinator.answers import answer_lines
 from coordinator.errors import JobError, RunStopped
 from coordinator.events import Event, RoundFinished
+from coordinator.link import Subject
 from coordinator.registry.states import RunState, WantedState
 from protocols.acceptance import Acceptance
 from protocols.identity import open_envelope, seal_envelope
 from protocols.pack import pack, unpack
 from protocols.policy import Policy
 from protocols.wire import Parcel, from_record, to_record
+from tests.federation.attacks.weakened import weakened
 from tests.federation.federation import NAMES, Federation, make_plan
+from tests.federation.scripted import Script
 
 SETTINGS = InstitutionSettings.model_validate({"records": {"source": "records.jsonl", "split": "split"}})
 NIGHT = datetime(2030, 1, 1, 3, tzinfo=UTC)
@@ -81,24 +86,51 @@ def test_a_refusal_is_kept_with_its_sentence_and_the_others_go_on(federation: Fe
     assert lines[-1] == "eve: no answer yet"
 
 
-def test_an_acceptance_that_another_signed_is_none(federation: Federation) -> None:
-    honest = federation.apps["ada"]
+def answering_with(federation: Federation, name: str, change: Callable[[Acceptance], Acceptance]) -> list[Acceptance]:
+    """The institution greets with another acceptance than its node signed; what it said is added to the list."""
+    honest, said = federation.apps[name], list[Acceptance]()
 
     def lying(message: Any, context: Any) -> Any:
         reply = honest(message, context)
         if message.metadata.message_type == "query.hello":
             envelope = open_envelope(from_record(reply.content).envelope, federation.roster)
             parts = dict(unpack(envelope.payload))
-            signed = Acceptance.from_bytes(parts["acceptance"])
-            parts["acceptance"] = signed.signed_by(federation.nodes["bea"].identity.sign).to_bytes()
-            sealed = seal_envelope(federation.nodes["ada"].identity, replace(envelope, payload=pack(parts)))
+            said.append(change(Acceptance.from_bytes(parts["acceptance"])))
+            sealed = seal_envelope(
+                federation.nodes[name].identity, replace(envelope, payload=pack(parts | {"acceptance": said[-1].to_bytes()}))
+            )
             reply.content = to_record(Parcel(sealed))
         return reply
 
-    federation.apps["ada"] = lying
+    federation.apps[name] = lying
+    return said
+
+
+@pytest.mark.parametrize(
+    ("by", "at"),
+    [("bea", ""), ("ada", "\x1b[2J"), ("ada", "0" * 1_000_000), ("ada", "2030-01-01")],
+    ids=["another", "escape", "long", "day"],
+)
+def test_an_acceptance_that_another_signed_or_of_no_time_is_none(federation: Federation, by: str, at: str) -> None:
+    """To be taken for who accepted, or to write whatever one likes onto the operator's terminal and into the registry."""
+    signer = federation.nodes[by].identity.sign
+    answering_with(federation, "ada", lambda signed: replace(signed, at=at or signed.at).signed_by(signer))
     result = federation.run()
     assert "ada" not in {one.institution for one in federation.registry.answers(result.run)}
     assert {row.missing for row in federation.registry.rounds(result.run)} == {("ada",)}
+
+
+def test_who_accepts_anew_with_every_greeting_is_written_down_once(federation: Federation) -> None:
+    """To fill the registry, and the event chain that all institutions follow."""
+    signer = federation.nodes["ada"].identity.sign
+    said = answering_with(
+        federation, "ada", lambda signed: replace(signed, at=f"2030-01-{1 + len(said):02}T00:00:00+00:00").signed_by(signer)
+    )
+    wait_with(federation, lambda _: None)
+    result = federation.run()
+    assert len(said) > 1
+    answered = [event for event in federation.registry.events(result.run) if event.kind == "plan-answered"]
+    assert len(answered) == len(NAMES)
 
 
 def test_outside_of_its_hours_an_institution_is_missing_and_not_stopped(federation: Federation) -> None:
@@ -174,6 +206,52 @@ def test_a_refusal_by_hand_travels_with_its_reason(federation: Federation) -> No
     wait_with(federation, refuse)
     with pytest.raises(JobError, match="ada: ada refused the plan triage: the board said no"):
         federation.run()
+
+
+def test_a_plan_that_waits_for_approval_is_not_exchanged_for_another(federation: Federation) -> None:
+    """To have a plan approved that nobody read: it takes the place of the one that a person looked at, between look and approval."""
+
+    def approved(script: Script) -> tuple[bool, str]:
+        """Whether what was approved is what was read, and what the second request was answered with."""
+        ledger = federation.nodes["ada"].ledger
+        ask = partial(script.ask, "ada", Subject(0, "run", 0), "query.hello")
+        ask({"plan": federation.plan.canonical()})
+        (read,) = waiting_plans(ledger, SETTINGS)
+        refusal = ask({"plan": other.canonical()}).refusal
+        decide(ledger, waiting_plans(ledger, SETTINGS)[-1], "", None)
+        return waiting_plans(ledger, SETTINGS)[-1].summary.plan == read.summary.plan, refusal
+
+    def exchanged(self: AcceptedPlans, run: str, plan: bytes) -> None:
+        with self._transaction():
+            self._database.execute("INSERT OR REPLACE INTO pending VALUES (?, ?, ?)", (run, plan, self._now()))
+
+    limit(federation, "ada", approval="plan")
+    other = federation.plan.model_copy(update={"rounds": 900})
+    with weakened("client.accepted.AcceptedPlans.keep_pending", by=exchanged):
+        assert not approved(Script(federation, "r1", greet=False))[0]
+    federation.nodes["ada"].ledger.accepted.keep_acceptance("r1", b"")
+    same, refusal = approved(Script(federation, "r2", greet=False))
+    assert same and refusal.startswith("run r2 waits here with another plan")
+
+
+@pytest.mark.parametrize("stricter", [{"plans": ("other",)}, {"fields": ("code",)}, {"min_institutions": 5}, {"colluding": 2}])
+def test_a_stricter_policy_holds_from_the_next_sum_on(tmp_path: Path, stricter: dict[str, Any]) -> None:
+    """To go on under a policy that is no more: who has accepted is asked for sums of the epoch that goes on, and never greeted again."""
+
+    def trained(directory: Path) -> list[int]:
+        federation = Federation(directory, make_plan(trainable={"lora_rank": 2, "targets": ["attention"], "experts": "none"}))
+
+        def tighten(event: Event) -> None:
+            if isinstance(event, RoundFinished) and event.round == 1:
+                limit(federation, "ada", **stricter)
+
+        federation.run(tighten)
+        federation.close()
+        return federation.works["ada"].trainings
+
+    with weakened("client.sums.check_plan", "client.sums.check_fields", "client.sums.check_cohort"):
+        assert trained(tmp_path / "twin") == [1, 2]
+    assert trained(tmp_path / "real") == [1]
 
 
 def test_an_approval_of_another_plan_is_none(federation: Federation) -> None:

@@ -9,11 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from coordinator.publishing import subject_of
+from protocols.identity import Identity
 from protocols.pack import pack, unpack
 from protocols.policy import Policy
+from protocols.roster import FormerKey, Roster
 from protocols.secagg import SurvivorCertificate, propose_survivors
 from protocols.state import state_hash
 from protocols.transcript import Transcript, confirmation
+from tests.federation.attacks.weakened import weakened
 from tests.federation.federation import NAMES
 from tests.federation.scripted import Epoch, Outcome, Script
 
@@ -120,6 +124,20 @@ def test_total_is_the_one_of_the_transcript_and_leads_to_the_announced_state(scr
     assert script.place("ada") == (outcome.transcript.after, 2)
 
 
+def test_part_of_a_total_is_taken_only_from_who_is_bound_to_it(script: Script) -> None:
+    outcome = script.forge_outcome(script.forge_epoch(OTHERS), 0, "evaluate", 0)
+    parts = {"transcript": outcome.transcript.to_bytes(), "part": bytes(4)}
+    arrays = {"total": np.frombuffer(outcome.total, np.uint8)}
+
+    def send() -> str:
+        return script.ask("ada", subject_of(outcome.transcript), "query.total_part", parts, arrays).refusal
+
+    assert "comes after its transcript" in send()
+    assert not list(script.federation.nodes["ada"].ledger.home.glob("totals/*"))
+    script.commit("ada", outcome)
+    assert not send()
+
+
 def test_total_that_does_not_lead_to_the_announced_state_is_refused(script: Script) -> None:
     evaluated(script)
     outcome, place = script.forge_outcome(script.forge_epoch(OTHERS), 1, "update", 0), script.place("ada")
@@ -220,6 +238,48 @@ def test_state_without_enough_confirmations_is_refused(script: Script, kind: str
     shown = {name: signed for name, signed in (confirmations | changes).items() if signed is not None}
     assert sentence in script.hand_over("ada", outcome.transcript, outcome.after, shown).refusal
     assert script.place("ada") == (b"", 0)
+
+
+@pytest.mark.parametrize("gone", [("dov",), OTHERS])
+def test_institutions_that_were_sent_away_make_up_no_epoch(script: Script, gone: tuple[str, ...]) -> None:
+    """To have a state followed that no sum led to: three institutions were taken off the roster, and sign an epoch of their own today."""
+    ada = script.federation.nodes["ada"]
+    left = Roster(tuple(one for one in ada.roster.entries if one.name not in gone))
+    former = tuple(FormerKey(one.name, one.public_key) for one in ada.roster.entries if one.name in gone)
+    script.federation.nodes["ada"] = replace(ada, roster=left, former=former)
+    outcome = script.forge_outcome(script.forge_epoch(OTHERS), 0, "evaluate", 0)
+    if gone == OTHERS:
+        assert "bea, cyd, dov are on the roster of ada no more" in script.publish("ada", outcome).refusal
+        assert script.place("ada") == (b"", 0)
+        with weakened("client.transcripts.check_departed"):
+            script.publish("ada", outcome)
+    else:
+        script.publish("ada", outcome)
+    assert script.place("ada") == (state_hash(outcome.after), 1)
+
+
+@pytest.mark.parametrize("signed", ["before the epoch", "in the epoch", "since the epoch"])
+def test_key_that_was_given_up_before_an_epoch_confirms_nothing_in_it(script: Script, signed: str) -> None:
+    """To make up a state with stolen keys that were replaced: they confirm it, though the epoch is of the new ones."""
+    outcome, confirmations = absent(script)
+    nodes, other = script.federation.nodes, Identity("bea", b"o" * 32)
+    ada, epoch_key = nodes["ada"], nodes["bea"].identity
+    if signed == "before the epoch":
+        script.federation.nodes["ada"] = replace(ada, former=(FormerKey("bea", other.public_key),))
+    else:
+        entries = tuple(replace(one, public_key=other.public_key) if one.name == "bea" else one for one in ada.roster.entries)
+        script.federation.nodes["ada"] = replace(ada, roster=Roster(entries), former=(FormerKey("bea", epoch_key.public_key),))
+    if signed != "in the epoch":
+        nodes["bea"] = replace(nodes["bea"], identity=other)
+        confirmations["bea"] = script.confirm("bea", outcome.transcript, confirmation(outcome.transcript))
+    if signed == "before the epoch":
+        assert "not that of bea" in script.hand_over("ada", outcome.transcript, outcome.after, confirmations).refusal
+        assert script.place("ada") == (b"", 0)
+        with weakened("protocols.transcript.open_envelope", by=lambda data, _: script.federation.nodes["ada"].parties.open_envelope(data)):
+            script.hand_over("ada", outcome.transcript, outcome.after, confirmations)
+            assert script.place("ada") == (state_hash(outcome.after), 2)
+    else:
+        assert dict(script.hand_over("ada", outcome.transcript, outcome.after, confirmations).parts) == confirmation(outcome.transcript)
 
 
 def test_state_of_another_plan_is_refused(script: Script) -> None:

@@ -19,9 +19,10 @@ from coordinator.transcripts import kept_parties, kept_transcripts
 from protocols.identity import Identity
 from protocols.parties import Parties
 from protocols.roster import FormerKey, Roster, RosterEntry
+from protocols.roster_offer import rotation
 from protocols.state import state_hash
 from protocols.transcript import verify_transcript
-from tests.federation.federation import Federation, make_plan
+from tests.federation.federation import Crash, Federation, make_plan
 from tests.federation.scripted import Script
 
 FIVE = ("ada", "bea", "cyd", "dov", "eve")
@@ -148,6 +149,24 @@ def test_new_key_signs_from_the_next_epoch_on(federation: Federation, stage: str
     assert states(federation, result.run, *FIVE) == {state_hash(result.state)}
     assert federation.nodes["ada"].former == (FormerKey("bea", before.public_key),)
     check_past(federation, result.run, *FIVE)
+
+
+def test_who_rotated_its_key_is_still_one_that_accepted_when_the_process_died(federation: Federation) -> None:
+    new, before = Identity("bea", b"n" * 32), federation.nodes["bea"].identity
+    entries = federation.roster.entries
+    rekeyed = Roster(tuple(RosterEntry("bea", new.public_key) if entry.name == "bea" else entry for entry in entries))
+
+    def rotate_and_die() -> None:
+        federation.registry.rotate("bea", new.public_key.hex(), rotation("bea", before, new).signature.hex())
+        federation.roster = rekeyed
+        give(federation, rekeyed, *FIVE)
+        federation.nodes["bea"] = replace(federation.nodes["bea"], identity=new, former_identity=before)
+        raise Crash
+
+    with pytest.raises(Crash):
+        federation.run(at_first_update(federation, rotate_and_die))
+    result = federation.run()
+    assert set(sets(federation)) == {FIVE} and states(federation, result.run, *FIVE) == {state_hash(result.state)}
 
 
 def test_institution_that_did_not_accept_a_new_key_is_left_out_until_it_does(federation: Federation) -> None:

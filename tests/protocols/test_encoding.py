@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from protocols.encoding import TILE, Block, LaneLayout, decode, encode, largest_quantum
+from protocols.encoding import TILE, Block, LaneLayout, decode, encode, largest_quantum, rescaled
 from protocols.errors import EncodingError
 from protocols.lanes import LANE_BITS
 
@@ -46,6 +46,21 @@ def test_decoded_sums_are_within_a_step_per_institution(bits: int, n: int, seed:
     for block in BLOCKS:
         step = 1e-9 if block.integer else block.bound / largest_quantum(n, layout.bits_of(block))
         assert np.abs(decoded[block.name] - sum(values[block.name] for values in inputs)).max() <= n * step * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("bits", LANE_BITS)
+@settings(max_examples=30)
+@given(st.integers(1, 250), st.integers(1, 250), st.integers(0, 2**32 - 1))
+def test_a_vector_for_another_cohort_says_the_same_within_a_step_of_each(bits: int, n: int, other: int, seed: int) -> None:
+    rng, layout = np.random.default_rng(seed), LaneLayout(BLOCKS, bits)
+    values = drawn(rng)
+    vector = rescaled(encode(values, layout, n, rng), layout, n, other)
+    assert (vector == rescaled(vector, layout, other, other)).all()
+    decoded = decode(vector, layout, other)
+    for block in BLOCKS:
+        steps = [0.0 if block.integer else block.bound / largest_quantum(size, layout.bits_of(block)) for size in (n, other)]
+        assert np.abs(decoded[block.name] - values[block.name]).max() <= sum(steps) * (1 + 1e-9)
+        assert np.abs(decoded[block.name]).max() <= block.bound * (1 + 1e-9)
 
 
 @pytest.mark.parametrize("bits", LANE_BITS)

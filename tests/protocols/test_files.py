@@ -37,7 +37,7 @@ def test_a_disk_without_room_names_the_file_and_keeps_the_old_one(tmp_path: Path
 
 def test_every_new_folder_is_on_disk_before_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[str] = []
-    monkeypatch.setattr("protocols.files._sync_directory", lambda path: synced.append(path.name))
+    monkeypatch.setattr("protocols.files.sync_directory", lambda path: synced.append(path.name))
     write_file(tmp_path / "a" / "b" / "file", b"content")
     assert synced == [tmp_path.name, "a", "b"]
 

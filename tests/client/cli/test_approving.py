@@ -117,3 +117,12 @@ def test_the_policy_is_shown_and_explained(folder: Path) -> None:
     (folder / "policy.toml").write_text("hour = 1\n")
     done = call(folder, "policy", "explain")
     assert done.exit_code == 1 and "did you mean hours" in done.output
+
+
+def test_a_plan_writes_nothing_onto_the_terminal_that_it_obeys(folder: Path, node: Node) -> None:
+    """To be approved as another plan than it is: what a plan says of itself overwrites what is said of it."""
+    base = PLAN.base.model_copy(update={"name": "tiny\x1b[2J\u202e\n  trains nothing"})
+    with pytest.raises(PolicyError, match="client approve triage-2"):
+        accept_plan(node, "triage-2", PLAN.model_copy(update={"base": base}).canonical())
+    shown = call(folder, "approve").output
+    assert "tiny\\x1b[2J\\u202e\\n  trains nothing" in shown and "\x1b" not in shown

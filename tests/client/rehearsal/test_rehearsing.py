@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from client.given_plan import complete_plan
-from client.rehearsal.rehearsing import Means, rehearse
+from client.rehearsal.rehearsing import Means, rehearse, written
 from client.rehearsal.report import Rehearsal
 from client.settings import HardwareSettings, load_settings
 from client.workbench import Base, Workbench, load_base, open_workbench
@@ -128,3 +128,11 @@ def test_the_policy_is_asked_and_a_person_is_not(base: Base, tmp_path: Path) -> 
 def test_every_kind_of_sum_can_be_rehearsed(base: Base, tmp_path: Path, tables: dict[str, object]) -> None:
     found = rehearsed(bench_of(small_plan(**tables), base, tmp_path / "ada"), tmp_path / "ada", out := io.BytesIO())
     assert len(out.getvalue()) == found.sent > 0
+
+
+def test_what_would_be_sent_is_its_owners_alone_in_a_file_that_was_there_too(tmp_path: Path) -> None:
+    path = tmp_path / "sent"
+    path.touch(mode=0o644)
+    with written(path) as file:
+        file.write(b"masked")
+    assert path.read_bytes() == b"masked" and path.stat().st_mode & 0o777 == 0o600

@@ -24,8 +24,8 @@ class Site:
     certificate: Path
     admitted: set[str] = field(default_factory=set)
 
-    def send(self, data: bytes) -> bytes:
-        return send(self.fence.port, self.certificate, data)
+    def send(self, data: bytes, silence: float = 0.5) -> bytes:
+        return send(self.fence.port, self.certificate, data, silence)
 
 
 @pytest.fixture(scope="session")

@@ -131,11 +131,11 @@ def connect(port: int, ca: Path) -> ssl.SSLSocket:
     return context.wrap_socket(socket.create_connection(("127.0.0.1", port), timeout=10), server_hostname="localhost")
 
 
-def send(port: int, ca: Path, data: bytes) -> bytes:
-    """Sends bytes on a new connection; what comes back until the other side closes, or half a second passes in silence."""
+def send(port: int, ca: Path, data: bytes, silence: float = 0.5) -> bytes:
+    """Sends bytes on a new connection; what comes back until the other side closes, or `silence` seconds pass without a byte."""
     with connect(port, ca) as tls:
         tls.sendall(data)
-        tls.settimeout(0.5)
+        tls.settimeout(silence)
         return read_all(tls)
 
 

@@ -74,6 +74,16 @@ def test_unknown_key_wrong_signature_and_old_time_look_the_same(site: Site) -> N
     assert site.behind.paths == []
 
 
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_node_whose_clock_is_an_hour_off_waits_until_it_is_right(hours: int, open_site: Open) -> None:
+    """Refused with the status after which a SuperNode tries again by itself."""
+    apart = [3600.0 * hours]
+    site = open_site(now=lambda: time.time() + apart[0])
+    assert statuses(site.send(site.node.request())) == [503]
+    apart[0] = 0.0
+    assert statuses(site.send(site.node.request())) == [200]
+
+
 def test_node_is_refused_from_the_moment_it_is_no_participant(site: Site) -> None:
     assert statuses(site.send(site.node.request())) == [200]
     site.admitted.clear()

@@ -13,11 +13,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from client.node import open_session
+from client.sums import kept_vector
 from protocols.codec import Message
 from protocols.epoch import EpochManifest, EpochState, KeysState, SharesState
 from protocols.errors import Refusal
 from protocols.identity import Envelope
 from protocols.pack import unpack
+from protocols.schedule import planned_sums
 from protocols.secagg import SumManifest, SurvivorCertificate, SurvivorProposal, UnmaskAnswer
 from protocols.wire import Parcel
 from tests.federation.federation import Federation
@@ -153,8 +156,16 @@ class Adversary:
         if message_type.endswith(".sum") and not one.refused:
             asked = one.manifest
             with suppress(Refusal):  # a twin that copied a state's hash has no vector under it
-                vector = self.federation.nodes[name].ledger.vectors.kept(asked.run, asked.round, asked.sum, asked.state_hash)
-                self.inputs |= {} if vector is None else {(name, asked.hash): np.array(vector.view("<u4"))}
+                vector = self._input_of(name, asked)
+                self.inputs |= {} if vector is None else {(name, asked.hash): np.array(vector)}
+
+    def _input_of(self, name: str, asked: SumManifest) -> Lanes | None:
+        node = self.federation.nodes[name]
+        session = open_session(node, asked.run)
+        stored = [node.ledger.epoch(asked.run, number) for number in node.ledger.epochs(asked.run)]
+        epochs = [EpochManifest.from_bytes(one.manifest) for one in stored if one is not None]
+        (members,) = (epoch.n for epoch in epochs if epoch.hash == asked.epoch_hash)
+        return kept_vector(node, asked.run, session, planned_sums(session.plan)[session.finished], members)
 
     def _note_secrets(self, name: str, run: str, epoch: int) -> None:
         stored = self.federation.nodes[name].ledger.epoch(run, epoch)

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from coordinator.store import RunStore
 from protocols.encoding import decode
@@ -55,7 +56,7 @@ def check_totals(run: Lived) -> None:
     state = terms.start()
     for planned in planned_sums(run.federation.plan):
         transcript, written = transcripts[planned.round, planned.kind]
-        lanes, total = transcript.manifest.lanes, read_total(transcript.manifest.lanes, written)
+        lanes, total = transcript.manifest.lanes, read_total(transcript.manifest.lanes, written.data)
         plain = np.zeros_like(total)
         for name in transcript.certificate.proposal.members:
             (vector,) = run.log.vectors[name, planned.round, planned.kind]
@@ -67,7 +68,7 @@ def check_totals(run: Lived) -> None:
     assert state_hash(state) == state_hash(run.result.state)
 
 
-def _transcripts(store: RunStore) -> dict[tuple[int, str], tuple[Transcript, bytes]]:
+def _transcripts(store: RunStore) -> dict[tuple[int, str], tuple[Transcript, NDArray[np.uint8]]]:
     done = [(record.transcript, record.total) for record in store.records if record.transcript is not None]
     found = {(one.manifest.round, one.manifest.sum): (one, total) for one, total in done if one is not None}
     assert len(found) == len(done), "a sum was opened twice"

@@ -1,0 +1,1 @@
+"""How long a round takes between processes on one machine, beside stock Flower's."""

@@ -1,0 +1,26 @@
+"""`consortium client health`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from client.cli.ledger import InstitutionOption
+
+OnlyOption = Annotated[
+    Literal["supernode", "node"] | None, typer.Option("--only", help="One of the two, where they run as two users or in two containers.")
+]
+
+
+def health(institution: InstitutionOption = None, only: OnlyOption = None) -> None:
+    """Say whether SuperNode and node on this machine work; the exit code is 0 if they do and 1 if not."""
+    from client.health import PARTS, problem_of
+
+    parts = (only,) if only else PARTS
+    problem = problem_of(institution or Path(), parts)
+    if problem is not None:
+        typer.echo(problem, err=True)
+        raise typer.Exit(1)
+    typer.echo(f"{' and '.join(parts)} answer" if only is None else f"the {only} answers")

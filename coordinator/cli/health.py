@@ -1,0 +1,21 @@
+"""`consortium coordinator health`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from coordinator.cli.options import HomeOption
+
+
+def health(home: HomeOption = Path()) -> None:
+    """Say whether the operator's side on this machine works; the exit code is 0 if it does and 1 if not."""
+    from coordinator.operator_home import open_operator_home
+    from coordinator.serve.health import problem_of
+
+    problem = problem_of(open_operator_home(home))
+    if problem is not None:
+        typer.echo(problem, err=True)
+        raise typer.Exit(1)
+    typer.echo("the supervisor, the fence, the registry service and the SuperLink answer")
