@@ -31,7 +31,9 @@ def environment(base: Mapping[str, str], folder: Path) -> dict[str, str]:
     exempt = ",".join(part for part in (base.get("NO_PROXY", base.get("no_proxy", "")), "127.0.0.1", "localhost") if part)
     own = {"FLWR_HOME": str(folder), "FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
     off = {"FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1", "NO_PROXY": exempt, "no_proxy": exempt}
-    return {**base, **own, **off}
+    # Its threads copy objects of 5 MB: by default glibc keeps what they free, an arena a thread.
+    memory = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": str(2**20)}
+    return {**memory, **base, **own, **off}
 
 
 def patient(seconds: float) -> RetryInvoker:

@@ -42,7 +42,7 @@ class Holding:
         return head.path == PULL_MESSAGES and head.length <= _LONGEST_BODY and self._held < self._limits.held
 
     @asynccontextmanager
-    async def answer(self, head: Head, receive: Receive, check: Callable[[], None]) -> AsyncIterator[httpx.Response]:
+    async def answer(self, head: Head, receive: Receive, check: Callable[[], object]) -> AsyncIterator[httpx.Response]:
         """The first answer that says something, or the last one; `check` is asked before each question and raises if it may not pass.
 
         Raises:

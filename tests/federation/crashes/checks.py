@@ -68,7 +68,7 @@ def check_totals(run: Lived) -> None:
 
 
 def _transcripts(store: RunStore) -> dict[tuple[int, str], tuple[Transcript, bytes]]:
-    done = [(record.transcript, record.total) for record in store.records if record.transcript is not None]
+    done = [(record.transcript, record.total.tobytes()) for record in store.records if record.transcript is not None]
     found = {(one.manifest.round, one.manifest.sum): (one, total) for one, total in done if one is not None}
     assert len(found) == len(done), "a sum was opened twice"
     return found
