@@ -30,7 +30,9 @@ _FIRST_PAUSE_SECONDS = 0.1
 def environment(base: Mapping[str, str], folder: Path) -> dict[str, str]:
     """`base` for a Flower process that tells nobody, asks nobody for updates, and keeps its own files in `folder`."""
     own = {"FLWR_HOME": str(folder), "FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
-    return {**base, **own, "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1", **without_proxy(base)}
+    # Its threads copy objects of 5 MB: by default glibc keeps what they free, an arena a thread.
+    memory = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": str(2**20)}
+    return {**memory, **base, **own, "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1", **without_proxy(base)}
 
 
 def patient(seconds: float) -> RetryInvoker:
