@@ -13,11 +13,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from client.node import Node, open_session
 from protocols.codec import Message
+from protocols.encoding import rescaled
 from protocols.epoch import EpochManifest, EpochState, KeysState, SharesState
 from protocols.errors import Refusal
 from protocols.identity import Envelope
 from protocols.pack import unpack
+from protocols.schedule import planned_sums
 from protocols.secagg import SumManifest, SurvivorCertificate, SurvivorProposal, UnmaskAnswer
 from protocols.wire import Parcel
 from tests.federation.federation import Federation
@@ -151,10 +154,20 @@ class Adversary:
         if message_type.startswith("query.epoch") and not one.refused:
             self._note_secrets(name, one.asked.run, one.asked.attempt)
         if message_type.endswith(".sum") and not one.refused:
-            asked = one.manifest
             with suppress(Refusal):  # a twin that copied a state's hash has no vector under it
-                vector = self.federation.nodes[name].ledger.vectors.kept(asked.run, asked.round, asked.sum, asked.state_hash)
-                self.inputs |= {} if vector is None else {(name, asked.hash): np.array(vector.view("<u4"))}
+                self._note_input(self.federation.nodes[name], one.manifest)
+
+    def _note_input(self, node: Node, asked: SumManifest) -> None:
+        """As the epoch of the manifest adds it up."""
+        vectors, members = node.ledger.vectors, self.epochs()[asked.epoch_hash].n
+        stored = vectors.kept(asked.run, asked.round, asked.sum, asked.state_hash)
+        if stored is None:
+            return
+        session = open_session(node, asked.run)
+        planned = next(one for one in planned_sums(session.plan) if (one.round, one.kind) == (asked.round, asked.sum))
+        made_for = vectors.members(asked.run, asked.round, asked.sum)
+        lanes = session.terms.lanes(session.state, planned)
+        self.inputs[node.name, asked.hash] = np.array(rescaled(stored.view("<u4"), lanes, made_for, members))
 
     def _note_secrets(self, name: str, run: str, epoch: int) -> None:
         stored = self.federation.nodes[name].ledger.epoch(run, epoch)
