@@ -27,7 +27,7 @@ def rest_of_total(scene: Scene, members: tuple[str, ...], survivors: tuple[str, 
 def test_c_declared_zero(stage: Stage) -> None:
     """To open a sum of two, one of which colludes: an epoch that allows for no colluding member has a threshold of two."""
     asked = (("ada", "cyd", "dov"), ("ada", "dov"))
-    with weakened("client.epochs.check_cohort"):
+    with weakened("client.epochs.check_cohort", "client.sums.check_cohort"):
         twin = stage()
         assert stolen(twin, rest_of_total(twin, *asked, colluding=0, threshold=2))
         twin.breaks("I-4")

@@ -137,7 +137,7 @@ def harvested(scene: Scene, suite: str) -> Lanes:
 
 def test_suite_downgrade(stage: Stage) -> None:
     """To keep today's messages for a computer that breaks X25519: the epoch is announced without ML-KEM-768."""
-    with weakened("client.epochs.check_cohort"):
+    with weakened("client.epochs.check_cohort", "client.sums.check_cohort"):
         twin = stage()
         assert stolen(twin, harvested(twin, "SA-1-X25519"))
     scene = stage()
