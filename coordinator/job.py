@@ -109,8 +109,6 @@ def run_plan(
     Raises:
         ConsortiumError: the run failed or was stopped; the registry says so with the same sentence.
     """
-    if (fault := too_small(plan, len(operator.roster().entries))) is not None:
-        raise JobError(f"the roster does not carry this plan: {fault}")
     if not plan.base.sha256:
         raise JobError("base.sha256 of the plan is empty; fill in the checkpoint's hash, so that every institution trains the same base")
     run = _find_or_create(plan, registry, operator)
@@ -143,11 +141,18 @@ def _find_or_create(plan: Plan, registry: Registry, operator: Operator) -> Run:
     found = registry.find_run(plan.sha256, plan.seed)
     if found is not None and not found.state.ended:
         return found
+    _check_roster(plan, operator)
     return registry.create_run(new_run(plan), operator.randomness(4))
+
+
+def _check_roster(plan: Plan, operator: Operator) -> None:
+    if (fault := too_small(plan, len(operator.roster().entries))) is not None:
+        raise JobError(f"the roster does not carry this plan: {fault}")
 
 
 def _drive(job: _Job, run: Run) -> RunResult:
     planned = planned_sums(job.plan)
+    _check_roster(job.plan, job.operator)  # again: somebody may have been revoked since the run was submitted
     _begin(job, run)
     _record_round(job, planned)
     while (done := job.store.journal.done) < len(planned):

@@ -44,6 +44,7 @@ class Supervisor:
         self.keys = NodeKeys(registry, link, edges.say)
         self._known_superlink: int | None = None
         self._away = False
+        self._renew_at = 0.0  # of the lease, on the monotonic clock
 
     @property
     def superlink_pid(self) -> int | None:
@@ -57,7 +58,9 @@ class Supervisor:
 
     def take_lease(self) -> None:
         """Makes this the one that serves the registry, or goes on being it. Raises LeaseHeld if another is."""
-        self._registry.take_lease(LEASE, self._edges.owner, LEASE_SECONDS, gone=self._edges.gone)
+        if time.monotonic() >= self._renew_at:
+            self._registry.take_lease(LEASE, self._edges.owner, LEASE_SECONDS, gone=self._edges.gone)
+            self._renew_at = time.monotonic() + LEASE_SECONDS / 4
 
     def step(self) -> None:
         """One look at everything; what is away now is looked at again the next time.
