@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coordinator.store import RunStore
-from protocols.encoding import decode
+from protocols.encoding import decode, rescaled
+from protocols.participation import institutions_of
 from protocols.schedule import planned_sums
 from protocols.secagg import SumManifest, SurvivorCertificate, SurvivorProposal, read_total
 from protocols.state import state_hash
@@ -57,14 +58,14 @@ def check_totals(run: Lived) -> None:
     for planned in planned_sums(run.federation.plan):
         transcript, written = transcripts[planned.round, planned.kind]
         lanes, total = transcript.manifest.lanes, read_total(transcript.manifest.lanes, written.data)
-        plain = np.zeros_like(total)
+        plain, layout, members = np.zeros_like(total), terms.lanes(state, planned), transcript.epoch.n
         for name in transcript.certificate.proposal.members:
-            (vector,) = run.log.vectors[name, planned.round, planned.kind]
-            plain += np.frombuffer(vector, "<u4")
+            ((vector, made_for),) = run.log.vectors[name, planned.round, planned.kind]
+            plain += rescaled(np.frombuffer(vector, "<u4"), layout, made_for, members)
         lanes.reduce(plain, 0)
         assert np.array_equal(total, plain), f"the total of {planned} is not the plain sum"
-        institutions, survivors = len(run.federation.names), survivors_of(transcript.epoch, transcript.certificate)
-        state, _ = terms.apply(state, planned, decode(total, terms.lanes(state, planned), institutions), survivors, institutions)
+        survivors, everybody = survivors_of(transcript.epoch, transcript.certificate), institutions_of(run.federation.plan, members)
+        state, _ = terms.apply(state, planned, decode(total, layout, members), survivors, everybody)
     assert state_hash(state) == state_hash(run.result.state)
 
 

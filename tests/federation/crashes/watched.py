@@ -42,7 +42,7 @@ class Log:
     replies: dict[tuple[str, str], set[bytes]] = field(default_factory=lambda: defaultdict(set))
     arrays: dict[tuple[str, str], set[bytes]] = field(default_factory=lambda: defaultdict(set))
     answered: list[Answered] = field(default_factory=list)
-    vectors: dict[tuple[str, int, str], set[bytes]] = field(default_factory=lambda: defaultdict(set))
+    vectors: dict[tuple[str, int, str], set[tuple[bytes, int]]] = field(default_factory=lambda: defaultdict(set))
     trainings: list[str] = field(default_factory=list)  # institutions
     idle: list[str] = field(default_factory=list)  # work that was done although its outcome was stored
 
@@ -152,9 +152,9 @@ def watch_vectors(log: Log, patch: pytest.MonkeyPatch) -> None:
     """Writes down every vector that a ledger is given to keep."""
     keep = Vectors.keep
 
-    def kept(vectors: Vectors, run: str, number: int, kind: str, state_hash: bytes, content: bytes | memoryview) -> None:
-        log.vectors[vectors._home.name, number, kind].add(bytes(content))
-        keep(vectors, run, number, kind, state_hash, content)
+    def kept(vectors: Vectors, run: str, number: int, kind: str, state_hash: bytes, content: bytes | memoryview, members: int = 0) -> None:
+        log.vectors[vectors._home.name, number, kind].add((bytes(content), members))
+        keep(vectors, run, number, kind, state_hash, content, members)
 
     patch.setattr(Vectors, "keep", kept)
 
