@@ -24,6 +24,7 @@ Connected = Callable[[], Mapping[int, str]]  # nodes that are connected now; the
 App = Callable[[Message, Context], Message]
 MOST_ENVELOPE_BYTES = 2**25  # vectors travel outside; the largest setup answer among 250 institutions has 1 MB
 LOST = (ErrorCode.NODE_UNAVAILABLE, ErrorCode.CLIENT_APP_CRASHED)  # Flower's words for a lost connection, and a lost process of ours
+LATE = (ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE)  # for a message that is older than the deadline
 # What Flower's decoders raise on a node's bytes; a server that cannot be reached raises others, and ends the run.
 UNREADABLE = (DecodeError, ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError)
 
@@ -163,7 +164,8 @@ def _answer(reply: Message | None, node: int, bytes_down: int) -> Answer:
         return Answer(node, None, "its answer is not in the expected form; both sides must run the same version", 0, bytes_down)
     if reply.has_error():
         # The reason is Flower's own text of a crash on the other machine; it may quote anything, so it is not repeated.
-        return Answer(node, None, f"the node failed (Flower error {reply.error.code})", 0, bytes_down)
+        code = reply.error.code
+        return Answer(node, None, "it did not answer in time" if code in LATE else f"the node failed (Flower error {code})", 0, bytes_down)
     try:
         size = len(serialize(reply))
         parcel = from_record(reply.content)

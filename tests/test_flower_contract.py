@@ -110,6 +110,7 @@ def test_a_reply_needs_no_state_of_the_process() -> None:
     request = Message(content=RecordDict(), metadata=metadata)
     assert Message(Error(ErrorCode.INVALID_FAB, ""), reply_to=request).metadata.reply_to_message_id == "m"
     assert (ErrorCode.CLIENT_APP_RAISED_EXCEPTION, ErrorCode.NODE_UNAVAILABLE, ErrorCode.CLIENT_APP_CRASHED) == (2, 5, 8)
+    assert (ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE) == (3, 4)
 
 
 def test_the_main_loop_of_a_node_uses_time_to_sleep_alone() -> None:

@@ -137,6 +137,11 @@ def test_a_node_that_does_not_come_back_is_missing_with_the_reason(deadline: flo
     assert answer.error == "its connection was lost and it did not come back in time"
 
 
+def test_an_answer_that_came_after_the_deadline_is_called_late() -> None:
+    (answer,) = _ask(_Flaky(losses=1, code=ErrorCode.MESSAGE_UNAVAILABLE), lambda _: {1: "first"})
+    assert answer.error == "it did not answer in time"
+
+
 def test_without_patience_a_node_that_is_lost_is_missing_at_once() -> None:
     exchange = Exchange(_Flaky(losses=1, code=ErrorCode.NODE_UNAVAILABLE), connected=dict)
     (answer,) = exchange.ask("query.hello", [1], lambda _: Parcel(b""), "run/1", 100.0, patience=0.0)

@@ -104,7 +104,7 @@ def test_without_a_quorum_a_run_waits_and_says_for_whom(hospitals: Killable, und
     ("line", "sentence"),
     [
         (("coordinator", "serve", "--home", "operator"), r"supervisor is driven by process \d+ on \S+ until .*; stop that process, .*\n"),
-        (("client", "node", "--institution", "{name}"), r".* another node answers from the ledger in .*; stop it first\n"),
+        (("client", "node", "--institution", "{name}"), r".*another node answers from the ledger in .*; stop it first.*\n"),
     ],
     ids=["coordinator", "node"],
 )
@@ -142,8 +142,8 @@ def test_who_answers_in_a_nodes_stead_learns_nothing_and_is_not_heard(hospitals:
 def test_random_kills(hospitals: Killable) -> None:
     """A short soak; `python -m tests.deployment.soak` is the long one."""
     run = hospitals.submit("soak", seed=3, rounds=3, deadline="3m")
-    figures = soak(hospitals, run, pauses=(4.0, 12.0), seed=0, seconds=600.0)
-    assert figures["institutions"] == [4] and sum(figures["kills"].values()) > 2, figures
+    figures = soak(hospitals, run, pauses=(10.0, 25.0), seed=0, seconds=600.0)
+    assert figures["institutions"] == [4] and sum(figures["kills"].values()) > 1, figures
 
 
 def steal(folder: Path) -> bytes:
