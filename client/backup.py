@@ -62,14 +62,18 @@ def unpack_backup(file: Path, folder: Path) -> None:
     try:
         with tarfile.open(file, "r:") as archive:
             for member in archive:
-                content = archive.extractfile(member) if member.isreg() and _has_place(member.name) else None
-                if content is None:
-                    raise BackupError(f"{file} holds {member.name[:100]!r}, which has no place in a backup; take another")
-                write_file(folder / member.name, content.read(), mode=0o600)
+                write_file(folder / member.name, _content_of(archive, member, file), mode=0o600)
     except (tarfile.TarError, EOFError):
         raise BackupError(f"{file} is no backup that `consortium client backup` made, or is damaged; take another") from None
     if not (folder / LEDGER).exists():
         raise BackupError(f"{file} holds no ledger; take another backup")
+
+
+def _content_of(archive: tarfile.TarFile, member: tarfile.TarInfo, file: Path) -> bytes:
+    content = archive.extractfile(member) if member.isreg() and _has_place(member.name) else None
+    if content is None:
+        raise BackupError(f"{file} holds {member.name[:100]!r}, which has no place in a backup; take another")
+    return content.read()
 
 
 def _write(home: Path, target: io.BufferedWriter, with_personal: bool) -> None:

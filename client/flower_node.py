@@ -104,13 +104,17 @@ def serve_tasks(
             if not token:
                 time.sleep(poll_seconds)
                 continue
-            try:
-                with translated(f"the SuperNode at {runtime}"):
-                    _Task(runtime, token, patience, alive).answer(app, allowed, log)
-            except (FlowerAway, FlowerRefused) as error:
-                log(f"a message was not answered: {error}")
-            except Exception as error:  # whatever the coordinator's bytes make Flower stumble over costs that message alone
-                log(f"a message could not be read ({type(error).__name__}); both sides must run the same version")
+            _answer_or_tell(_Task(runtime, token, patience, alive), app, allowed, log)
+
+
+def _answer_or_tell(task: _Task, app: App, allowed: Collection[str], log: Callable[[str], None]) -> None:
+    try:
+        with translated(f"the SuperNode at {task.runtime}"):
+            task.answer(app, allowed, log)
+    except (FlowerAway, FlowerRefused) as error:
+        log(f"a message was not answered: {error}")
+    except Exception as error:  # whatever the coordinator's bytes make Flower stumble over costs that message alone
+        log(f"a message could not be read ({type(error).__name__}); both sides must run the same version")
 
 
 def _acquire(client: RuntimeHttpClient, alive: Path) -> str:

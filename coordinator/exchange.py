@@ -98,17 +98,25 @@ class Exchange:
                     waiting.remove(asked)
                     yield _answer(reply, asked.node, asked.bytes_down)
             over = late and not arrived
-            if not over and self._clock() >= again:
-                again = self._clock() + LOOK_SECONDS
-                for asked in asked_again(waiting, self._connections()):
-                    push(asked)
-            for asked in given_up(waiting, self._clock() - (0.0 if over else patience)):
-                waiting.remove(asked)
-                yield Answer(asked.node, None, "its connection was lost and it did not come back in time", 0, asked.bytes_down)
+            yield from self._without_hope(waiting, 0.0 if over else patience)
             if over:
                 return
+            again = self._repeat(waiting, push, again)
             late = late or not (arrived or self._wait(end))
             looks = len(waiting) if arrived or late else 1
+
+    def _repeat(self, waiting: list[Asked], push: Callable[[Asked], None], due: float) -> float:
+        """Pushes again what was lost, if it is time to look for that; returns when it will be the next time."""
+        if self._clock() < due:
+            return due
+        for asked in asked_again(waiting, self._connections()):
+            push(asked)
+        return self._clock() + LOOK_SECONDS
+
+    def _without_hope(self, waiting: list[Asked], patience: float) -> Iterator[Answer]:
+        for asked in given_up(waiting, self._clock() - patience):
+            waiting.remove(asked)
+            yield Answer(asked.node, None, "its connection was lost and it did not come back in time", 0, asked.bytes_down)
 
     def _arrived(self, waiting: list[Asked], looks: int) -> Iterator[tuple[Asked, Message | None]]:
         """Each look is a request: while nothing comes there is one a turn, in turn; whatever comes makes the next one look at all."""

@@ -48,10 +48,9 @@ class Parties:
             return open_envelope(data, self.roster)
         except (RosterError, SignatureError):
             sender = sender_of(data)
-            for one in self.former:
+            for one in (one for one in self.former if one.name == sender):
                 with suppress(SignatureError):
-                    if one.name == sender:
-                        return open_envelope_of(data, one.public_key)
+                    return open_envelope_of(data, one.public_key)
             raise
 
     def replaced_by(self, roster: Roster, today: str = "") -> Parties:

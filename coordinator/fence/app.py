@@ -63,14 +63,13 @@ class FenceApp:
         """Passes a request and its answer on; an answer that has begun and cannot end closes the connection."""
         begun = False
         try:
-            async with asyncio.timeout(self._limits.seconds(head.length)) as deadline:
-                async with self._answer(head, receive) as answer:
-                    if answer.status_code == _FAULT:
-                        raise Refused(AWAY)
-                    length = int(answer.headers.get("content-length", 0))
-                    deadline.reschedule(asyncio.get_running_loop().time() + self._limits.seconds(length))
-                    begun = True
-                    await _answer(send, answer)
+            async with asyncio.timeout(self._limits.seconds(head.length)) as deadline, self._answer(head, receive) as answer:
+                if answer.status_code == _FAULT:
+                    raise Refused(AWAY)
+                length = int(answer.headers.get("content-length", 0))
+                deadline.reschedule(asyncio.get_running_loop().time() + self._limits.seconds(length))
+                begun = True
+                await _answer(send, answer)
         except (httpx.TransportError, TimeoutError):
             if not begun:
                 raise Refused(AWAY) from None

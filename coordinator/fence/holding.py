@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import httpx
@@ -50,19 +50,27 @@ class Holding:
         """
         body = b"".join([piece async for piece in request_body(receive)])
         gone = asyncio.ensure_future(receive())
-        begun, self._held = self._clock(), self._held + 1
+        self._held += 1
         try:
-            while True:
-                async with self._upstream.answer(head, _whole(body)) as answer:
-                    waited = self._clock() - begun
-                    if not _says_nothing(answer) or waited >= self._limits.hold_seconds or self._closing():
-                        yield answer
-                        return
-                await _pause(gone, max(_FIRST_PAUSE, _PAUSE_SHARE * waited))
-                check()
+            async with AsyncExitStack() as opened:
+                yield await self._last(head, body, gone, check, opened)
         finally:
             self._held -= 1
             gone.cancel()
+
+    async def _last(
+        self, head: Head, body: bytes, gone: asyncio.Future[Any], check: Callable[[], object], opened: AsyncExitStack
+    ) -> httpx.Response:
+        """The answer that goes to the node, still open; those before it are closed."""
+        begun = self._clock()
+        while True:
+            answer = await opened.enter_async_context(self._upstream.answer(head, _whole(body)))
+            waited = self._clock() - begun
+            if not _says_nothing(answer) or waited >= self._limits.hold_seconds or self._closing():
+                return answer
+            await opened.aclose()
+            await _pause(gone, max(_FIRST_PAUSE, _PAUSE_SHARE * waited))
+            check()
 
 
 async def request_body(receive: Receive) -> AsyncIterator[bytes]:
