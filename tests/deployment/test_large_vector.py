@@ -23,7 +23,7 @@ from tests.deployment.processes import running
 
 pytestmark = pytest.mark.slow
 MEGABYTE = 2**20
-VECTOR = int(os.environ.get("CONSORTIUM_LARGE_VECTOR_MB", "1000")) * MEGABYTE
+VECTOR = int(os.environ.get("CONSORTIUM_LARGE_VECTOR_MB", "64")) * MEGABYTE
 NAMES = ("ada", "bea", "cyd")  # c = 1 needs three, and all of them
 RANK = 1024
 HIDDEN = 8
