@@ -23,6 +23,8 @@ from protocols.service import (
     RenewRequest,
     RosterRequest,
     RotateRequest,
+    SpentRequest,
+    SpentRun,
 )
 
 REQUEST = "-----BEGIN CERTIFICATE REQUEST-----\nAA==\n-----END CERTIFICATE REQUEST-----\n"
@@ -42,7 +44,8 @@ def said() -> list[Message]:
     models = [ModelListRequest("triage"), ModelList((entry, withdrawn)), ModelFileRequest("triage", 1, "plan.json"), FileChunk(b"{}")]
     joining = [join, JoinAnswer("waiting"), JoinAnswer("approved", CERTIFICATE), RenewRequest(REQUEST), IssuedCertificate(CERTIFICATE)]
     clock: list[Message] = [NowRequest(), NowAnswer("2030-01-01T00:00:00+00:00")]
-    return [*joining, *_rosters(ada), *models, *clock, accepted, withdrawal, KeptWithdrawal(("triage 1",))]
+    spent: list[Message] = [SpentRequest(), SpentRun("triage-01020304", b"{}", 2, "8.0", "1e-05")]
+    return [*joining, *_rosters(ada), *models, *clock, *spent, accepted, withdrawal, KeptWithdrawal(("triage 1",))]
 
 
 def _rosters(ada: Identity) -> list[Message]:
