@@ -66,7 +66,7 @@ def _check_approved(node: Node, run: str, plan: Plan) -> None:
         node.ledger.accepted.keep_pending(run, plan.canonical())
         raise PolicyError(
             f"{node.name} waits for its own people to approve the plan {plan.name}: somebody there runs `consortium client approve {run}`; "
-            "it takes part from the next greeting after that"
+            "it takes part when the coordinator asks next"
         )
     if not decision.accepted:
         raise PolicyError(f"{node.name} refused the plan {plan.name}: {decision.reason}")

@@ -1,4 +1,4 @@
-"""Plans that wait for a person, and what the person says: written beside the ledger, for the node to find at the next greeting."""
+"""Plans that wait for a person, and what the person says: written beside the ledger, where the node looks when it is asked next."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from protocols.plan import plan_from_canonical
 
 @dataclass(frozen=True, slots=True)
 class WaitingPlan:
-    """A plan that the coordinator asks for; decided, it waits for the next greeting alone."""
+    """A plan that the coordinator asks for; decided, it waits for the coordinator to ask again alone."""
 
     summary: PlanSummary
     asked_at: str
@@ -27,7 +27,7 @@ class WaitingPlan:
     def state(self) -> str:
         if self.decision is None:
             return "waits for a decision"
-        return "approved, from the next greeting on" if self.decision.accepted else f"refused: {self.decision.reason}"
+        return "approved, and signed when the coordinator asks next" if self.decision.accepted else f"refused: {self.decision.reason}"
 
     def lines(self) -> list[str]:
         return [*self.summary.lines(), f"  asked for {self.asked_at}; {self.state}"]

@@ -56,6 +56,9 @@ def claimed_root(ledger: Ledger, manifest: SumManifest) -> bytes | None:
     return ledger.claimed(f"root/{manifest.hash.hex()}")
 
 
+_ELSEWHERE = ", here or in an earlier run; a plan with another seed begins from another state"
+
+
 def promise_set(
     node: Node, request: Request, manifest: SumManifest, proposal: SurvivorProposal, state: State, epoch: EpochManifest
 ) -> None:
@@ -76,7 +79,7 @@ def promise_set(
     with ledger.transaction():
         ledger.claim(f"set/{manifest.hash.hex()}", proposal.to_bytes(), f"{signed} slot", request.signed)
         ledger.claim(_sum_claim(manifest), members, f"{signed} sum", request.signed)
-        ledger.claim(_inputs_claim(manifest, state), members, f"{signed} state and kind of sum", request.signed)
+        ledger.claim(_inputs_claim(manifest, state), members, f"{signed} state and kind of sum{_ELSEWHERE}", request.signed)
         ledger.narrow_survivors(manifest.epoch_hash, proposal.members)
 
 

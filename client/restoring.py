@@ -19,6 +19,7 @@ from client.errors import BackupError
 from client.ledger import Ledger
 from client.ledger_file import begin_next_incarnation
 from client.ledger_tables import VERSION, version_of
+from client.only_node import LOCK, only_node
 from client.privacy_ledger import LOST, RESERVED, SPENT, Charge
 from protocols.errors import PrivacyError
 from protocols.files import sync_directory
@@ -45,14 +46,14 @@ def restore(file: Path | None, home: Path, spent: Sequence[SpentRun] | None, clo
 
     Args:
         file: the backup; None for a ledger that knows nothing, and only follows every run.
-        home: the node's, which must not be there, or be empty.
+        home: the node's, which must not be there, or be empty, but for the lock of a node that found no ledger.
         spent: what the registry says this institution may have spent; None if it was not asked, and every private run is charged whole.
         clock: aware; the new incarnation is its time in seconds, so that two restores of one backup are two incarnations.
 
     Raises:
         BackupError: something stands at `home`, or the file is no backup of this version.
     """
-    if home.exists() and any(home.iterdir()):
+    if home.exists() and not _is_empty(home):
         raise BackupError(
             f"{home} is not empty, and an older ledger must not replace one that is whole; if it is damaged, move the folder away first"
         )
@@ -61,12 +62,19 @@ def restore(file: Path | None, home: Path, spent: Sequence[SpentRun] | None, clo
     try:
         restored = _drafted(file, draft, spent, clock)
         if home.exists():
-            home.rmdir()
+            with only_node(home):  # a node that is started just now finds no ledger, or this one
+                (home / LOCK).unlink()
+                home.rmdir()
         draft.rename(home)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     sync_directory(home.parent)
     return restored
+
+
+def _is_empty(home: Path) -> bool:
+    """Also where a node was started without its ledger: it leaves the file that locks the home, and nothing else."""
+    return all(path.name == LOCK for path in home.iterdir())
 
 
 def _drafted(file: Path | None, draft: Path, spent: Sequence[SpentRun] | None, clock: Callable[[], datetime]) -> Restored:

@@ -68,6 +68,10 @@ def accept(folder: Path, name: str, offer: Sequence[OfferedInstitution], today: 
     """
     membership = read_membership(folder)
     change = _offered(membership, name, offer)
+    if words is not None and change.entry is None:
+        raise RosterError(
+            f"no key of {name} is offered, so that there are no words to compare; without --fingerprint it is taken off the roster"
+        )
     if words is not None and not same_fingerprint(words, change.fingerprint):
         raise RosterError(
             f"the coordinator offers another key of {name} than these words belong to; do not accept it, and ask both what happened"
@@ -138,7 +142,9 @@ def _was_given_up(membership: Membership, change: Difference) -> bool:
 def _offered(membership: Membership, name: str, offer: Sequence[OfferedInstitution]) -> Difference:
     change = next((one for one in differences(membership, offer) if one.name == name), None)
     if change is None:
-        raise RosterError(f"nothing is offered of {name} that differs from this roster; `consortium client roster` shows what does")
+        known = any(entry.name == name for entry in membership.roster.entries)
+        what = "is on this roster as it is offered" if known else "is neither on this roster nor offered"
+        raise RosterError(f"{name} {what}; `consortium client roster` shows what differs")
     if change.kind == "own":
         raise RosterError(f"the own entry is never taken from an offer, and {change.reason}; ask the operator what happened")
     return change

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from client.connection import load_connection
+from client.errors import SettingsError
 from client.flower_node import IDLE_SECONDS, SuperNodeFiles, supernode_command
 from client.health import SILENT_SECONDS, age_of
 from client.metrics import ChildFigures, NodeFigures
@@ -88,8 +89,10 @@ def separate_supernode(folder: Path, target: Path) -> None:
     """Copies what the SuperNode of an institution's folder reads, and nothing else, into a folder for another user; again after a change.
 
     Raises:
-        FileNotFoundError: the institution has not joined yet.
+        SettingsError: it is the institution's own folder. FileNotFoundError: the institution has not joined yet.
     """
+    if target.resolve() == folder.resolve():
+        raise SettingsError(f"{target} is the institution's own folder, with its records and keys; name another one for the SuperNode")
     _secret(folder)
     for name in SUPERNODE_FILES:
         write_file(target / name, (folder / name).read_bytes(), 0o600)

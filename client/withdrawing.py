@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from client.decisions import Decisions
 from client.errors import LedgerError, WithdrawalUntold
@@ -13,18 +13,30 @@ from protocols.identity import Identity
 from protocols.service import KeptWithdrawal
 
 
-def withdraw(ledger: Ledger, identity: Identity, run: str, reason: str) -> list[Withdrawal]:
-    """Takes the institution out of a run, or without one out of every run that it accepted or was asked for, for good.
+def runs_to_leave(ledger: Ledger, name: str, run: str) -> tuple[str, ...]:
+    """The run of this id, or the one whose id begins so; without any, every run that the institution `name` accepted or was asked for.
+
+    Raises:
+        LedgerError: this institution knows no such run, or more than one.
+    """
+    known = tuple(dict.fromkeys((*ledger.runs(), *(one.run for one in ledger.accepted.pending()))))
+    found = (run,) if run in known else tuple(one for one in known if one.startswith(run))
+    if run and len(found) > 1:
+        raise LedgerError(f"more than one run begins with {run}: {', '.join(found)}; name one of them")
+    if run and not found:
+        raise LedgerError(f"{name} was never asked to take part in run {run}; its runs are {', '.join(known) or 'none'}")
+    return found
+
+
+def withdraw(ledger: Ledger, identity: Identity, runs: Iterable[str], reason: str) -> list[Withdrawal]:
+    """Takes the institution out of runs, for good.
 
     Returns the statements for the coordinator, those of runs that were left before as they were signed then.
 
     Raises:
-        LedgerError: this institution knows no such run, or an earlier statement is damaged.
+        LedgerError: an earlier statement is damaged.
     """
-    known = dict.fromkeys((*ledger.runs(), *(one.run for one in ledger.accepted.pending())))
-    if run and run not in known:
-        raise LedgerError(f"{identity.name} was never asked to take part in run {run}; `consortium client ledger` lists its runs")
-    return [_leave(ledger, identity, one, reason) for one in ((run,) if run else known)]
+    return [_leave(ledger, identity, run, reason) for run in runs]
 
 
 def tell(statements: list[Withdrawal], send: Callable[[Withdrawal], KeptWithdrawal]) -> list[str]:

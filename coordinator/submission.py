@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
-from coordinator.errors import SettingsError
+from coordinator.errors import ChainBroken, SettingsError
 from coordinator.registry.records import NewRun, Run
 from coordinator.registry.registry import Registry
+from coordinator.registry.states import RunState
+from coordinator.submitted_plan import submitted_plan
 from model.config import ModelConfig
 from model.layout import Adaptation, AdapterConfig
 from protocols.errors import PlanError
@@ -37,6 +40,21 @@ def new_run(plan: Plan) -> NewRun:
         plan.name, plan.sha256, plan.canonical().decode(), plan.base.sha256, plan.seed, plan.rounds, plan.terms_sha256,
         evaluated.metric, evaluated.higher_is_better,
     )  # fmt: skip
+
+
+def begun_alike(registry: Registry, plan: Plan) -> tuple[str, ...]:
+    """Runs that began from the same state as this plan: institutions open each of its sums over one set, and refuse another one."""
+    begun = (run for run in registry.runs() if run.state not in (RunState.SUBMITTED, RunState.ACCEPTING))
+    alike = (run for run in begun if (run.base_sha256, run.seed) == (plan.base.sha256, plan.seed))
+    return tuple(run.run for run in alike if _adapter_fields(run) == plan.adapter_fields)
+
+
+def _adapter_fields(run: Run) -> Mapping[str, Any] | None:
+    """None where the plan is not known or of another version."""
+    try:
+        return submitted_plan(run).adapter_fields
+    except (ChainBroken, PlanError):
+        return None
 
 
 def _check(registry: Registry, plan: Plan) -> None:

@@ -30,7 +30,7 @@ class Waiting:
         """
         while (run := self.registry.run(self.run)).wanted is not WantedState.RUNNING:
             if run.wanted is WantedState.STOPPED:
-                raise RunStopped(f"run {self.run} was stopped by the operator; submit the plan again to start anew")
+                raise RunStopped(f"run {self.run} was stopped by the operator; submit the plan again, with another seed, to start anew")
             self._pause("the operator paused it")
             self.sleep(PAUSE_SECONDS)
         self._resume()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from protocols.tethered import tethered
 PAUSES = (0.5, 2.0, 5.0, 15.0, 30.0)  # seconds
 STEADY_SECONDS = 120.0  # who lived so long begins with the shortest pause again
 GRACE_SECONDS = 10.0
+_TAIL_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,5 +93,20 @@ class Child:
         lived = self._clock() - self._began
         self._failures = 1 if lived >= STEADY_SECONDS else self._failures + 1
         pause, program = PAUSES[min(self._failures, len(PAUSES)) - 1], self.program
-        self._say(f"{program.name} ended with exit code {self.exit_code} and starts again in {pause:g} s; {program.log} says more")
+        said = _last_sentence(program.log)
+        self._say(
+            f"{program.name} ended with exit code {self.exit_code}{said and f' ({said})'} and starts again in {pause:g} s; "
+            f"{program.log} says more"
+        )
         self._process, self._not_before = None, self._clock() + pause
+
+
+def _last_sentence(log: Path) -> str:
+    """What a program of ours said last, if that was an error; empty for other programs, whose lines may quote anything."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
+            last = json.loads(file.read().splitlines()[-1])
+        return str(last["sentence"]) if last["level"] in ("error", "critical") else ""
+    except (OSError, ValueError, LookupError, TypeError):
+        return ""

@@ -15,7 +15,7 @@ def commented(table: BaseModel, skip: Collection[str] = ()) -> list[str]:
     for key, field in type(table).model_fields.items():
         value, description = getattr(table, key), field.description
         if key not in skip:
-            lines.append(f"# {key} =    {description}" if value in ("", None) else f"{key} = {quoted(value)}  # {description}")
+            lines.append(f"# {key} =  # {description}" if value in ("", None) else f"{key} = {quoted(value)}  # {description}")
     return lines
 
 

@@ -66,7 +66,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
             if not _FILE.fullmatch(name) or name == MANIFEST or not isinstance(digest, str):
                 raise ValueError("a file outside of the folder, or without a hash")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise ReleaseBroken(f"{path}: no readable manifest of a model version; get this model from its source again") from None
+        raise ReleaseBroken(
+            f"{path}: no readable manifest of a model version; name the folder of one version, or get it from its source again"
+        ) from None
     return manifest
 
 

@@ -17,7 +17,7 @@ from protocols.roster_offer import OfferedInstitution
 
 FEWEST = 3  # no secure sum has fewer members
 _NAME = "roster"
-_REMEDY = "`consortium client roster` shows the coordinator's offer; compare words by telephone, then accept them"
+_REMEDY = "`consortium client roster` shows the coordinator's offer, and how to take it over"
 
 
 def check_roster(membership: Membership, plan: Plan | None, offer: Sequence[OfferedInstitution] | None) -> Finding:
@@ -27,9 +27,9 @@ def check_roster(membership: Membership, plan: Plan | None, offer: Sequence[Offe
     open_ones = differences(membership, offer) if offer is not None else ()
     if own := next((one for one in open_ones if one.kind == "own"), None):
         return failed(_NAME, own.reason, "ask the operator what happened")
-    rest = f"; not accepted: {', '.join(f'{one.name} ({one.kind})' for one in open_ones)}" if open_ones else ""
+    rest = f"; otherwise in the coordinator's offer: {', '.join(f'{one.name} ({one.kind})' for one in open_ones)}" if open_ones else ""
     unknown = "; what the coordinator offers is not known" if offer is None else ""
-    sentence = f"{accepted} institutions are accepted and {needed} needed{rest}{unknown}"
+    sentence = f"institutions that are accepted: {accepted}, and {needed} are needed{rest}{unknown}"
     if accepted < needed:
         return failed(_NAME, sentence, _REMEDY)
     return Finding(_NAME, "warning", sentence, _REMEDY) if open_ones else ok(_NAME, sentence)

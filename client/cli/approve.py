@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from client.cli.ledger import InstitutionOption, JsonOption, WrongUse, opened, print_json, told
+from client.cli.ledger import InstitutionOption, JsonOption, WrongUse, at, opened, print_json, told
 from client.cli.terminal import echo_lines
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def approve(
         if not run and (refuse or terms):
             raise WrongUse("say which run is decided upon; without one the waiting plans are listed")
         if not run:
-            _list(waiting, membership.name, as_json)
+            _list(waiting, membership.name, at(folder), as_json)
             return
         chosen = _chosen(ledger, waiting, run)
         if not as_json:
@@ -53,11 +53,13 @@ def approve(
         typer.echo("Refused. The operator reads the reason when the coordinator asks next.")
 
 
-def _list(waiting: list[WaitingPlan], name: str, as_json: bool) -> None:
+def _list(waiting: list[WaitingPlan], name: str, here: str, as_json: bool) -> None:
     if as_json:
         print_json({"schema": 1, "institution": name, "waiting": [one.document() for one in waiting]})
     else:
         echo_lines([line for one in waiting for line in (*one.lines(), "")][:-1] or [f"no plan waits for the approval of {name}"])
+        if any(one.decision is None for one in waiting):
+            typer.echo(f"\nDecide: consortium client approve RUN{here}, with --refuse REASON if not")
 
 
 def _chosen(ledger: Ledger, waiting: list[WaitingPlan], run: str) -> WaitingPlan:

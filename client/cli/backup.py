@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from client.cli.ledger import InstitutionOption, JsonOption, WrongUse, check_folder, opened, print_json, told
+from client.cli.ledger import InstitutionOption, JsonOption, WrongUse, YesOption, check_folder, opened, print_json, told
 
 if TYPE_CHECKING:
     from client.restoring import Restored
@@ -24,7 +24,6 @@ PersonalOption = Annotated[
 OfflineOption = Annotated[
     bool, typer.Option("--offline", help="Do not ask the operator what was spent: every private run is charged with the whole of its plan.")
 ]
-YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
 def backup(

@@ -33,4 +33,4 @@ def init(invite: InviteOption, institution: InstitutionOption = None, runtime_po
         print_json(document(standing))
         return
     typer.echo(f"{folder / 'institution.toml'} and policy.toml describe this institution: say there where its records are.")
-    tell(standing)
+    tell(standing, folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ InstitutionOption = Annotated[
     Path | None, typer.Option("--institution", metavar="FOLDER", help="The institution's folder; this one if left out.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 COLUMNS = ("run", "round", "sum", "institutions", "finished (UTC)", "transcript")
 
 app = typer.Typer(help="List the finished sums of this institution's ledger, or verify it.")
@@ -124,6 +126,11 @@ def check_folder(institution: Path) -> None:
         raise WrongUse(f"{institution} does not exist; give an institution's folder with --institution")
     if not (institution / "institution.toml").is_file():
         raise WrongUse(f"{institution} is no institution's folder (it has no institution.toml); give one with --institution")
+
+
+def at(institution: Path) -> str:
+    """What a command that is named to a person needs in order to find the same folder."""
+    return "" if institution == Path() else f" --institution {shlex.quote(str(institution))}"
 
 
 def table(rows: list[tuple[str, ...]]) -> list[str]:

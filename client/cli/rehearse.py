@@ -53,6 +53,8 @@ def rehearse(
         print_json({"schema": 1, **found.document(), **seen, "notes": list(notes)})
         return
     _tell(found, bool(as_seen_by), out)
+    if out_picture is not None:
+        typer.echo(f"The histograms are drawn in {out_picture}.")
 
 
 def _tell(found: Rehearsal, as_seen: bool, out: Path | None) -> None:

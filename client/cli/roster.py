@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from client.cli.ledger import InstitutionOption, JsonOption, WrongUse, check_folder, print_json, told
+from client.cli.ledger import InstitutionOption, JsonOption, WrongUse, at, check_folder, print_json, told
 from client.cli.terminal import echo_lines, plain
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def roster(
     if as_json:
         print_json(_document(membership, found, vouched))
     else:
-        echo_lines(_lines(membership, found, vouched))
+        echo_lines(_lines(membership, found, vouched, at(folder)))
 
 
 @app.command()
@@ -73,7 +73,10 @@ def accept(
     context: typer.Context, name: NameArgument, fingerprint: WordsOption = None, institution: InstitutionOption = None,
     as_json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Take over what the coordinator offers of NAME, once you compared its words with the institution itself."""
+    """Take over what the coordinator offers of NAME, once you compared its words with the institution itself.
+
+    Who was revoked, or is offered no more, is taken off this roster.
+    """
     from client.institution import read_membership
     from client.roster_book import accept as accept_offered
     from client.roster_book import differences
@@ -90,7 +93,7 @@ def accept(
     if options.as_json:
         print_json({"schema": 1, "ok": True, "accepted": _of(accepted)})
     else:
-        typer.echo(f"{name} {KINDS[accepted.kind]}, and this roster says so from the next epoch on")
+        typer.echo(f"{name} {KINDS[accepted.kind]}: {'off' if accepted.entry is None else 'on'} this roster from the next epoch on")
 
 
 @app.command()
@@ -179,7 +182,7 @@ def _signed(change: Difference) -> str:
     return ", signed by its former one" if change.signed else ", which its former one did NOT sign"
 
 
-def _lines(membership: Membership, found: Sequence[Difference], vouched: Sequence[Difference]) -> list[str]:
+def _lines(membership: Membership, found: Sequence[Difference], vouched: Sequence[Difference], here: str) -> list[str]:
     from protocols.fingerprint import fingerprint
 
     width = max(len(entry.name) for entry in membership.roster.entries)
@@ -189,7 +192,11 @@ def _lines(membership: Membership, found: Sequence[Difference], vouched: Sequenc
     for one in found:
         more = [one.fingerprint, one.reason, f"vouched by {', '.join(one.vouched_by)}" if one.vouched_by else ""]
         lines.append(f"  {one.name} {KINDS[one.kind]}{_signed(one)}: {'; '.join(part for part in more if part)}")
-    return lines + (["Accept after comparing the words: consortium client roster accept NAME"] if found else [])
+    if any(one.fingerprint and one.kind != "own" for one in found):
+        lines.append(f"Accept after comparing the words: consortium client roster accept NAME{here}")
+    if any(one.entry is None for one in found):
+        lines.append(f"Take off this roster who is not offered any more: consortium client roster accept NAME{here}")
+    return lines
 
 
 def _days(entry: RosterEntry) -> str:

@@ -25,12 +25,14 @@ def run(institution: InstitutionOption = None, fast_poll: FastOption = False) ->
     """Take part: run this institution's SuperNode and node until interrupted. Nothing listens but a port on this machine."""
     import os
 
+    from client.connection import load_connection
     from client.flower_node import IDLE_SECONDS
     from client.running import run_both
 
-    log = _log("client")
+    folder, log = institution or Path(), _log("client")
     log.warning(WARNING)
-    run_both(institution or Path(), os.environ, _interrupted(), log.info, FAST_SECONDS if fast_poll else IDLE_SECONDS)
+    log.info("taking part through %s; what SuperNode and node say is in %s", load_connection(folder).fence, folder / "logs")
+    run_both(folder, os.environ, _interrupted(), log.warning, FAST_SECONDS if fast_poll else IDLE_SECONDS)
 
 
 def supernode(institution: InstitutionOption = None, fast_poll: FastOption = False) -> None:
@@ -41,7 +43,7 @@ def supernode(institution: InstitutionOption = None, fast_poll: FastOption = Fal
     from client.running import run_supernode
 
     log = _log("supernode")
-    run_supernode(institution or Path(), os.environ, _interrupted(), log.info, FAST_SECONDS if fast_poll else IDLE_SECONDS)
+    run_supernode(institution or Path(), os.environ, _interrupted(), log.warning, FAST_SECONDS if fast_poll else IDLE_SECONDS)
 
 
 def node(institution: InstitutionOption = None) -> None:

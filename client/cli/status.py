@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from client.cli.ledger import InstitutionOption, JsonOption, check_folder, print_json, told
+from client.cli.ledger import InstitutionOption, JsonOption, at, check_folder, print_json, told
 from client.cli.terminal import echo_lines
 
 if TYPE_CHECKING:
@@ -24,35 +24,38 @@ def status(institution: InstitutionOption = None, as_json: JsonOption = False) -
     with told(as_json):
         check_folder(folder)
         standing = fetch_certificate(folder, lambda: datetime.now(UTC))
-    warning = _clock_warning(folder) if standing.state == APPROVED else ""
+        warning = _clock_warning(folder) if standing.state == APPROVED else ""
     if as_json:
         print_json({**document(standing), "clock": warning})
         return
-    tell(standing)
+    tell(standing, folder)
     if warning:
         typer.echo(warning)
 
 
 def _clock_warning(folder: Path) -> str:
-    """Also where nobody can say: a certificate that is whole needs no service."""
+    """Also where nobody can say: a certificate that is whole needs no service. Raises ServiceRefused, as of a revoked institution."""
     from datetime import UTC, datetime
 
     from client.checks.connection import clock_warning
+    from client.errors import ServiceRefused
     from protocols.errors import ConsortiumError
 
     try:
         return clock_warning(folder, lambda: datetime.now(UTC))
+    except ServiceRefused:
+        raise
     except ConsortiumError as error:
         return f"the clocks were not compared: {error}"
 
 
-def tell(standing: Standing) -> None:
-    """Where the institution stands and what comes next."""
+def tell(standing: Standing, folder: Path) -> None:
+    """Where the institution of a folder stands and what comes next."""
     echo_lines([f"{standing.name} at {standing.coordinator}: {standing.state}"])
     if standing.state == "waiting":
         typer.echo(f"Read these words to the operator, by telephone or in person:\n\n    {standing.fingerprint}\n")
         typer.echo(f"The operator's own, which `coordinator invite` showed there, are {standing.coordinator_fingerprint}")
-        typer.echo("After the operator has approved: consortium client status")
+        typer.echo(f"After the operator has approved: consortium client status{at(folder)}")
     elif standing.valid_until is not None:
         typer.echo(f"Certificate until {standing.valid_until:%Y-%m-%d}; it is renewed by itself. Words: {standing.fingerprint}")
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
@@ -18,6 +19,26 @@ from model.cli import app as model
 HELP = "Institutions fine-tune one language model together; only sums of their updates are ever seen."
 
 app = typer.Typer(name="consortium", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=HELP)
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"consortium {version('consortium')}")
+        raise typer.Exit
+
+
+VersionOption = Annotated[
+    bool, typer.Option("--version", help="Show the version and exit; both sides must run the same.", callback=_tell_version, is_eager=True)
+]
+
+
+@app.callback()
+def _options(version: VersionOption = False) -> None:
+    pass
+
+
 for command in (demo, new, simulate):
     app.command()(command)
 coordinator.command()(submit)

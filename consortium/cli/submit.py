@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 PlanArgument = Annotated[Path, typer.Argument(metavar="PLAN", help="The plan, a TOML file.")]
 WaitOption = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the institutions' answers to the plan.")]
 POLL_SECONDS = 0.5
+ALIKE = (
+    "note: it begins from the same state as {runs}. Institutions open a sum of one state over one set of institutions alone, so that they "
+    "refuse if others take part this time; then stop it, and submit the plan with another `seed`."
+)
 
 
 def submit(plan: PlanArgument, home: HomeOption = Path(), wait: WaitOption = True, as_json: JsonOption = False) -> None:
@@ -26,13 +30,17 @@ def submit(plan: PlanArgument, home: HomeOption = Path(), wait: WaitOption = Tru
     from coordinator.cli.options import at_home
     from coordinator.cli.printing import print_json
     from coordinator.serve.places import Places
+    from coordinator.submission import begun_alike
     from coordinator.submission import submit as submit_plan
     from protocols.plan import load_plan
 
     with at_home(home) as (place, registry):
         complete, config = deployed_plan(load_plan(plan), plan.resolve().parent, place.settings.bases, place.folder)
+        alike = begun_alike(registry, complete)
         name = submit_plan(registry, complete, config, Places(place).base(complete.base.sha256), os.urandom).run
         typer.echo(f"submitted as {name}", err=as_json)
+        if alike:
+            typer.echo(ALIKE.format(runs=", ".join(alike)), err=True)
         if wait:
             _wait(registry, name)
         run, answers, roster = registry.run(name), registry.answers(name), _roster(registry)

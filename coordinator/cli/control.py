@@ -33,7 +33,7 @@ def resume(run: RunArgument, home: HomeOption = Path(), wait: WaitOption = True,
 
 
 def stop(run: RunArgument, home: HomeOption = Path(), wait: WaitOption = True, as_json: JsonOption = False) -> None:
-    """End a run after the sum under way, for good; the same plan may be submitted again and starts anew."""
+    """End a run after the sum under way, for good; the plan may be submitted again, with another seed, and starts anew."""
     from coordinator.registry.states import WantedState
 
     _want(run, WantedState.STOPPED, home, wait, as_json)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from coordinator.cli.options import HomeOption, JsonOption
+from coordinator.cli.options import HomeOption, JsonOption, at
 from coordinator.cli.printing import print_json
 
 HostOption = Annotated[
@@ -56,7 +56,7 @@ def init(
     typer.echo(
         f"{home / 'coordinator.toml'} holds the settings; institutions will reach {settings.serve.fence} and {settings.serve.service}."
     )
-    typer.echo("Keep tls/ca.key and identity.key secret. Next: consortium coordinator invite NAME, for each institution.")
+    typer.echo(f"Keep tls/ca.key and identity.key secret. Next: consortium coordinator invite NAME{at(home)}, for each institution.")
 
 
 def _bound(text: str) -> tuple[str, str]:

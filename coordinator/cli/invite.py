@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from coordinator.cli.options import HomeOption, JsonOption, at_home
+from coordinator.cli.options import HomeOption, JsonOption, at, at_home
 from coordinator.cli.printing import print_json
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="What the institution is called: lower-case letters, digits, hyphens.")]
@@ -44,4 +44,4 @@ def invite(name: NameArgument, home: HomeOption = Path(), out: OutOption = None,
         f"{path} invites {name} until {made.expires[:10]}. Send it privately; there, `consortium client init --invite FILE` reads it."
     )
     typer.echo(f"Your own words, for {name} to compare by telephone: {own}")
-    typer.echo(f"When {name} has asked to join: consortium coordinator participants approve {name}")
+    typer.echo(f"When {name} has asked to join: consortium coordinator participants approve {name}{at(home)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,11 @@ RegistryOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 HomeOption = Annotated[Path, typer.Option("--home", metavar="DIR", help="The operator's folder; this one if left out.")]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or the beginning of it.")]
+
+
+def at(home: Path) -> str:
+    """What a command that is named to the operator needs in order to find the same folder."""
+    return "" if home == Path() else f" --home {shlex.quote(str(home))}"
 
 
 def located(registry: str | None) -> str:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from coordinator.cli.options import HomeOption, JsonOption, at_home
-from coordinator.cli.printing import moment, print_json, print_table, timestamp
+from coordinator.cli.printing import day, print_json, print_table, timestamp
 
 if TYPE_CHECKING:
     from coordinator.participants import Known
 
-COLUMNS = ("institution", "state", "since (UTC)", "fingerprint", "reason")
+COLUMNS = ("institution", "state", "since (UTC)", "fingerprint")
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The institution.")]
 WordsOption = Annotated[
     str | None, typer.Option("--fingerprint", metavar="WORDS", help="The words that the institution read out; nothing is asked then.")
@@ -44,8 +44,11 @@ def participants(context: typer.Context, home: HomeOption = Path(), as_json: Jso
         found = known_institutions(registry)
     if as_json:
         print_json({"participants": [_document(one) for one in found]})
-    else:
-        print_table("Institutions", COLUMNS, [_row(one) for one in found])
+        return
+    print_table("Institutions", COLUMNS, [_row(one) for one in found], whole=("fingerprint",))
+    for one in found:
+        if one.reason:
+            typer.echo(f"{one.name} is {one.state}: {one.reason}")
 
 
 @app.command()
@@ -97,7 +100,7 @@ def _compare(name: str, expected: str, given: str | None) -> None:
 
 
 def _row(one: Known) -> tuple[str, ...]:
-    return one.name, one.state, moment(one.since), one.fingerprint, one.reason
+    return one.name, one.state, day(one.since), one.fingerprint
 
 
 def _document(one: Known) -> dict[str, Any]:

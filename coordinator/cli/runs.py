@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from coordinator.cli.options import JsonOption, RegistryOption, opened
 from coordinator.cli.printing import moment, print_json, print_table, timestamp
 
 if TYPE_CHECKING:
     from coordinator.registry.records import Run
 
-COLUMNS = ("run", "state", "rounds", "seed", "submitted (UTC)", "ended (UTC)", "reason")
+COLUMNS = ("run", "state", "rounds", "submitted (UTC)", "ended (UTC)")
 
 
 def runs(registry: RegistryOption = None, as_json: JsonOption = False) -> None:
@@ -20,13 +22,15 @@ def runs(registry: RegistryOption = None, as_json: JsonOption = False) -> None:
         done = {run.run: max((one.number for one in source.rounds(run.run)), default=0) for run in found}
     if as_json:
         print_json({"runs": [_document(run, done[run.run]) for run in found]})
-    else:
-        print_table("Runs", COLUMNS, [_row(run, done[run.run]) for run in found])
+        return
+    print_table("Runs", COLUMNS, [_row(run, done[run.run]) for run in found])
+    for run in found:
+        if run.reason:
+            typer.echo(f"{run.run}: {run.reason}")
 
 
 def _row(run: Run, done: int) -> tuple[str, ...]:
-    rounds = f"{done} of {run.rounds}"
-    return run.run, run.state.value, rounds, str(run.seed), moment(run.created_at), moment(run.ended_at), run.reason
+    return run.run, run.state.value, f"{done} of {run.rounds}", moment(run.created_at), moment(run.ended_at)
 
 
 def _document(run: Run, done: int) -> dict[str, Any]:

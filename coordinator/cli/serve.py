@@ -13,6 +13,7 @@ def serve(home: HomeOption = Path()) -> None:
     import signal
     import sys
 
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # before it is imported: every peer without a certificate is a line that is no JSON
     from coordinator.operator_home import open_operator_home
     from coordinator.serve.serving import serve as serve_home
     from protocols.logs import write_logs

@@ -30,7 +30,7 @@ class Plan(Table):
 
     schema_version: Literal[1] = Field(1, alias="schema", description="version of this format")
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="letters, digits, dot, dash and underscore")
-    seed: Seed = Field(0, description="initial adapters and order of records; never masks, keys or noise")
+    seed: Seed = Field(0, description="initial adapters and order of records; never masks, keys or noise. Another for each run on a base")
     rounds: PositiveInt = Field(8, description="rounds of training")
     terms: str = Field("", description="text that each institution signs; a path relative to the plan")
     terms_sha256: str = Field("", pattern=r"^([0-9a-f]{64})?$", description="hash of that text; filled when the plan is read")

@@ -18,6 +18,7 @@ from client.cli.backup import tell_restored
 from client.errors import BackupError, LedgerError
 from client.institution import Membership, write_membership
 from client.ledger import Ledger
+from client.only_node import only_node
 from client.privacy_ledger import LOST
 from client.restoring import Restored, restore
 from client.settings import InstitutionSettings, write_settings
@@ -116,6 +117,15 @@ def test_nothing_takes_the_place_of_a_ledger_or_of_a_backup(script: Script, tmp_
         write_backup(home_of(script), tmp_path / "backup", with_personal=False)
     with pytest.raises(BackupError, match="must not replace one that is whole"):
         restore(tmp_path / "backup", home_of(script), None, later)
+
+
+def test_a_node_that_was_started_in_vain_is_not_in_the_way(script: Script, tmp_path: Path) -> None:
+    write_backup(home_of(script), tmp_path / "backup", with_personal=False)
+    home = tmp_path / "new"
+    with only_node(home), pytest.raises(LedgerError, match="stop it first"):
+        restore(tmp_path / "backup", home, None, later)
+    restore(tmp_path / "backup", home, None, later)
+    assert (home / "ledger.db").exists() and not (home / "answering").exists()
 
 
 def test_a_backup_that_could_not_be_written_leaves_nothing(script: Script, tmp_path: Path) -> None:

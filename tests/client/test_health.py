@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from client.cli import app
+from client.errors import SettingsError
 from client.health import NODE, SUPERNODE, problem_of
 from client.running import SUPERNODE_FILES, separate_supernode
 
@@ -51,6 +52,8 @@ def test_a_supernodes_folder_holds_what_it_needs_and_no_more(tmp_path: Path) -> 
     assert (other / "runtime.secret").read_bytes() == secret
     separate_supernode(own, other)
     assert (other / "runtime.secret").read_bytes() == secret
+    with pytest.raises(SettingsError, match="the institution's own folder"):
+        separate_supernode(own, other / ".." / own.name)
 
 
 def test_an_institution_that_has_not_joined_has_nothing_to_separate(tmp_path: Path) -> None:

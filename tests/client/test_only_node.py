@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -33,6 +34,18 @@ def test_a_second_node_is_refused_until_the_first_ends(tmp_path: Path) -> None:
         raise AssertionError("two nodes")
     with only_node(home):
         assert (home / "answering").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_node_that_locked_what_is_there_no_more_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = fcntl.flock
+
+    def late(handle: int, how: int) -> None:
+        (tmp_path / "answering").rename(tmp_path / "away")  # as a restore does, between opening and locking
+        lock(handle, how)
+
+    monkeypatch.setattr("client.only_node.fcntl.flock", late)
+    with pytest.raises(LedgerError, match="made anew"), only_node(tmp_path):
+        raise AssertionError("two nodes")
 
 
 def test_a_node_that_was_killed_holds_nothing(tmp_path: Path) -> None:

@@ -100,6 +100,14 @@ def test_revoked_institution_leaves_and_its_key_stays_among_the_former(folder: P
     assert "cyd" not in keys(folder) and read_membership(folder).former[0].name == "cyd"
 
 
+def test_words_for_a_revoked_institution_are_no_alarm(folder: Path) -> None:
+    with pytest.raises(RosterError, match="no key of cyd is offered"):
+        accept(folder, "cyd", offer(offered("cyd", revoked="2030-01-30")), TODAY, fingerprint("cyd", IDENTITIES["cyd"].public_key))
+    assert "cyd" in keys(folder)
+    with pytest.raises(RosterError, match="dan is neither on this roster nor offered"):
+        accept(folder, "dan", offer(), TODAY)
+
+
 def test_own_entry_never_changes_by_an_offer(folder: Path) -> None:
     before = (folder / "roster.toml").read_bytes()
     for one in (offered("ada", NEW.public_key), offered("ada", revoked=TODAY)):

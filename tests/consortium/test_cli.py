@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import time
 from collections.abc import Iterator
@@ -56,6 +57,10 @@ def test_commands_run_in_a_folder_that_holds_hostile_packages(hostile: Path, arg
 
 def test_help_shows_the_names_of_tables() -> None:
     assert "with a [simulation] table" in " ".join(CliRunner().invoke(app, ["simulate", "--help"], env={"COLUMNS": "200"}).output.split())
+
+
+def test_the_version_is_told() -> None:
+    assert CliRunner().invoke(app, ["--version"]).output == f"consortium {importlib.metadata.version('consortium')}\n"
 
 
 def test_help_answers_within_half_a_second(tmp_path: Path) -> None:

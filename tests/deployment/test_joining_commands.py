@@ -40,7 +40,7 @@ def test_an_operator_begins_once(tmp_path: Path) -> None:
     assert isinstance(call("coordinator", "init", "--home", tmp_path / "other", "--host", "no host").exception, ConsortiumError)
 
 
-def test_two_commands_and_a_telephone_call(operator: Operator, tmp_path: Path) -> None:
+def test_two_commands_and_a_telephone_call(operator: Operator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     at_home, here = ("--home", operator.home.folder), ("--institution", tmp_path / "amber")
     invitation = tmp_path / "amber.toml"
     invited = json.loads(call("coordinator", "invite", "amber", *at_home, "--out", invitation, "--json").stdout)
@@ -62,7 +62,11 @@ def test_two_commands_and_a_telephone_call(operator: Operator, tmp_path: Path) -
         assert call("coordinator", "participants", "approve", "amber", "--fingerprint", words, *at_home).exit_code == 0
         assert json.loads(call("client", "status", *here, "--json").stdout)["state"] == "approved"
         assert call("coordinator", "participants", "revoke", "amber", "--reason", "it left", *at_home).exit_code == 0
-    assert "it left" in call("coordinator", "participants", *at_home).stdout
+        status = call("client", "status", *here)
+        assert status.exit_code == 1 and "amber was revoked (it left)" in status.output and "approved" not in status.output
+    monkeypatch.setenv("COLUMNS", "80")
+    listed = call("coordinator", "participants", *at_home).stdout
+    assert "it left" in listed and asked["fingerprint"] in listed
 
 
 def test_a_request_may_be_refused(operator: Operator, tmp_path: Path) -> None:

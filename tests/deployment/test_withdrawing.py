@@ -59,7 +59,7 @@ def run(operator: Operator, folder: Path) -> str:
 
 def test_withdrawing_marks_the_models_and_is_said_once(operator: Operator, folder: Path, run: str) -> None:
     for _ in range(2):
-        done = CliRunner().invoke(app, ["withdraw", "--reason", "the board", "--institution", str(folder)])
+        done = CliRunner().invoke(app, ["withdraw", "--yes", "--reason", "the board", "--institution", str(folder)])
         assert done.exit_code == 0, done.output
         assert f"amber has withdrawn from {run}" in done.output and "marked from now on: triage 1" in done.output
     (kept,) = operator.registry.withdrawals(run)
@@ -72,16 +72,25 @@ def test_withdrawing_marks_the_models_and_is_said_once(operator: Operator, folde
 def test_without_the_service_the_node_refuses_and_the_command_says_what_is_left_to_do(folder: Path, run: str) -> None:
     text = (folder / "connection.toml").read_text()
     (folder / "connection.toml").unlink()
-    done = CliRunner().invoke(app, ["withdraw", run, "--institution", str(folder)])
+    done = CliRunner().invoke(app, ["withdraw", run, "--yes", "--institution", str(folder)])
     assert done.exit_code == 1 and "the coordinator does not know it of 1 of 1 runs" in done.output
     assert Decisions(Path(load_settings(folder / "institution.toml").storage.home)).is_withdrawn(run)
     (folder / "connection.toml").write_text(text)
-    assert CliRunner().invoke(app, ["withdraw", run, "--institution", str(folder)]).exit_code == 0
+    assert CliRunner().invoke(app, ["withdraw", run, "--yes", "--institution", str(folder)]).exit_code == 0
 
 
 def test_a_run_that_was_never_asked_for_is_named(folder: Path, run: str) -> None:
     done = CliRunner().invoke(app, ["withdraw", "other", "--institution", str(folder)])
     assert done.exit_code == 1 and "was never asked to take part in run other" in done.output
+
+
+def test_nobody_leaves_without_being_asked(folder: Path, run: str) -> None:
+    given = ["withdraw", run[:4], "--institution", str(folder)]  # the beginning of an id is enough
+    no = CliRunner().invoke(app, given, input="n\n")
+    assert no.exit_code == 1 and f"amber leaves {run}, and there is no way back" in no.output
+    assert CliRunner().invoke(app, [*given, "--json"]).exit_code == 2
+    assert not Decisions(Path(load_settings(folder / "institution.toml").storage.home)).is_withdrawn(run)
+    assert CliRunner().invoke(app, given, input="y\n").exit_code == 0
 
 
 def test_nobody_withdraws_for_another(operator: Operator, folder: Path, run: str) -> None:

@@ -15,7 +15,7 @@ from client.accepted import AcceptedPlans
 from client.approvals import decide, waiting_plans
 from client.decisions import Decision, Decisions
 from client.settings import InstitutionSettings
-from client.withdrawing import withdraw
+from client.withdrawing import runs_to_leave, withdraw
 from coordinator.answers import answer_lines
 from coordinator.errors import JobError, RunStopped
 from coordinator.events import Event, RoundFinished
@@ -272,7 +272,7 @@ def test_who_withdraws_is_in_no_later_round_and_the_run_goes_on(tmp_path: Path) 
     def leave(event: Event) -> None:
         if isinstance(event, RoundFinished) and event.round == 1:
             node = federation.nodes["ada"]
-            withdraw(node.ledger, node.identity, "", "we changed our minds")
+            withdraw(node.ledger, node.identity, runs_to_leave(node.ledger, node.name, ""), "we changed our minds")
 
     result = federation.run(leave)
     assert [row.missing for row in federation.registry.rounds(result.run)] == [(), (), ("ada",), ("ada",)]

@@ -51,6 +51,22 @@ def test_a_program_that_keeps_ending_is_started_after_longer_and_longer_pauses(t
     assert child.program.log.stat().st_mode & 0o077 == 0
 
 
+def test_what_a_program_of_ours_died_of_is_told(tmp_path: Path) -> None:
+    said = list[str]()
+    lines = {
+        "the disk is full": '{"level": "error", "sentence": "the disk is full"}',
+        "": "Traceback: a record",
+        "said on": '{"level": "info", "sentence": "said on"}',
+    }
+    for number, (sentence, line) in enumerate(lines.items()):
+        child = Child(_program(tmp_path / str(number), f"print({line!r}); raise SystemExit(1)"), Clock(), said.append)
+        child.tend()
+        _until(lambda child=child: not child.running)  # type: ignore[misc]
+        child.tend()
+        expected = f"exit code 1 ({sentence}) and" if number == 0 else "exit code 1 and"
+        assert expected in said[-1]
+
+
 def test_a_program_that_lived_long_starts_again_soon(tmp_path: Path) -> None:
     clock, said = Clock(), list[str]()
     child = Child(_program(tmp_path, "pass"), clock, said.append)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from coordinator.registry.registry import Registry
     from protocols.privacy.statement import Statement
 
-COLUMNS = ("model", "version", "run", "metric", "privacy", "released (UTC)", "path", "marks")
+COLUMNS = ("model", "version", "run", "metric", "privacy", "released (UTC)")
 InstitutionOption = Annotated[
     str | None, typer.Option("--institution", metavar="NAME", help="Only versions that contain rounds of this institution.")
 ]
@@ -29,10 +30,10 @@ def list_models(registry: RegistryOption = None, institution: InstitutionOption 
     if as_json:
         print_json({"models": [_document(*one) for one in listed]})
         return
-    print_table("Models", COLUMNS, [_row(*one) for one in listed])
-    for version, promise, _ in listed:
-        if promise is not None:
-            typer.echo(f"{version.name} {version.version}: training was {promise}.")
+    print_table("Models", COLUMNS, [_row(version, promise) for version, promise, _ in listed], whole=("run",))
+    for one in listed:
+        for sentence in _sentences(*one):
+            typer.echo(f"{one[0].name} {one[0].version}: {sentence}")
 
 
 def _looked_up(source: Registry, version: ModelVersion) -> tuple[Statement | None, tuple[str, ...]]:
@@ -43,11 +44,19 @@ def _looked_up(source: Registry, version: ModelVersion) -> tuple[Statement | Non
     return promise_of(source.run(version.run)), withdrew(source, version.run)
 
 
-def _row(version: ModelVersion, promise: Statement | None, gone: tuple[str, ...]) -> tuple[str, ...]:
+def _row(version: ModelVersion, promise: Statement | None) -> tuple[str, ...]:
     privacy = promise.short if promise else "no noise"
-    marks = [*(["withdrawn"] if version.withdrawn_at else []), *(f"{name} withdrew" for name in gone)]
-    released = moment(version.released_at)
-    return version.name, str(version.version), version.run, figure(version.metric), privacy, released, version.path, ", ".join(marks)
+    return version.name, str(version.version), version.run, figure(version.metric), privacy, moment(version.released_at)
+
+
+def _sentences(version: ModelVersion, promise: Statement | None, gone: tuple[str, ...]) -> Iterator[str]:
+    """What does not fit into the table: the promise in full, and the marks."""
+    if promise is not None:
+        yield f"training was {promise}."
+    if version.withdrawn_at is not None:
+        yield f"withdrawn ({version.withdrawn_reason})."
+    if gone:
+        yield f"{', '.join(gone)} withdrew from its run."
 
 
 def _document(version: ModelVersion, promise: Statement | None, gone: tuple[str, ...]) -> dict[str, Any]:

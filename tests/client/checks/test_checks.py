@@ -70,7 +70,7 @@ def test_a_roster_has_enough_members_and_all_that_are_offered(tmp_path: Path) ->
     assert "is not known" in check_roster(membership, None, None).sentence
     zoe = offer_of(RosterEntry("zoe", bytes([9]) * 32))
     more = check_roster(membership, None, [*offer, zoe])
-    assert more.outcome == "warning" and more.sentence.endswith("not accepted: zoe (new)")
+    assert more.outcome == "warning" and more.sentence.endswith("otherwise in the coordinator's offer: zoe (new)")
     other_key = offer_of(RosterEntry("ada", bytes([9]) * 32))
     assert check_roster(membership, None, [other_key, *offer[1:]]).remedy == "ask the operator what happened"
 

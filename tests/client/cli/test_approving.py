@@ -79,7 +79,7 @@ def test_an_approved_plan_is_accepted_in_writing(folder: Path, node: Node) -> No
     (folder / "terms.txt").write_bytes(TERMS)
     done = call(folder, "approve", "triage", "--terms", str(folder / "terms.txt"))
     assert done.exit_code == 0 and "compared with the text" in done.output
-    assert "approved, from the next greeting on" in call(folder, "approve").output
+    assert "approved, and signed when the coordinator asks next" in call(folder, "approve").output
     accept_plan(node, "triage-1", PLAN.canonical())
     assert "no plan waits for the approval of ada" in call(folder, "approve").output
     first = node.ledger.accepted.acceptance("triage-1")

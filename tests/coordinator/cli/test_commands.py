@@ -52,6 +52,13 @@ def test_failed_run_shows_its_reason(registry: Registry, running: str, tmp_path:
     assert "birch [bold]stopped[/bold] answering" in table.output
 
 
+def test_at_eighty_columns_no_name_is_cut(database: str, trained: TrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for command in ("runs", "models"):
+        told = call(command, "--registry", database).output
+        assert trained.run in told and "…" not in told
+
+
 def test_rounds_are_listed(database: str, trained: TrainedModel) -> None:
     answer = document("rounds", "triage", "--registry", database)
     assert answer["run"] == trained.run
@@ -66,7 +73,7 @@ def test_rounds_are_listed(database: str, trained: TrainedModel) -> None:
 def test_models_are_listed(database: str) -> None:
     (model,) = document("models", "--registry", database)["models"]
     assert (model["name"], model["version"], model["path"], model["metric"]) == ("triage", 1, "triage/1", 0.75)
-    assert "triage/1" in call("models", "--registry", database).output
+    assert model["run"] in call("models", "--registry", database).output
 
 
 def test_verification_finds_models_beside_the_registry(database: str) -> None:
