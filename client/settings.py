@@ -166,7 +166,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError:
         raise SettingsError(
-            f"{path}: there is no readable file at this path; correct it, or copy one that `consortium simulate` wrote"
+            f"{path}: there is no readable file at this path; name the folder that `consortium client init` made, "
+            "or copy one that `consortium simulate` wrote"
         ) from None
     except UnicodeDecodeError:
         raise SettingsError(f"{path}: the settings are not UTF-8 text; save the file as UTF-8") from None
