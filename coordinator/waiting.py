@@ -11,6 +11,7 @@ from coordinator.registry.registry import Registry
 from coordinator.registry.states import RunState, WantedState
 
 PAUSE_SECONDS = 1.0
+BY_OPERATOR = "the operator paused it"  # the reason of a run that rests by the operator's word
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Waiting:
         while (run := self.registry.run(self.run)).wanted is not WantedState.RUNNING:
             if run.wanted is WantedState.STOPPED:
                 raise RunStopped(f"run {self.run} was stopped by the operator; submit the plan again, with another seed, to start anew")
-            self._pause("the operator paused it")
+            self._pause(BY_OPERATOR)
             self.sleep(PAUSE_SECONDS)
         self._resume()
 
