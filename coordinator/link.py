@@ -89,6 +89,7 @@ class Link:
         self.accused: dict[str, str] = {}  # institution -> whom it blames for that
         self.refused: dict[str, str] = {}  # institution -> its own signed words, where it declined the last question
         self.unaccepted: dict[str, tuple[str, ...]] = {}  # institution -> whom it does not have on its roster, or with another key
+        self.bound: dict[str, tuple[str, ...]] = {}  # institution -> the set that it signed before, where it refuses another one for good
         self.seen_events: dict[str, int] = {}  # institution -> length of the event chain that it said to have seen, 0 of none
         self._exchange = exchange
         self._deadline = deadline
@@ -107,7 +108,8 @@ class Link:
         subject, nodes = Subject(0, "run", 0), self._exchange.nodes()
         parcel = self._sealed(subject, "query.hello", "", plan, {})
         greetings: dict[str, Reply] = {}
-        self.missing, self.accused, self.refused, self.unaccepted, self._nodes, self._incarnations = {}, {}, {}, {}, {}, {}
+        self.missing, self._nodes, self._incarnations = {}, {}, {}
+        self.accused, self.refused, self.unaccepted, self.bound = {}, {}, {}, {}
         # Who is there now is the question: whoever is not is not waited for.
         for answer in self._exchange.ask("query.hello", nodes, lambda _: parcel, self.run, self._deadline, patience=0.0):
             reply = self._opened(answer, subject, "query.hello", None)
@@ -131,7 +133,7 @@ class Link:
     ) -> Iterator[Reply]:
         """Yields verified answers as they arrive, for `deadline` seconds or the plan's; afterwards `missing` says who gave none and why."""
         self.missing = {name: "it is not connected" for name in payloads if name not in self._nodes}
-        self.accused, self.refused, self.unaccepted = {}, {}, {}
+        self.accused, self.refused, self.unaccepted, self.bound = {}, {}, {}, {}
         names = {self._nodes[name]: name for name in payloads if name in self._nodes}
         content = arrays or {}
 
@@ -235,6 +237,8 @@ class Link:
             self.missing[name] = self.refused[name] = _one_line(parts["refused"].decode(errors="replace"))
             self.accused[name] = parts.get("accused", b"").decode(errors="replace")
             self.unaccepted[name] = _names(parts.get("unaccepted", b""))
+            if bound := _names(parts.get("signed_set", b"")):
+                self.bound[name] = bound
             return None
         return Reply(name, parts, answer.parcel.arrays, envelope.incarnation, answer.parcel.envelope)
 
