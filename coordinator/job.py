@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from coordinator.attending import Attending
 from coordinator.awaiting import await_answers
 from coordinator.errors import JobError, RegistryError, RunStopped
 from coordinator.events import Event, ExpertsChosen, RoundFinished, RunFailed, RunFinished, RunStarted
@@ -116,7 +117,8 @@ def run_plan(
     make_folder(directory / run.run, 0o700)  # opened seeds and totals are for members
     terms, store = Terms(plan, adaptation), RunStore(directory / run.run)
     members = Members(operator.roster, store.directory, operator.identity.public_key)
-    link = Link(exchange, operator.identity, members, run.run, plan.participation.deadline_seconds, store.outbox)
+    attending = Attending(run.run, registry.patient(0.0), partial(store.is_between_sums, len(planned_sums(plan))))
+    link = Link(exchange, operator.identity, members, run.run, plan.participation.deadline_seconds, store.outbox, attending)
     with driving(registry, run.run, LEASE_SECONDS) as own:
         engine = RoundEngine(terms, link, store, own, on_event)
         return _drive_or_record(_Job(run.run, terms, own, store, engine, operator, on_event), run)

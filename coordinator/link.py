@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -81,7 +82,17 @@ class _Traffic:
 class Link:
     """Asks institutions by name. Names are found by greeting every node; only signatures decide who someone is."""
 
-    def __init__(self, exchange: Exchange, identity: Identity, members: Members, run: str, deadline: float, outbox: Outbox) -> None:
+    def __init__(
+        self,
+        exchange: Exchange,
+        identity: Identity,
+        members: Members,
+        run: str,
+        deadline: float,
+        outbox: Outbox,
+        attending: Callable[[str], Mapping[str, str]] = lambda _: {},
+    ) -> None:
+        """`attending` is asked during a stage, by message type, who is waited for no longer, and why; what it raises ends the stage."""
         self.identity = identity
         self.members = members
         self.run = run
@@ -94,6 +105,7 @@ class Link:
         self._exchange = exchange
         self._deadline = deadline
         self._outbox = outbox
+        self._attending = attending
         self._nodes: dict[str, int] = {}
         self._incarnations: dict[str, int] = {}
         self._traffic = _Traffic()
@@ -105,14 +117,16 @@ class Link:
 
     def greet(self, plan: bytes) -> dict[str, Reply]:
         """Greets every connected node with the plan and learns which institution it is; replaces the former directory."""
-        subject, nodes = Subject(0, "run", 0), self._exchange.nodes()
+        subject, nodes, before = Subject(0, "run", 0), self._exchange.nodes(), {node: name for name, node in self._nodes.items()}
         parcel = self._sealed(subject, "query.hello", "", plan, {})
         greetings: dict[str, Reply] = {}
         self.missing, self._nodes, self._incarnations = {}, {}, {}
         self.accused, self.refused, self.unaccepted, self.bound = {}, {}, {}, {}
         # Who is there now is the question: whoever is not is not waited for.
-        for answer in self._exchange.ask("query.hello", nodes, lambda _: parcel, self.run, self._deadline, patience=0.0):
-            reply = self._opened(answer, subject, "query.hello", None)
+        dismissed = partial(self._dismissed, "query.hello", before)
+        for answer in self._exchange.ask("query.hello", nodes, lambda _: parcel, self.run, self._deadline, 0.0, dismissed):
+            # Whoever does not answer is called as it was before: only for the reason, as nothing was signed.
+            reply = self._opened(answer, subject, "query.hello", before.get(answer.node) if answer.parcel is None else None)
             if reply is not None and reply.institution not in greetings:
                 greetings[reply.institution] = reply
                 self._nodes[reply.institution] = answer.node
@@ -140,8 +154,8 @@ class Link:
         def parcel_of(node: int) -> Parcel:
             return self._sealed(subject, message_type, names[node], payloads[names[node]], content)
 
-        silent, group = set(names.values()), f"{self.run}/{subject.round}"
-        for answer in self._exchange.ask(message_type, sorted(names), parcel_of, group, deadline or self._deadline):
+        silent, group, dismissed = set(names.values()), f"{self.run}/{subject.round}", partial(self._dismissed, message_type, names)
+        for answer in self._exchange.ask(message_type, sorted(names), parcel_of, group, deadline or self._deadline, dismissed=dismissed):
             name = names[answer.node]
             silent.discard(name)
             reply = self._opened(answer, subject, message_type, name)
@@ -203,6 +217,10 @@ class Link:
         """Bytes, first missed stage and why it was missed, by institution, since the last call."""
         parts, self._traffic = self._traffic.parts, _Traffic()
         return parts
+
+    def _dismissed(self, message_type: str, names: Mapping[int, str]) -> dict[int, str]:
+        reasons = self._attending(message_type)
+        return {node: _one_line(reasons[name]) for node, name in names.items() if name in reasons}
 
     def _sealed(self, subject: Subject, message_type: str, recipient: str, payload: bytes, arrays: Arrays) -> Parcel:
         stage = subject.stage(message_type)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from coordinator.answers import Answers
 from coordinator.bound_sets import BoundSets
 from coordinator.cohort import Cohort, Epoch
-from coordinator.errors import JobError, SetLost, Shortage
+from coordinator.errors import JobError, RunStopped, SetLost, Shortage
 from coordinator.events import Event, StageFinished, SumFinished
 from coordinator.link import Link, Subject
 from coordinator.publishing import publish, subject_of
@@ -84,12 +84,15 @@ class RoundEngine:
         Raises:
             Shortage: every attempt had too few institutions; the sentence names those that were missing last.
             SetLost: the set that was proposed can never be opened, and no other one may be.
+            RunStopped: the operator does not want it any more, and no set was proposed.
             JobError: every attempt failed otherwise.
         """
         attempts = 1 + self._terms.plan.participation.retries
         for left in reversed(range(attempts)):
             try:
                 return self._attempt(planned, state)
+            except RunStopped:
+                raise
             except (JobError, ProtocolError) as failure:
                 self._give_up(planned, state, failure)
                 if left == 0:

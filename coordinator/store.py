@@ -69,6 +69,11 @@ class RunStore:
         except (OSError, ValueError, KeyError, TypeError):
             raise JobError(f"{path}: the run's journal is damaged; start the plan again in a new directory") from None
 
+    def is_between_sums(self, planned: int) -> bool:
+        """Whether the run can end here: no set was proposed for the next sum, and it is not the institutions' turn to hear of the last."""
+        journal = self.journal
+        return not journal.survivors and journal.done < planned
+
     def write(self, journal: Journal) -> None:
         write_file(self.directory / "journal.json", json.dumps(asdict(journal), indent=1, sort_keys=True).encode())
 

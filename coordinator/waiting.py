@@ -32,7 +32,7 @@ class Waiting:
         """
         while (run := self.registry.run(self.run)).wanted is not WantedState.RUNNING:
             if run.wanted is WantedState.STOPPED:
-                raise RunStopped(f"run {self.run} was stopped by the operator; submit the plan again, with another seed, to start anew")
+                raise stopped(self.run)
             self._pause(BY_OPERATOR)
             self.sleep(PAUSE_SECONDS)
         self._resume()
@@ -82,6 +82,11 @@ class Waiting:
         if self.registry.run(self.run).state is RunState.PAUSED:
             self.registry.set_state(self.run, RunState.RUNNING)
             self.on_event(RunResumed(self.run))
+
+
+def stopped(run: str) -> RunStopped:
+    """What ends a run that the operator wants stopped."""
+    return RunStopped(f"run {run} was stopped by the operator; submit the plan again, with another seed, to start anew")
 
 
 def _shortage_of(attempt: Callable[[], None]) -> Shortage | None:
