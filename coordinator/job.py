@@ -118,7 +118,7 @@ def run_plan(
     terms, store = Terms(plan, adaptation), RunStore(directory / run.run)
     members = Members(operator.roster, store.directory, operator.identity.public_key)
     attending = Attending(run.run, registry.patient(0.0), partial(store.is_between_sums, len(planned_sums(plan))))
-    link = Link(exchange, operator.identity, members, run.run, plan.participation.deadline_seconds, store.outbox, attending)
+    link = Link(exchange, operator.identity, members, run.run, plan.participation.deadline_seconds, store.outbox, attending, on_event)
     with driving(registry, run.run, LEASE_SECONDS) as own:
         engine = RoundEngine(terms, link, store, own, on_event)
         return _drive_or_record(_Job(run.run, terms, own, store, engine, operator, on_event), run)

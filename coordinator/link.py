@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from coordinator.events import Event, InstitutionAnswered, StageBegun
 from coordinator.exchange import Answer, Exchange
 from coordinator.members import Members
 from coordinator.outbox import Outbox
@@ -91,6 +92,7 @@ class Link:
         deadline: float,
         outbox: Outbox,
         attending: Callable[[str], Mapping[str, str]] = lambda _: {},
+        on_event: Callable[[Event], None] = lambda _: None,
     ) -> None:
         """`attending` is asked during a stage, by message type, who is waited for no longer, and why; what it raises ends the stage."""
         self.identity = identity
@@ -106,6 +108,7 @@ class Link:
         self._deadline = deadline
         self._outbox = outbox
         self._attending = attending
+        self._on_event = on_event
         self._nodes: dict[str, int] = {}
         self._incarnations: dict[str, int] = {}
         self._traffic = _Traffic()
@@ -154,11 +157,14 @@ class Link:
         def parcel_of(node: int) -> Parcel:
             return self._sealed(subject, message_type, names[node], payloads[names[node]], content)
 
-        silent, group, dismissed = set(names.values()), f"{self.run}/{subject.round}", partial(self._dismissed, message_type, names)
-        for answer in self._exchange.ask(message_type, sorted(names), parcel_of, group, deadline or self._deadline, dismissed=dismissed):
+        silent, group, seconds = set(names.values()), f"{self.run}/{subject.round}", deadline or self._deadline
+        self._on_event(StageBegun(subject.round, subject.about, subject.attempt, message_type, tuple(sorted(silent)), seconds))
+        dismissed = partial(self._dismissed, message_type, names)
+        for answer in self._exchange.ask(message_type, sorted(names), parcel_of, group, seconds, dismissed=dismissed):
             name = names[answer.node]
             silent.discard(name)
             reply = self._opened(answer, subject, message_type, name)
+            self._on_event(InstitutionAnswered(name, "" if reply else self.missing[name]))
             if reply is None:
                 self._miss(name, message_type, self.missing[name])
             else:

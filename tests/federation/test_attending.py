@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,11 @@ from coordinator.errors import RunStopped
 from coordinator.events import SumFinished
 from coordinator.exchange import InProcessGrid
 from coordinator.registry.states import RunState, WantedState
-from tests.federation.federation import Federation, make_plan
+from coordinator.stage_record import Stage, StageRecord, read_stage
+from tests.federation.federation import NAMES, Federation, make_plan
 from tests.federation.private_plans import SMALL
 
+ALL = tuple(sorted(NAMES))
 SILENT = 14  # Flower's number of the fourth institution
 
 
@@ -62,6 +65,20 @@ def test_a_run_is_stopped_while_nothing_is_proposed(federation: Federation, monk
     with pytest.raises(RunStopped, match="stopped by the operator"):
         federation.run()
     assert federation.registry.runs()[0].state is RunState.STOPPED
+
+
+def test_who_is_waited_for_is_on_record_meanwhile(federation: Federation, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    record, seen = StageRecord(tmp_path, lambda: datetime.now(UTC)), list[Stage | None]()
+
+    def look_and_stop() -> None:
+        seen.append(read_stage(tmp_path))
+        _stop(federation)
+
+    silent(monkeypatch, "evaluate.sum", look_and_stop)
+    with pytest.raises(RunStopped):
+        federation.run(record.note)
+    last = seen[-1]
+    assert last is not None and (last.kind, last.stage, last.answered, last.waiting) == ("evaluate", "evaluate.sum", ALL[:3], ("dov",))
 
 
 def test_a_sum_with_a_proposed_set_is_finished_first(federation: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
