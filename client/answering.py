@@ -14,6 +14,7 @@ from client.sums import masked_part, open_set, send_masked_input, send_part, sig
 from model.errors import ModelError
 from protocols import logs
 from protocols.errors import (
+    AnotherSet,
     ConsortiumError,
     Contradiction,
     DishonestMember,
@@ -88,7 +89,8 @@ def _refused(node: Node, message_type: str, error: Exception) -> Result:
         logger.warning("request %s is refused: %s", message_type, error, extra={"event": "refused"})
         accused = {"accused": error.member.encode()} if isinstance(error, DishonestMember) else {}
         unaccepted = {"unaccepted": pack(dict.fromkeys(error.members, b""))} if isinstance(error, UnacceptedMembers) else {}
-        return Result({"refused": str(error).encode()} | accused | unaccepted)
+        signed = {"signed_set": pack(dict.fromkeys(error.members, b""))} if isinstance(error, AnotherSet) else {}
+        return Result({"refused": str(error).encode()} | accused | unaccepted | signed)
     error = full_disk(error, node.ledger.home) or error
     logger.error("request %s failed: %s", message_type, error, exc_info=None if isinstance(error, ConsortiumError | ModelError) else error)
     reason = f"{node.name} could not answer {message_type} ({type(error).__name__}); its own log says why"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,6 +12,8 @@ from client.errors import LedgerError
 from protocols.files import make_folder
 
 LOCK = "answering"
+LOOK_SECONDS, ENDING_LOOKS = 0.1, 50
+_NODE = "another node answers from the ledger in {home}; stop it first"
 
 
 @contextmanager
@@ -22,14 +24,59 @@ def only_node(home: Path) -> Iterator[None]:
         LedgerError: another node holds it, or a ledger was restored there at the same time.
     """
     make_folder(home, 0o700)
-    handle = os.open(home / LOCK, os.O_CREAT | os.O_RDWR, 0o600)
-    try:
-        _lock(handle, home)
+    with _locked(home / LOCK, _NODE.format(home=home)) as handle:
         if not _is_there(handle, home / LOCK):
             raise LedgerError(f"{home} was made anew while this node started; start it again")
         yield
+
+
+@contextmanager
+def only_supernode(folder: Path) -> Iterator[None]:
+    """Holds an institution's folder for the one process that keeps its SuperNode.
+
+    Raises:
+        LedgerError: another process does.
+    """
+    make_folder(folder / "flower")
+    sentence = f"`consortium client run` or `client supernode` runs for {folder} already; stop it first"
+    with _locked(folder / "flower" / "running", sentence):
+        yield
+
+
+def check_no_node(home: Path, sleep: Callable[[float], None]) -> None:
+    """Raises LedgerError if a node answers from the ledger in `home`, and does not end within seconds, as that of a killed process does."""
+    if (home / LOCK).exists():
+        for _ in range(ENDING_LOOKS):
+            if not _is_held(home / LOCK):
+                return
+            sleep(LOOK_SECONDS)
+        raise LedgerError(_NODE.format(home=home))
+
+
+def _is_held(path: Path) -> bool:
+    try:
+        with _locked(path, "held"):
+            return False
+    except LedgerError:
+        return True
+
+
+@contextmanager
+def _locked(path: Path, sentence: str) -> Iterator[int]:
+    """A file that this process alone holds. Raises LedgerError with the sentence where another one does."""
+    handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        _lock(handle, sentence)
+        yield handle
     finally:
         os.close(handle)
+
+
+def _lock(handle: int, sentence: str) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise LedgerError(sentence) from None
 
 
 def _is_there(handle: int, path: Path) -> bool:
@@ -38,10 +85,3 @@ def _is_there(handle: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(handle), path.stat())
     except FileNotFoundError:
         return False
-
-
-def _lock(handle: int, home: Path) -> None:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise LedgerError(f"another node answers from the ledger in {home}; stop it first") from None

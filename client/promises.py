@@ -6,7 +6,7 @@ from client.ledger import Ledger
 from client.node import Node, Request
 from protocols.chain import ChainHead
 from protocols.epoch import EpochManifest
-from protocols.errors import Contradiction, PartsError, Refusal
+from protocols.errors import AnotherSet, Contradiction, PartsError, Refusal
 from protocols.parts import Survivors, check_update_set
 from protocols.schedule import BOUND_SUMS
 from protocols.secagg import SumManifest, SurvivorProposal
@@ -69,18 +69,25 @@ def promise_set(
         epoch: the terms of the manifest's epoch.
 
     Raises:
-        Contradiction: another set was signed for this slot, this sum, or these inputs and kind of sum, in any attempt or run;
-            or an earlier set of the epoch left a member out, or the pre-round of this update did, in whatever epoch it was;
-            or the epoch's threshold is too small for the update after a pre-round.
+        AnotherSet: another set was signed for this sum, or these inputs and kind of sum, in any attempt or run.
+        Contradiction: another set was signed for this slot, or an earlier set of the epoch left a member out, or the pre-round of this
+            update did, in whatever epoch it was; or the epoch's threshold is too small for the update after a pre-round.
     """
     ledger, signed = node.ledger, f"{node.name} has already signed another set for this"
     _check_pre_round(manifest, proposal, state, epoch)
-    members = _members(proposal)
     with ledger.transaction():
         ledger.claim(f"set/{manifest.hash.hex()}", proposal.to_bytes(), f"{signed} slot", request.signed)
-        ledger.claim(_sum_claim(manifest), members, f"{signed} sum", request.signed)
-        ledger.claim(_inputs_claim(manifest, state), members, f"{signed} state and kind of sum{_ELSEWHERE}", request.signed)
+        _bind(ledger, _sum_claim(manifest), proposal, f"{signed} sum", request)
+        _bind(ledger, _inputs_claim(manifest, state), proposal, f"{signed} state and kind of sum{_ELSEWHERE}", request)
         ledger.narrow_survivors(manifest.epoch_hash, proposal.members)
+
+
+def _bind(ledger: Ledger, claim: str, proposal: SurvivorProposal, sentence: str, request: Request) -> None:
+    try:
+        ledger.claim(claim, _members(proposal), sentence, request.signed)
+    except Contradiction as bound:
+        signed = (ledger.claimed(claim) or b"").decode().split("\n")
+        raise AnotherSet(sentence, bound.earlier, tuple(signed)) from None
 
 
 def promise_transcript(node: Node, request: Request, transcript: Transcript) -> None:

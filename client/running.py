@@ -14,6 +14,7 @@ from client.errors import SettingsError
 from client.flower_node import IDLE_SECONDS, SuperNodeFiles, supernode_command
 from client.health import SILENT_SECONDS, age_of
 from client.metrics import ChildFigures, NodeFigures
+from client.only_node import check_no_node, only_supernode
 from client.settings import load_settings
 from protocols.child import Child, Program
 from protocols.files import write_file
@@ -30,8 +31,15 @@ def run_both(folder: Path, around: Mapping[str, str], should_stop: Callable[[], 
     """Watches SuperNode and node of an institution's folder until `should_stop`; called by a process's main thread.
 
     Raises:
-        SettingsError: a file of the folder is missing or wrong.
+        SettingsError: a file of the folder is missing or wrong. LedgerError: another process does the same for the folder.
     """
+    home = Path(load_settings(folder / "institution.toml").storage.home)
+    with only_supernode(folder):
+        check_no_node(home, time.sleep)
+        _run_both(folder, around, should_stop, say, idle)
+
+
+def _run_both(folder: Path, around: Mapping[str, str], should_stop: Callable[[], bool], say: Say, idle: float) -> None:
     supernode, node = supernode_child(folder, around, say, idle), node_child(folder, around, say)
     figures = ChildFigures({"supernode": supernode, "node": node}), NodeFigures(folder, lambda: datetime.now(UTC))
     with serve_metrics(load_connection(folder).metrics_port, *figures):
@@ -48,7 +56,7 @@ def run_both(folder: Path, around: Mapping[str, str], should_stop: Callable[[], 
 def run_supernode(folder: Path, around: Mapping[str, str], should_stop: Callable[[], bool], say: Say, idle: float = IDLE_SECONDS) -> None:
     """Watches the SuperNode alone until `should_stop`; raises as `run_both` does."""
     child = supernode_child(folder, around, say, idle)
-    with serve_metrics(load_connection(folder).metrics_port, ChildFigures({"supernode": child})):
+    with only_supernode(folder), serve_metrics(load_connection(folder).metrics_port, ChildFigures({"supernode": child})):
         try:
             while not should_stop():
                 tend_supernode(child, supernode_files(folder).alive, say)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from coordinator.attending import revoked
 from coordinator.link import Reply
 from coordinator.members import Members
 from coordinator.registry.records import Answer
@@ -38,7 +39,7 @@ class Answers:
                 wrong[name] = str(error)
         known = {participant.name: participant for participant in self.registry.participants()}
         for name in [answer.institution for answer in answers if known[answer.institution].revoked_at is not None]:
-            wrong[name] = f"the operator revoked it ({known[name].revoked_reason})"
+            wrong[name] = revoked(known[name])
         self._record([answer for answer in answers if answer.institution not in wrong])
         return wrong
 

@@ -74,7 +74,7 @@ class Cohort:
         while True:
             self._check_size(members, of, only)
             self._check_openers(members, pre_round)
-            epoch, members = self._set_up(members, of, self._threshold(members, of, pre_round))
+            epoch, members = self._set_up(members, of, self.threshold(members, of, pre_round))
             if epoch is not None:
                 self.on_event(EpochCertified(epoch.manifest.epoch, epoch.members, epoch.manifest.threshold, epoch.manifest.colluding))
                 return epoch
@@ -122,7 +122,8 @@ class Cohort:
         if only and set(members) != set(only):
             lost = ", ".join(sorted(set(only) - set(members)))
             raise Shortage(
-                f"{lost} signed for an unfinished sum and did not come back, so it cannot be opened ({reasons or 'no reason given'})"
+                f"{lost} did not come back, and the unfinished sum is opened over {', '.join(only)} or not at all "
+                f"({reasons or 'no reason given'})"
             )
         needed = max(fewest_in_a_sum(self.terms.plan), self._for_noise(of))
         if len(members) < needed:
@@ -139,7 +140,8 @@ class Cohort:
                 f"{needed}; wait for {away}"
             )
 
-    def _threshold(self, members: tuple[str, ...], of: tuple[str, ...], pre_round: PreRound | None) -> int:
+    def threshold(self, members: tuple[str, ...], of: tuple[str, ...], pre_round: PreRound | None) -> int:
+        """Fewest that open a sum in an epoch of these members."""
         colluding = self.terms.plan.secure_aggregation.colluding
         after_count = 0 if pre_round is None else update_threshold(pre_round, colluding)
         return max(threshold(len(members), colluding), after_count, self._for_noise(of))

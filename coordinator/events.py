@@ -28,6 +28,26 @@ class EpochCertified:
 
 
 @dataclass(frozen=True, slots=True)
+class StageBegun:
+    """These institutions are asked, and waited for so many seconds."""
+
+    round: int
+    kind: str
+    attempt: int
+    stage: str
+    institutions: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class InstitutionAnswered:
+    """One of those whom the stage under way waits for, or with a reason one that it waits for no longer."""
+
+    institution: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class StageFinished:
     """One stage of a sum: who answered, and who was left out with a reason."""
 
@@ -102,6 +122,8 @@ class RunResumed:
 Event: TypeAlias = (
     RunStarted
     | EpochCertified
+    | StageBegun
+    | InstitutionAnswered
     | StageFinished
     | SumFinished
     | ExpertsChosen

@@ -73,6 +73,7 @@ class Exchange:
         group: str,
         deadline: float,
         patience: float = AWAY_SECONDS,
+        dismissed: Callable[[], Mapping[int, str]] = dict,
     ) -> Iterator[Answer]:
         """Answers in the order of their arrival, until all are there or `deadline` seconds have passed.
 
@@ -83,6 +84,7 @@ class Exchange:
             group: names the round in Flower's own listings.
             deadline: seconds from now.
             patience: seconds for which a node is waited for that lost a request and is not connected.
+            dismissed: nodes that are waited for no longer, and why; asked every few seconds, and what it raises ends the stage.
         """
         end, connections = self._clock() + deadline, self._connections() or {}
         push, again = self._pusher(stage, parcel_of, group, deadline), self._clock() + LOOK_SECONDS
@@ -101,17 +103,22 @@ class Exchange:
             yield from self._without_hope(waiting, 0.0 if over else patience)
             if over:
                 return
-            again = self._repeat(waiting, push, again)
+            if self._clock() >= again:
+                yield from self._dismiss(waiting, dismissed())
+                self._repeat(waiting, push)
+                again = self._clock() + LOOK_SECONDS
             late = late or not (arrived or self._wait(end))
             looks = len(waiting) if arrived or late else 1
 
-    def _repeat(self, waiting: list[Asked], push: Callable[[Asked], None], due: float) -> float:
-        """Pushes again what was lost, if it is time to look for that; returns when it will be the next time."""
-        if self._clock() < due:
-            return due
+    def _repeat(self, waiting: list[Asked], push: Callable[[Asked], None]) -> None:
+        """Pushes again what was lost."""
         for asked in asked_again(waiting, self._connections()):
             push(asked)
-        return self._clock() + LOOK_SECONDS
+
+    def _dismiss(self, waiting: list[Asked], reasons: Mapping[int, str]) -> Iterator[Answer]:
+        for asked in [asked for asked in waiting if asked.node in reasons]:
+            waiting.remove(asked)
+            yield Answer(asked.node, None, reasons[asked.node], 0, asked.bytes_down)
 
     def _without_hope(self, waiting: list[Asked], patience: float) -> Iterator[Answer]:
         for asked in given_up(waiting, self._clock() - patience):

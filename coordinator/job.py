@@ -9,10 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
+from coordinator.attending import Attending
 from coordinator.awaiting import await_answers
-from coordinator.errors import JobError, RegistryError, RunStopped, Shortage
+from coordinator.errors import JobError, RegistryError, RunStopped
 from coordinator.events import Event, ExpertsChosen, RoundFinished, RunFailed, RunFinished, RunStarted
 from coordinator.exchange import Exchange
 from coordinator.lease import driving
@@ -115,7 +117,8 @@ def run_plan(
     make_folder(directory / run.run, 0o700)  # opened seeds and totals are for members
     terms, store = Terms(plan, adaptation), RunStore(directory / run.run)
     members = Members(operator.roster, store.directory, operator.identity.public_key)
-    link = Link(exchange, operator.identity, members, run.run, plan.participation.deadline_seconds, store.outbox)
+    attending = Attending(run.run, registry.patient(0.0), partial(store.is_between_sums, len(planned_sums(plan))))
+    link = Link(exchange, operator.identity, members, run.run, plan.participation.deadline_seconds, store.outbox, attending, on_event)
     with driving(registry, run.run, LEASE_SECONDS) as own:
         engine = RoundEngine(terms, link, store, own, on_event)
         return _drive_or_record(_Job(run.run, terms, own, store, engine, operator, on_event), run)
@@ -184,13 +187,11 @@ def _await_answers(job: _Job) -> None:
 
 def _advance_or_wait(job: _Job, planned: PlannedSum) -> None:
     """Where too few take part, the run waits for them; without anyone who could come back it fails."""
-    try:
-        _advance(job, planned)
-    except Shortage as shortage:
-        if job.operator.patience is None:
-            raise
-        state = current_state(job.terms, job.store)
-        job.waiting.for_institutions(shortage, lambda: job.engine.can_begin(planned, state), job.operator.patience)
+
+    def can_begin() -> bool:
+        return job.engine.can_begin(planned, current_state(job.terms, job.store))
+
+    job.waiting.until_done(partial(_advance, job, planned), can_begin, job.operator.patience)
 
 
 def _advance(job: _Job, planned: PlannedSum) -> None:
@@ -221,6 +222,7 @@ def _journal(job: _Job, finished: FinishedSum, seconds: float) -> None:
             attempt=0,
             given_up=True,
             survivors=(),
+            replaced=False,
             transcripts=journal.transcripts | {kind: transcript},
             figures={**journal.figures, **known, **figures.more},
             parts=_merged(job, finished),

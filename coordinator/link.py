@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from coordinator.events import Event, InstitutionAnswered, StageBegun
 from coordinator.exchange import Answer, Exchange
 from coordinator.members import Members
 from coordinator.outbox import Outbox
@@ -81,7 +83,18 @@ class _Traffic:
 class Link:
     """Asks institutions by name. Names are found by greeting every node; only signatures decide who someone is."""
 
-    def __init__(self, exchange: Exchange, identity: Identity, members: Members, run: str, deadline: float, outbox: Outbox) -> None:
+    def __init__(
+        self,
+        exchange: Exchange,
+        identity: Identity,
+        members: Members,
+        run: str,
+        deadline: float,
+        outbox: Outbox,
+        attending: Callable[[str], Mapping[str, str]] = lambda _: {},
+        on_event: Callable[[Event], None] = lambda _: None,
+    ) -> None:
+        """`attending` is asked during a stage, by message type, who is waited for no longer, and why; what it raises ends the stage."""
         self.identity = identity
         self.members = members
         self.run = run
@@ -89,10 +102,13 @@ class Link:
         self.accused: dict[str, str] = {}  # institution -> whom it blames for that
         self.refused: dict[str, str] = {}  # institution -> its own signed words, where it declined the last question
         self.unaccepted: dict[str, tuple[str, ...]] = {}  # institution -> whom it does not have on its roster, or with another key
+        self.bound: dict[str, tuple[str, ...]] = {}  # institution -> the set that it signed before, where it refuses another one for good
         self.seen_events: dict[str, int] = {}  # institution -> length of the event chain that it said to have seen, 0 of none
         self._exchange = exchange
         self._deadline = deadline
         self._outbox = outbox
+        self._attending = attending
+        self._on_event = on_event
         self._nodes: dict[str, int] = {}
         self._incarnations: dict[str, int] = {}
         self._traffic = _Traffic()
@@ -104,13 +120,16 @@ class Link:
 
     def greet(self, plan: bytes) -> dict[str, Reply]:
         """Greets every connected node with the plan and learns which institution it is; replaces the former directory."""
-        subject, nodes = Subject(0, "run", 0), self._exchange.nodes()
+        subject, nodes, before = Subject(0, "run", 0), self._exchange.nodes(), {node: name for name, node in self._nodes.items()}
         parcel = self._sealed(subject, "query.hello", "", plan, {})
         greetings: dict[str, Reply] = {}
-        self.missing, self.accused, self.refused, self.unaccepted, self._nodes, self._incarnations = {}, {}, {}, {}, {}, {}
+        self.missing, self._nodes, self._incarnations = {}, {}, {}
+        self.accused, self.refused, self.unaccepted, self.bound = {}, {}, {}, {}
         # Who is there now is the question: whoever is not is not waited for.
-        for answer in self._exchange.ask("query.hello", nodes, lambda _: parcel, self.run, self._deadline, patience=0.0):
-            reply = self._opened(answer, subject, "query.hello", None)
+        dismissed = partial(self._dismissed, "query.hello", before)
+        for answer in self._exchange.ask("query.hello", nodes, lambda _: parcel, self.run, self._deadline, 0.0, dismissed):
+            # Whoever does not answer is called as it was before: only for the reason, as nothing was signed.
+            reply = self._opened(answer, subject, "query.hello", before.get(answer.node) if answer.parcel is None else None)
             if reply is not None and reply.institution not in greetings:
                 greetings[reply.institution] = reply
                 self._nodes[reply.institution] = answer.node
@@ -131,18 +150,21 @@ class Link:
     ) -> Iterator[Reply]:
         """Yields verified answers as they arrive, for `deadline` seconds or the plan's; afterwards `missing` says who gave none and why."""
         self.missing = {name: "it is not connected" for name in payloads if name not in self._nodes}
-        self.accused, self.refused, self.unaccepted = {}, {}, {}
+        self.accused, self.refused, self.unaccepted, self.bound = {}, {}, {}, {}
         names = {self._nodes[name]: name for name in payloads if name in self._nodes}
         content = arrays or {}
 
         def parcel_of(node: int) -> Parcel:
             return self._sealed(subject, message_type, names[node], payloads[names[node]], content)
 
-        silent, group = set(names.values()), f"{self.run}/{subject.round}"
-        for answer in self._exchange.ask(message_type, sorted(names), parcel_of, group, deadline or self._deadline):
+        silent, group, seconds = set(names.values()), f"{self.run}/{subject.round}", deadline or self._deadline
+        self._on_event(StageBegun(subject.round, subject.about, subject.attempt, message_type, tuple(sorted(silent)), seconds))
+        dismissed = partial(self._dismissed, message_type, names)
+        for answer in self._exchange.ask(message_type, sorted(names), parcel_of, group, seconds, dismissed=dismissed):
             name = names[answer.node]
             silent.discard(name)
             reply = self._opened(answer, subject, message_type, name)
+            self._on_event(InstitutionAnswered(name, "" if reply else self.missing[name]))
             if reply is None:
                 self._miss(name, message_type, self.missing[name])
             else:
@@ -202,6 +224,10 @@ class Link:
         parts, self._traffic = self._traffic.parts, _Traffic()
         return parts
 
+    def _dismissed(self, message_type: str, names: Mapping[int, str]) -> dict[int, str]:
+        reasons = self._attending(message_type)
+        return {node: _one_line(reasons[name]) for node, name in names.items() if name in reasons}
+
     def _sealed(self, subject: Subject, message_type: str, recipient: str, payload: bytes, arrays: Arrays) -> Parcel:
         stage = subject.stage(message_type)
         envelope = Envelope(
@@ -235,6 +261,8 @@ class Link:
             self.missing[name] = self.refused[name] = _one_line(parts["refused"].decode(errors="replace"))
             self.accused[name] = parts.get("accused", b"").decode(errors="replace")
             self.unaccepted[name] = _names(parts.get("unaccepted", b""))
+            if bound := _names(parts.get("signed_set", b"")):
+                self.bound[name] = bound
             return None
         return Reply(name, parts, answer.parcel.arrays, envelope.incarnation, answer.parcel.envelope)
 

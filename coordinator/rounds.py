@@ -9,14 +9,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from coordinator.answers import Answers
+from coordinator.bound_sets import BoundSets
 from coordinator.cohort import Cohort, Epoch
-from coordinator.errors import JobError, Shortage
+from coordinator.errors import JobError, RunStopped, SetLost, Shortage
 from coordinator.events import Event, StageFinished, SumFinished
 from coordinator.link import Link, Subject
 from coordinator.publishing import publish, subject_of
 from coordinator.registry.registry import Registry
 from coordinator.stages import Attempt, AttemptFailed, Stages
 from coordinator.store import RunStore
+from coordinator.submission import begun_alike
 from coordinator.sum_record import SumRecord
 from protocols.chain import MOST_DIGESTS
 from protocols.encoding import LaneLayout, decode
@@ -35,7 +37,7 @@ from protocols.secagg import (
     total_root,
     write_total,
 )
-from protocols.state import State, state_hash
+from protocols.state import PreRound, State, state_hash
 from protocols.sums.figures import Figures
 from protocols.terms import Terms
 from protocols.transcript import Transcript, survivors_of
@@ -81,14 +83,18 @@ class RoundEngine:
 
         Raises:
             Shortage: every attempt had too few institutions; the sentence names those that were missing last.
+            SetLost: the set that was proposed can never be opened, and no other one may be.
+            RunStopped: the operator does not want it any more, and no set was proposed.
             JobError: every attempt failed otherwise.
         """
         attempts = 1 + self._terms.plan.participation.retries
         for left in reversed(range(attempts)):
             try:
                 return self._attempt(planned, state)
+            except RunStopped:
+                raise
             except (JobError, ProtocolError) as failure:
-                self._give_up(planned, failure)
+                self._give_up(planned, state, failure)
                 if left == 0:
                     kind = Shortage if isinstance(failure, Shortage) else JobError
                     raise kind(f"round {planned.round}, {planned.kind}: {failure} (after {attempts} attempts)") from None
@@ -171,14 +177,28 @@ class RoundEngine:
         subject, lanes = Subject(planned.round, planned.kind, manifest.attempt, manifest.hash), self._terms.lanes(state, planned)
         return Attempt(subject, epoch, manifest, lanes, record, 0 if before is None else before.threshold)
 
-    def _give_up(self, planned: PlannedSum, failure: ConsortiumError) -> None:
+    def _give_up(self, planned: PlannedSum, state: State, failure: ConsortiumError) -> None:
         """What was never proposed is begun anew; a proposed set that only lacks answers is asked again."""
         journal = self._store.journal
         record = SumRecord(self._store.record_path(planned, journal.attempt))
         if not journal.given_up and isinstance(failure, AttemptFailed) and record.proposal is not None:
-            return
+            bound = BoundSets(record.proposal.members, dict(self.link.bound))
+            of, before = self._members(planned), pre_round_of(planned, state)
+            if not bound.is_lost(self.cohort.threshold(bound.proposed, of, before)):
+                return
+            self._store.update(survivors=self._instead(planned, bound, of, before), replaced=True)
         self._store.update(given_up=True)
         self._epoch = None
+
+    def _instead(self, planned: PlannedSum, bound: BoundSets, of: tuple[str, ...], before: PreRound | None) -> tuple[str, ...]:
+        """The set that institutions are bound to, once a sum, if it fits and nobody is known to have signed the one that is lost."""
+        plan = self._terms.plan
+        other = bound.other(plan.secure_aggregation.colluding, of if before is None else before.members)
+        fits = other is not None and len(other) >= max(fewest_in_a_sum(plan), self.cohort.threshold(other, of, before))
+        if other is None or not fits or self._store.journal.replaced or self._store.is_signed(planned, bound.proposed):
+            earlier = [run for run in begun_alike(self._registry, plan) if run != self.link.run]
+            raise SetLost(f"round {planned.round}: {bound.sentence(planned.kind, other, earlier)}")
+        return other
 
     def _manifest(self, planned: PlannedSum, state: State, epoch: Epoch, lanes: LaneLayout, attempt: int) -> SumManifest:
         head, journal = self._registry.head(), self._store.journal

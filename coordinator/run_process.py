@@ -24,6 +24,7 @@ from coordinator.registry.records import Run
 from coordinator.registry.registry import Registry
 from coordinator.serve.places import Places
 from coordinator.serve.stage_times import StageTimes
+from coordinator.stage_record import StageRecord
 from model.config import read_config
 from model.layout import Adaptation, AdapterConfig
 from protocols.bundle import installed_bundle
@@ -58,10 +59,11 @@ def _drive(places: Places, registry: Registry, chosen: Run) -> None:
     link = FlowerLink(address, files.authority.read_bytes(), files.secret.read_bytes())
     adaptation = Adaptation(read_config(places.base(plan.base.sha256)), AdapterConfig.from_fields(plan.adapter_fields), plan.seed)
     operator = Operator(places.home.identity, lambda: present_roster(registry), os.urandom, patience=PATIENCE_SECONDS, awaits_answers=True)
-    times = StageTimes(places.stage_times(chosen.run), time.monotonic)
+    times, stage = StageTimes(places.stage_times(chosen.run), time.monotonic), StageRecord(places.runs / chosen.run, _now)
 
     def tell(event: Event) -> None:
         times.note(event)
+        stage.note(event)
         told(event)
 
     with link.driving(installed_bundle(), places.claims) as grid:

@@ -42,6 +42,7 @@ class Journal:
     attempt: int = 0  # attempts begun at the next sum
     given_up: bool = True  # whether the last of them is; only before any, or when it can never be finished
     survivors: tuple[str, ...] = ()  # the set that was proposed for the next sum; once signed it is the only one
+    replaced: bool = False  # whether that set took the place of one that institutions were bound against
     transcripts: dict[str, str] = field(default_factory=dict)  # of the round under way
     figures: dict[str, float] = field(default_factory=dict)  # loss, metric and the sums' own, by name
     parts: dict[str, Part] = field(default_factory=dict)
@@ -67,6 +68,11 @@ class RunStore:
             return Journal(**fields | {"parts": parts, "survivors": tuple(fields["survivors"])})
         except (OSError, ValueError, KeyError, TypeError):
             raise JobError(f"{path}: the run's journal is damaged; start the plan again in a new directory") from None
+
+    def is_between_sums(self, planned: int) -> bool:
+        """Whether the run can end here: no set was proposed for the next sum, and it is not the institutions' turn to hear of the last."""
+        journal = self.journal
+        return not journal.survivors and journal.done < planned
 
     def write(self, journal: Journal) -> None:
         write_file(self.directory / "journal.json", json.dumps(asdict(journal), indent=1, sort_keys=True).encode())
@@ -119,6 +125,12 @@ class RunStore:
         if record.transcript is None:
             raise JobError(f"{record.folder}: the last sum's files are damaged; start the plan again in a new directory")
         return record
+
+    def is_signed(self, planned: PlannedSum, members: tuple[str, ...]) -> bool:
+        """Whether a signature of anybody over these members is kept, of whatever attempt at the sum."""
+        attempts = [one for one in self.records if (one.manifest.round, one.manifest.sum) == (planned.round, planned.kind)]
+        proposed = [one for one in attempts if one.proposal is not None and one.proposal.members == members]
+        return any(one.answers("survivors") for one in proposed)
 
     def drop_uploads(self, before: int) -> None:
         """Removes the uploads of rounds before this one, and of attempts that came to nothing."""

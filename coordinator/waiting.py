@@ -11,6 +11,7 @@ from coordinator.registry.registry import Registry
 from coordinator.registry.states import RunState, WantedState
 
 PAUSE_SECONDS = 1.0
+MOST_VAIN = 6  # attempts at a sum that fail in a row although enough institutions are there, each after a pause twice as long
 BY_OPERATOR = "the operator paused it"  # the reason of a run that rests by the operator's word
 
 
@@ -31,19 +32,46 @@ class Waiting:
         """
         while (run := self.registry.run(self.run)).wanted is not WantedState.RUNNING:
             if run.wanted is WantedState.STOPPED:
-                raise RunStopped(f"run {self.run} was stopped by the operator; submit the plan again, with another seed, to start anew")
+                raise stopped(self.run)
             self._pause(BY_OPERATOR)
             self.sleep(PAUSE_SECONDS)
         self._resume()
 
-    def for_institutions(self, shortage: Shortage, can_begin: Callable[[], bool], every: float) -> None:
-        """Waits until enough institutions are back, looking every so many seconds; the operator's word counts meanwhile."""
+    def until_done(self, attempt: Callable[[], None], can_begin: Callable[[], bool], every: float | None) -> None:
+        """Attempts until there is no shortage; between attempts it waits for institutions, looking every so many seconds.
+
+        What fails again and again although enough are there is attempted ever more seldom, and then when the operator says so.
+
+        Raises:
+            Shortage: `every` is None. Whatever else an attempt raises, and RunStopped.
+        """
+        vain = 0
+        while (shortage := _shortage_of(attempt)) is not None:
+            if every is None:
+                raise shortage
+            away = self._for_institutions(shortage, can_begin, every, pauses=2**vain - 1)
+            vain = 0 if away else vain + 1
+            if vain == MOST_VAIN:
+                self._for_operator(shortage)
+                vain = 0
+
+    def _for_institutions(self, shortage: Shortage, can_begin: Callable[[], bool], every: float, pauses: int) -> bool:
+        """Waits so many times, then until enough institutions are back; False if they were there at the first look."""
         self._pause(str(shortage))
-        while not can_begin():
+        left, away = pauses, False
+        while left or not can_begin():
+            left, away = max(left - 1, 0), not left
             self.sleep(every)
             if self.registry.run(self.run).wanted is not WantedState.RUNNING:
-                return self.obey_operator()
-        return self._resume()
+                break
+        self.obey_operator()
+        return away
+
+    def _for_operator(self, shortage: Shortage) -> None:
+        if self.registry.run(self.run).wanted is WantedState.RUNNING:
+            self.registry.set_wanted(self.run, WantedState.PAUSED)
+            self._pause(f"{shortage}; it failed {MOST_VAIN} times although enough were there, resume it when that is put right")
+        self.obey_operator()
 
     def _pause(self, reason: str) -> None:
         if self.registry.run(self.run).state is RunState.RUNNING:
@@ -54,3 +82,16 @@ class Waiting:
         if self.registry.run(self.run).state is RunState.PAUSED:
             self.registry.set_state(self.run, RunState.RUNNING)
             self.on_event(RunResumed(self.run))
+
+
+def stopped(run: str) -> RunStopped:
+    """What ends a run that the operator wants stopped."""
+    return RunStopped(f"run {run} was stopped by the operator; submit the plan again, with another seed, to start anew")
+
+
+def _shortage_of(attempt: Callable[[], None]) -> Shortage | None:
+    try:
+        attempt()
+    except Shortage as shortage:
+        return shortage
+    return None

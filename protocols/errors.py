@@ -39,6 +39,14 @@ class Contradiction(Refusal):
         self.earlier = earlier
 
 
+class AnotherSet(Contradiction):
+    """Inputs that this node has bound to another set for ever; `members` are those of the set that it signed."""
+
+    def __init__(self, sentence: str, earlier: bytes, members: tuple[str, ...]) -> None:
+        super().__init__(sentence, earlier)
+        self.members = members
+
+
 class ProtocolError(ConsortiumError):
     """A step of the secure sum that breaks its rules; nothing was released and nothing changed."""
 

@@ -31,18 +31,30 @@ def check_clock(own: datetime, theirs: datetime) -> Finding:
 
 
 def check_fence(address: str, authority: Path) -> Finding:
-    """Whether the address answers TLS with a certificate of the coordinator's authority."""
+    """Whether the address answers HTTPS with a certificate of the coordinator's authority; its registry service answers no HTTP."""
     bracketed, _, port = address.rpartition(":")
     host = bracketed.strip("[]")
     name, remedy = "fence", "check fence in connection.toml, and whether this network lets TLS out to it without looking into it"
     try:
         context = ssl.create_default_context(cafile=authority)
-        with socket.create_connection((host, int(port)), SECONDS) as plain, context.wrap_socket(plain, server_hostname=host):
-            return ok(name, f"{address} answers as the coordinator")
+        with socket.create_connection((host, int(port)), SECONDS) as plain, context.wrap_socket(plain, server_hostname=host) as tls:
+            if _answers_http(tls, host):
+                return ok(name, f"{address} answers as the coordinator")
     except ssl.SSLCertVerificationError as error:
         return failed(name, f"{address} shows a certificate that is not the coordinator's ({error.verify_message})", remedy)
     except (OSError, ValueError) as error:
         return failed(name, f"{address} cannot be reached ({error})", remedy)
+    remedy = "check fence in connection.toml: it may name the port of the registry service, which is another one"
+    return failed(name, f"{address} has the coordinator's certificate and is not its fence", remedy)
+
+
+def _answers_http(tls: ssl.SSLSocket, host: str) -> bool:
+    """Whether a request that nobody has to grant is answered in HTTP at all."""
+    try:
+        tls.sendall(f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+        return tls.recv(5) == b"HTTP/"
+    except OSError:
+        return False
 
 
 def check_port(port: int, free: bool) -> Finding:

@@ -74,6 +74,8 @@ def rejoin(run: RunArgument, yes: YesOption = False, institution: InstitutionOpt
             raise WrongUse(f"{membership.name} takes part in run {run} already, or its ledger was never restored; nothing is to be done")
         if ledger.returning.is_older(run):
             raise WrongUse(f"run {run} is older than the restore; {membership.name} follows it until it may take part again by itself")
+        if not yes and as_json:
+            raise WrongUse("with --json nobody can be asked; say --yes")
         if not yes and not typer.confirm(
             f"Was run {run} submitted after this ledger was restored, by what its operator told you elsewhere?"
         ):

@@ -7,20 +7,24 @@ from typing import Annotated, Literal
 
 import typer
 
-from client.cli.ledger import InstitutionOption
+from client.cli.ledger import InstitutionOption, JsonOption, print_json
 
 OnlyOption = Annotated[
     Literal["supernode", "node"] | None, typer.Option("--only", help="One of the two, where they run as two users or in two containers.")
 ]
 
 
-def health(institution: InstitutionOption = None, only: OnlyOption = None) -> None:
+def health(institution: InstitutionOption = None, only: OnlyOption = None, as_json: JsonOption = False) -> None:
     """Say whether SuperNode and node on this machine work; the exit code is 0 if they do and 1 if not."""
     from client.health import PARTS, problem_of
 
     parts = (only,) if only else PARTS
     problem = problem_of(institution or Path(), parts)
-    if problem is not None:
+    if as_json:
+        print_json({"schema": 1, "ok": problem is None, "parts": list(parts), "problem": problem})
+    elif problem is not None:
         typer.echo(problem, err=True)
+    else:
+        typer.echo(f"{' and '.join(parts)} answer" if only is None else f"the {only} answers")
+    if problem is not None:
         raise typer.Exit(1)
-    typer.echo(f"{' and '.join(parts)} answer" if only is None else f"the {only} answers")

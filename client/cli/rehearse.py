@@ -10,12 +10,16 @@ import typer
 from client.cli.ledger import InstitutionOption, JsonOption, WrongUse, check_folder, print_json, told
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from client.rehearsal.rehearsing import Means
     from client.rehearsal.report import Rehearsal
     from client.workbench import Workbench
+    from protocols.schedule import PlannedSum
 
 PlanArgument = Annotated[Path, typer.Argument(metavar="PLAN", help="The plan, a TOML file, or the plan.json of a run.")]
 SeenOption = Annotated[str, typer.Option("--as-seen-by", metavar="coordinator", help="Show what the coordinator sees of the update.")]
+TOLD_EVERY_SECONDS = 5.0
 OutOption = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the bytes that would be sent to this file.")]
 PictureOption = Annotated[Path | None, typer.Option("--out-picture", metavar="FILE", help="Draw the histograms as a PNG file.")]
 
@@ -86,7 +90,24 @@ def _means(folder: Path) -> Means:
     from client.machine import peak_memory
     from client.rehearsal.rehearsing import Means
 
-    return Means(lambda: datetime.now(UTC), time.monotonic, peak_memory, os.urandom, folder)
+    told = _Told(time.monotonic)
+    return Means(lambda: datetime.now(UTC), time.monotonic, peak_memory, os.urandom, folder, told.sum, told.step)
+
+
+class _Told:
+    """How far a rehearsal has come, on standard error, so that a program reads the answer alone."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock, self._about, self._next = clock, "", 0.0
+
+    def sum(self, planned: PlannedSum) -> None:
+        self._about, self._next = f"round {planned.round}, {planned.kind} sum", self._clock() + TOLD_EVERY_SECONDS
+        typer.echo(f"playing {self._about}", err=True)
+
+    def step(self, done: int) -> None:
+        if self._clock() >= self._next:
+            self._next = self._clock() + TOLD_EVERY_SECONDS
+            typer.echo(f"playing {self._about}: step {done} is trained", err=True)
 
 
 def _show_records(bench: Workbench, notes: tuple[str, ...]) -> None:

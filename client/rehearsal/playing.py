@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -33,11 +33,12 @@ class PlayedSum:
     figures: Figures
 
 
-def play(node: Node, session: Session, cohort: RehearsalCohort) -> Iterator[PlayedSum]:
-    """Every sum up to the end of the first round."""
+def play(node: Node, session: Session, cohort: RehearsalCohort, on_sum: Callable[[PlannedSum], None]) -> Iterator[PlayedSum]:
+    """Every sum up to the end of the first round; `on_sum` is told before each."""
     for planned in planned_sums(session.plan):
         if planned.round > ROUND:
             return
+        on_sum(planned)
         lanes = session.terms.lanes(session.state, planned)
         vector = compute_vector(node, RUN, session, planned, len(cohort.members(planned)))
         after, figures = _applied(session, cohort, planned, lanes, vector)

@@ -35,6 +35,8 @@ class Means:
     peak_memory: Callable[[], int]  # bytes
     randomness: Callable[[int], bytes]
     scratch: Path  # where a folder for the rehearsal's own files may be made
+    on_sum: Callable[[PlannedSum], None] = lambda _: None  # told before each sum
+    on_step: Callable[[int], None] = lambda _: None  # told after each step of a training, counted from 1
 
 
 def rehearse(bench: Workbench, name: str, institutions: int, policy: Policy, out: BinaryIO, means: Means) -> Rehearsal:
@@ -49,7 +51,7 @@ def rehearse(bench: Workbench, name: str, institutions: int, policy: Policy, out
     cohort = rehearsal_cohort(bench.plan, name, institutions)
     # A rehearsal is asked for by a person, so it waits for nobody's approval.
     own = policy.model_copy(update={"approval": "none"})
-    with rehearsal_node(cohort.names, own, bench, means.clock, means.randomness, means.scratch) as node:
+    with rehearsal_node(cohort.names, own, bench, means.clock, means.randomness, means.scratch, means.on_step) as node:
         return _Rehearsing(bench, node, cohort, out, means).run()
 
 
@@ -66,7 +68,10 @@ class _Rehearsing:
     def run(self) -> Rehearsal:
         played: list[PlayedSum] = []
         losses: list[float] = []
-        started, sums = self._means.seconds(), play(self._node, rehearsal_session(self._node, self._bench.plan), self._cohort)
+        started, sums = (
+            self._means.seconds(),
+            play(self._node, rehearsal_session(self._node, self._bench.plan), self._cohort, self._means.on_sum),
+        )
         for one in sums:
             self._seconds[f"{one.planned.round}/{one.planned.kind}"] = self._means.seconds() - started
             if one.planned.round == ROUND:

@@ -33,7 +33,7 @@ def resume(run: RunArgument, home: HomeOption = Path(), wait: WaitOption = True,
 
 
 def stop(run: RunArgument, home: HomeOption = Path(), wait: WaitOption = True, as_json: JsonOption = False) -> None:
-    """End a run after the sum under way, for good; the plan may be submitted again, with another seed, and starts anew."""
+    """End a run for good, at once or after a sum whose set was proposed; the plan may be submitted again, with another seed."""
     from coordinator.registry.states import WantedState
 
     _want(run, WantedState.STOPPED, home, wait, as_json)
@@ -51,7 +51,10 @@ def _want(run: str, wanted: WantedState, home: Path, wait: bool, as_json: bool) 
         while wait and not _took_effect(found, wanted):
             if time.monotonic() - told > TOLD_EVERY_SECONDS:
                 told = time.monotonic()
-                typer.echo(f"{found.run} is {found.state.value}; waiting until its process comes to it, after the sum under way", err=True)
+                typer.echo(
+                    f"{found.run} is {found.state.value}; waiting until its process comes to it, which may be after the sum under way",
+                    err=True,
+                )
             time.sleep(POLL_SECONDS)
             found = registry.run(found.run)
     if as_json:

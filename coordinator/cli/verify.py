@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from coordinator.cli.options import JsonOption, RegistryOption, located, opened
+from coordinator.cli.options import HomeToRead, JsonOption, RegistryOption, Source, located, opened
 from coordinator.cli.printing import print_json
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ FullOption = Annotated[bool, typer.Option("--full", help="Count totals again fro
 def verify(
     run: RunToVerify = None,
     registry: RegistryOption = None,
+    home: HomeToRead = None,
     models: ModelsOption = None,
     runs: RunsOption = None,
     roster: RosterOption = None,
@@ -37,7 +38,7 @@ def verify(
     The exit code is 0 if nothing is wrong, 1 if something is, 2 after wrong use.
     """
     with answered(as_json, code=2):
-        audit = _audit(run, registry, models, runs, roster, full, as_json)
+        audit = _audit(run, located(registry, home), models, runs, roster, full, as_json)
     if as_json:
         print_json(audit.document())
     else:
@@ -61,19 +62,15 @@ def answered(as_json: bool, code: int) -> Iterator[None]:
         raise typer.Exit(code) from None
 
 
-def _audit(
-    run: str | None, registry: str | None, models: Path | None, runs: Path | None, roster: Path | None, full: bool, as_json: bool
-) -> Audit:
-    from coordinator.settings import load_settings
+def _audit(run: str | None, place: Source, models: Path | None, runs: Path | None, roster: Path | None, full: bool, as_json: bool) -> Audit:
     from coordinator.verify import run_named, verify_registry
     from protocols.parties import read_parties
 
     for given in (models, runs):
         _check_folder(given)
-    with opened(registry) as source:
-        settings, place = load_settings(), located(registry)
+    with opened(place) as source:
         parties, name = read_parties(roster) if roster else None, run_named(source, run) if run else None
-        folders = models or settings.models_folder(place), runs or settings.runs_folder(place)
+        folders = models or place.models, runs or place.runs
         with answered(as_json, code=1):  # a registry that breaks while it is read
             return verify_registry(source, folders[0], name, folders[1], parties, full)
 

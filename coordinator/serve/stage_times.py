@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from coordinator.events import Event, StageFinished
+from coordinator.events import Event, InstitutionAnswered, StageBegun, StageFinished
 from protocols.files import write_file
 
 Times = Mapping[str, tuple[int, float]]  # stage -> how often it ended, seconds together
@@ -23,7 +23,9 @@ class StageTimes:
         self._times = dict(read_times(path))
 
     def note(self, event: Event) -> None:
-        """A stage has taken the time since the event before. A full disk costs the figure and nothing else."""
+        """A stage has taken the time since the one before, or what else came to an end. A full disk costs the figure and nothing else."""
+        if isinstance(event, StageBegun | InstitutionAnswered):
+            return
         now = self._clock()
         if isinstance(event, StageFinished):
             count, seconds = self._times.get(event.stage, (0, 0.0))

@@ -207,6 +207,7 @@ def test_on_the_command_line(script: Script, tmp_path: Path) -> None:
     code, said = call("restore", str(tmp_path / "backup"), "--offline")
     assert (code, said["runs"], said["asked_operator"]) == (0, ["r1"], False)
     assert "is older than the restore" in str(call("rejoin", "r1", "--yes")[1]["error"])
+    assert "nobody can be asked" in str(call("rejoin", "r2")[1]["error"])
     assert call("rejoin", "r2", "--yes") == (0, {"schema": 1, "ok": True, "run": "r2"})
     assert call("rejoin", "r2", "--yes")[0] == 2
     ledger = Ledger.look(home_of(script), later)

@@ -44,11 +44,13 @@ def test_check_without_a_plan_reads_the_records(folder: Path) -> None:
     assert code == 1 and found["records"] == "ok" and found["plan"] == "skipped"
 
 
-def test_rehearse_writes_the_bytes_and_shows_no_record(folder: Path) -> None:
+def test_rehearse_writes_the_bytes_and_shows_no_record(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["client.cli.rehearse"], "TOLD_EVERY_SECONDS", 0.0)
     out, picture = folder.parent / "sent.bin", folder.parent / "seen.png"
     more = ("--as-seen-by", "coordinator", "--out", str(out), "--out-picture", str(picture), "--json")
-    code, document = run(folder, "rehearse", str(folder.parent / "plan.json"), *more)
-    found = json.loads(document)
+    called = CliRunner().invoke(app, ["rehearse", str(folder.parent / "plan.json"), *more, "--institution", str(folder)])
+    code, document, found = called.exit_code, called.output, json.loads(called.stdout)
+    assert "playing round 0, " in called.stderr and "playing round 1, update sum: step 1 is trained" in called.stderr
     assert code == 0 and found["sent_bytes"] == out.stat().st_size and out.stat().st_mode & 0o777 == 0o600
     assert sum(found["seen_by_coordinator"]) > 0 and picture.read_bytes().startswith(b"\x89PNG")
     assert not any(thing in document for thing in THINGS)

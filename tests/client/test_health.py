@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from pathlib import Path
@@ -38,6 +39,9 @@ def test_the_command_ends_with_0_or_1(tmp_path: Path) -> None:
     sign(tmp_path, "answered")
     done = CliRunner().invoke(app, call)
     assert (done.exit_code, done.output) == (0, "the node answers\n")
+    assert json.loads(CliRunner().invoke(app, [*call, "--json"]).output) == {"schema": 1, "ok": True, "parts": ["node"], "problem": None}
+    done = CliRunner().invoke(app, ["health", "--institution", str(tmp_path), "--json"])
+    assert done.exit_code == 1 and "the supernode" in json.loads(done.output)["problem"]
 
 
 def test_a_supernodes_folder_holds_what_it_needs_and_no_more(tmp_path: Path) -> None:

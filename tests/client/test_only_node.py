@@ -7,12 +7,16 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from client.errors import LedgerError
-from client.only_node import only_node
+from client.only_node import check_no_node, only_node, only_supernode
+from client.running import run_both
+from client.settings import load_settings
+from tests.client.small_institution import write_institution
 
 HOLD = """
 import sys, time
@@ -56,3 +60,24 @@ def test_a_node_that_was_killed_holds_nothing(tmp_path: Path) -> None:
         os.kill(other.pid, signal.SIGKILL)
     with only_node(tmp_path):
         pass
+
+
+def never(_: float) -> None:
+    raise AssertionError("somebody was waited for")
+
+
+def test_a_second_run_of_one_folder_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    folder = write_institution(tmp_path / "ada")
+    with only_supernode(folder), pytest.raises(LedgerError, match="runs for .*ada already; stop it first"):
+        run_both(folder, {}, lambda: False, lambda _: None)
+    home = Path(load_settings(folder / "institution.toml").storage.home)
+    with only_node(home), pytest.raises(LedgerError, match="another node answers"):
+        check_no_node(home, lambda _: None)
+    check_no_node(home, never)
+    check_no_node(tmp_path / "none", never)
+
+
+def test_a_node_that_is_about_to_end_is_waited_for(tmp_path: Path) -> None:
+    with ExitStack() as node:
+        node.enter_context(only_node(tmp_path))
+        check_no_node(tmp_path, lambda _: node.close())

@@ -65,7 +65,7 @@ def test_the_certificate_and_its_days(member: Path) -> None:
 
 @contextmanager
 def tls_port(tls: Path) -> Iterator[int]:
-    """A port that shakes hands with the operator's certificate, and nothing more."""
+    """A port that shakes hands with the operator's certificate, and refuses in HTTP."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(tls / "server.pem", tls / "server.key")
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -77,8 +77,9 @@ def tls_port(tls: Path) -> Iterator[int]:
 
 def _shake_hands(listener: socket.socket, context: ssl.SSLContext) -> None:
     for _ in range(2):
-        with listener.accept()[0] as plain, suppress(OSError), context.wrap_socket(plain, server_side=True):
-            pass
+        with listener.accept()[0] as plain, suppress(OSError), context.wrap_socket(plain, server_side=True) as tls:
+            tls.recv(1000)
+            tls.sendall(b"HTTP/1.1 404 Not Found\r\n\r\n")
 
 
 def test_a_fence_of_another_authority_is_refused(operator: Operator, member: Path, tmp_path: Path) -> None:
@@ -86,3 +87,8 @@ def test_a_fence_of_another_authority_is_refused(operator: Operator, member: Pat
     with tls_port(operator.home.tls) as port:
         assert check_fence(f"127.0.0.1:{port}", member / "ca.pem").outcome == "ok"
         assert "not the coordinator's" in check_fence(f"127.0.0.1:{port}", tmp_path / "other" / "ca.pem").sentence
+
+
+def test_the_registry_services_port_is_no_fence(operator: Operator, member: Path) -> None:
+    finding = check_fence(f"127.0.0.1:{operator.port}", member / "ca.pem")
+    assert finding.outcome == "failed" and "is not its fence" in finding.sentence and "registry service" in finding.remedy

@@ -100,13 +100,31 @@ def test_without_a_quorum_a_run_waits_and_says_for_whom(hospitals: Killable, und
     assert final_state(hospitals, run) == undisturbed
 
 
+def test_a_run_is_stopped_while_an_institution_hangs_and_says_before_for_whom_it_waits(hospitals: Killable) -> None:
+    hanging = hospitals.names[0]
+    run = hospitals.submit("stopped", seed=4, deadline="20m")
+    hospitals.wait_for_line(run, TRAINING)
+    node = hospitals.pid("node", hanging)
+    os.kill(node, signal.SIGSTOP)
+    try:
+        while (stage := hospitals.document("coordinator", "rounds", run, "--home", "operator", "--json")["stage"]) is None or (
+            stage["waiting"] != [hanging] or stage["stage"] != "train.sum"
+        ):
+            time.sleep(0.5)
+        stopped = hospitals.document("coordinator", "stop", run, "--home", "operator", "--json")
+    finally:
+        os.kill(node, signal.SIGCONT)
+    assert stopped["state"] == "stopped" and "the operator" in stopped["reason"]
+
+
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
         (("coordinator", "serve", "--home", "operator"), r"supervisor is driven by process \d+ on \S+ until .*; stop that process, .*\n"),
         (("client", "node", "--institution", "{name}"), r".*another node answers from the ledger in .*; stop it first.*\n"),
+        (("client", "run", "--institution", "{name}"), r"(?s).* runs for .* already; stop it first\n"),
     ],
-    ids=["coordinator", "node"],
+    ids=["coordinator", "node", "client"],
 )
 def test_a_second_one_refuses_in_one_sentence(hospitals: Killable, line: tuple[str, ...], sentence: str) -> None:
     name = hospitals.names[0]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from coordinator.cli.options import JsonOption, RegistryOption, opened
+from coordinator.cli.options import HomeToRead, JsonOption, RegistryOption, located, opened
 from coordinator.cli.printing import figure, moment, print_json, print_table, timestamp
 
 if TYPE_CHECKING:
@@ -22,9 +22,11 @@ InstitutionOption = Annotated[
 ]
 
 
-def list_models(registry: RegistryOption = None, institution: InstitutionOption = None, as_json: JsonOption = False) -> None:
+def list_models(
+    registry: RegistryOption = None, home: HomeToRead = None, institution: InstitutionOption = None, as_json: JsonOption = False
+) -> None:
     """List released model versions, with a mark on those that were withdrawn or contain rounds of an institution that withdrew."""
-    with opened(registry) as source:
+    with opened(located(registry, home)) as source:
         found = source.model_versions() if institution is None else source.models_with(institution)
         listed = [(version, *_looked_up(source, version)) for version in found]
     if as_json:

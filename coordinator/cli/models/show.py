@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from coordinator.cli.options import JsonOption, RegistryOption, opened
+from coordinator.cli.options import HomeToRead, JsonOption, RegistryOption, located, opened
 from coordinator.cli.printing import figure, moment, print_json, timestamp
 
 if TYPE_CHECKING:
@@ -18,11 +18,17 @@ NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="A model's nam
 VersionArgument = Annotated[int | None, typer.Argument(metavar="[VERSION]", help="Its version; the latest if left out.", min=1)]
 
 
-def show(name: NameArgument, version: VersionArgument = None, registry: RegistryOption = None, as_json: JsonOption = False) -> None:
+def show(
+    name: NameArgument,
+    version: VersionArgument = None,
+    registry: RegistryOption = None,
+    home: HomeToRead = None,
+    as_json: JsonOption = False,
+) -> None:
     """Show where a model version comes from: run, rounds, institutions, who was missing and why, figures, hashes, signer."""
     from coordinator.lineage import lineage, model_named
 
-    with opened(registry) as source:
+    with opened(located(registry, home)) as source:
         of = lineage(source, model_named(source, name, version))
     if as_json:
         print_json(_document(of))

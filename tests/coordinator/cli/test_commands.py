@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from coordinator.cli import app
+from coordinator.events import InstitutionAnswered, StageBegun
 from coordinator.registry import Registry
 from coordinator.registry.records import ModelVersion
 from coordinator.registry.states import RunState
 from coordinator.release import TrainedModel
+from coordinator.stage_record import StageRecord
 from protocols.errors import ConsortiumError
 
 
@@ -68,6 +71,33 @@ def test_rounds_are_listed(database: str, trained: TrainedModel) -> None:
     assert answer["rounds"][1]["absences"] == {"delta": {"from": "update sum", "reason": ""}}
     told = call("rounds", trained.run, "--registry", database).output
     assert "0.7500" in told and "delta was missing in round 0-2: missing from update sum" in told
+
+
+def test_whom_a_stage_waits_for_is_told(registry: Registry, running: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    (tmp_path / "coordinator.toml").write_text("")
+    record = StageRecord(tmp_path / "runs" / running, lambda: datetime(2030, 1, 1, 12, tzinfo=UTC))
+    record.note(StageBegun(1, "update", 1, "train.sum", ("ada", "bea"), 60.0))
+    record.note(InstitutionAnswered("bea"))
+    for command in (("runs",), ("rounds", running)):
+        told = call(*command, "--home", str(tmp_path)).output
+        assert "bea answered train.sum; waiting for ada until 12:01:00 UTC" in told
+    (run,) = document("runs", "--home", str(tmp_path))["runs"]
+    assert run["stage"] == document("rounds", running, "--registry", str(tmp_path / "registry.db"))["stage"]
+    assert run["stage"]["waiting"] == ["ada"]
+    registry.set_state(running, RunState.PAUSED, "it rests")
+    assert document("rounds", running, "--home", str(tmp_path))["stage"] is None
+
+
+@pytest.mark.parametrize(
+    "command", [("runs",), ("rounds", "triage"), ("models",), ("models", "show", "triage"), ("db", "status"), ("verify",)]
+)
+def test_reading_commands_take_the_operators_folder(database: str, tmp_path: Path, command: tuple[str, ...]) -> None:
+    none = call(*command, "--home", str(tmp_path))
+    assert none.exit_code and "is no operator's home" in str(none.exception or "") + none.output
+    (tmp_path / "coordinator.toml").write_text("")
+    assert call(*command, "--home", str(tmp_path)).output == call(*command, "--registry", database).output
+    assert call(*command, "--home", str(tmp_path), "--registry", database).exit_code == 2
 
 
 def test_models_are_listed(database: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 from flwr.proto.fleet_pb2 import ActivateNodeResponse
 from flwr.supernode.fleet_http_connection import http_request_response
 
+from client.checks.connection import check_fence
 from coordinator.fence import routes
 from coordinator.fence.serving import Fence, FenceError
 from tests.coordinator.fence.conftest import Site
@@ -19,6 +20,11 @@ from tests.coordinator.fence.loopback import ANSWER, CLOSE, PUSH, Node, connect,
 
 Open = Callable[..., Site]
 OTHERS = ["/v1/fleet/register-node", "/v1/control/start-run", "/v1/runtime/acquire-task", "/docs", "/openapi.json", "/health", "/"]
+
+
+def test_an_institution_finds_a_fence_at_its_address(site: Site) -> None:
+    assert check_fence(f"127.0.0.1:{site.fence.port}", site.certificate).outcome == "ok"
+    assert site.behind.paths == []
 
 
 def test_client_of_flwr_passes_without_registering_itself(site: Site) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import time
@@ -30,3 +31,5 @@ def test_each_part_that_is_missing_is_named(tmp_path: Path) -> None:
     os.utime(home.folder / "heartbeat", (time.time() - 120.0,) * 2)
     done = CliRunner().invoke(app, ["health", "--home", str(home.folder)])
     assert done.exit_code == 1 and "nobody serves" in done.output
+    done = CliRunner().invoke(app, ["health", "--home", str(home.folder), "--json"])
+    assert done.exit_code == 1 and json.loads(done.stdout)["problem"].startswith("nobody serves")
