@@ -6,9 +6,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -39,7 +37,7 @@ def _federated(plan: Plan, out: Path) -> Figures:
         "base": report["base"],
         "federated": report["federated"],
         "own": report["federated_own"],
-        "personalised": _personalised(report["personalised"]),
+        "personalised": (report["personalised"] or {}).get("institutions"),
         "privacy": report["privacy"],
         "experts": report["experts"]["selected"],
         "elements_up": uploaded_elements(plan, report["experts"]["selected"]),
@@ -50,13 +48,6 @@ def _federated(plan: Plan, out: Path) -> Figures:
         "records_seen": plan.rounds * terms.local_steps * terms.batch_size * len(report["federated_own"]),
         "seconds": round(sum(one["seconds"] for one in rounds), 1),
     }
-
-
-def _personalised(found: Any) -> Any:
-    """Institution -> the metric of its own model on its own test records, whatever else the report says of it."""
-    if not isinstance(found, Mapping):
-        return None
-    return {name: value.get("own") if isinstance(value, Mapping) else value for name, value in found.items()}
 
 
 def _baselines(plan: Plan, out: Path) -> Figures:

@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks.learning.__main__ import save
 from benchmarks.learning.estimate import Estimate
+from benchmarks.learning.one_row import measure
 from benchmarks.learning.reach import reach
 from benchmarks.learning.row_plan import NeedsRow, plan_of_row
 from benchmarks.learning.rows import Results, Row, best_rule, fingerprint, planned
@@ -68,6 +69,13 @@ def test_baselines_are_a_row(small: Plan, tmp_path: Path) -> None:
     Runner(Terms(tmp_path / "work", only=(f"banking77, {BASELINES}, seed 0",)), {"banking77": small}, os.environ, lambda _: None).run()
     [row] = Results(tmp_path / "work" / "rows").all()
     assert set(row["union"]) == set(row["own"]) == {"north", "south", "west"} and 0 <= row["pooled"] <= 1
+
+
+@pytest.mark.slow
+def test_of_a_tuned_row_every_institution_has_a_figure(small: Plan, tmp_path: Path) -> None:
+    tuned = changed(small, {"personalisation": {"tune_steps": 1}})
+    row = measure(Row("banking77", "tune-up", 0), tuned, tmp_path / "row")
+    assert row["personalised"].keys() == row["own"].keys() == {"north", "south", "west"}
 
 
 def test_a_row_of_another_plan_is_measured_again(small: Plan, tmp_path: Path) -> None:
