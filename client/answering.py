@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from client.epochs import announce_keys, confirm, share_secrets
-from client.ledger import StoredReply
+from client.ledger_rows import StoredReply
 from client.node import Arrays, Node, Request, Result, logger
 from client.states import adopt_state, commit_to, follow_total, hello, take_part
 from client.storage import full_disk

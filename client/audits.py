@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from client.ledger import Challenge
+from client.ledger_rows import Challenge
 from client.node import Node, Request
 from protocols.epoch import EpochState, ShownRow, check_opened_seeds
 from protocols.errors import Refusal, WrongTotal

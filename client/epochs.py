@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from client.accepting import check_taking_part
-from client.ledger import StoredEpoch
+from client.ledger_rows import StoredEpoch
 from client.node import Node, Request, Result
 from protocols.epoch import (
     EpochManifest,

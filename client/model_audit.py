@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from client.errors import LedgerError
 from client.institution import Membership
-from client.ledger import Ledger, Position
+from client.ledger import Ledger
+from client.ledger_rows import Position
 from model.errors import ModelError
 from model.release import Release, read_release
 from protocols.audit import Audit

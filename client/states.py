@@ -7,7 +7,7 @@ import numpy as np
 from client.accepting import accept_plan
 from client.audits import challenge, check_spots
 from client.epochs import erase_used
-from client.ledger import FinishedSum, Position
+from client.ledger_rows import FinishedSum, Position
 from client.manifests import check_manifest
 from client.node import Node, Request, Result, Session, next_sum, open_session
 from client.personal import PersonalFiles

@@ -8,7 +8,8 @@ from typing import ParamSpec
 
 from client.errors import LedgerError
 from client.institution import Membership
-from client.ledger import FinishedSum, Ledger
+from client.ledger import Ledger
+from client.ledger_rows import FinishedSum
 from client.promises import claimed_root, is_claimed_set
 from client.returning import FIRST
 from client.vectors import TRAINING

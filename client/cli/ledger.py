@@ -14,7 +14,8 @@ import typer
 
 if TYPE_CHECKING:
     from client.institution import Membership
-    from client.ledger import FinishedSum, Ledger
+    from client.ledger import Ledger
+    from client.ledger_rows import FinishedSum
 
 InstitutionOption = Annotated[
     Path | None, typer.Option("--institution", metavar="FOLDER", help="The institution's folder; this one if left out.")

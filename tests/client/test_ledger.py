@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from client.errors import LedgerError, StorageError
-from client.ledger import FinishedSum, Ledger, StoredReply
+from client.ledger import Ledger
+from client.ledger_rows import FinishedSum, StoredReply
 from protocols.errors import Contradiction, Refusal
 from tests.federation.federation import Crash
 

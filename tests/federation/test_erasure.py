@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client.ledger import FinishedSum, Ledger
+from client.ledger import Ledger
+from client.ledger_rows import FinishedSum
 from protocols.epoch import EpochState, KeysState, SharesMessage, SharesState, deal_shares
 from protocols.errors import ProtocolError
 from protocols.secagg import SurvivorProposal, mask_input, unmask
