@@ -64,5 +64,7 @@ class Scratch:
 
 def _segment(folder: Path, size: int) -> mmap.mmap:
     with tempfile.TemporaryFile(dir=folder) as file:
-        os.posix_fallocate(file.fileno(), 0, size)  # a full disk is an error here, and would kill the process at the first use
+        file.truncate(size)
+        if hasattr(os, "posix_fallocate"):  # a full disk is an error here, and would kill the process at the first use
+            os.posix_fallocate(file.fileno(), 0, size)
         return mmap.mmap(file.fileno(), size)

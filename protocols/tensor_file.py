@@ -48,16 +48,24 @@ def mapped_tensors(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]]]
     with safe_open(path, framework="numpy"):  # checks lengths, types and places
         pass
     with path.open("rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(size))
-        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        return tensors_in(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)))
+
+
+def tensors_in(content: memoryview) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
+    """The same of a file's content, which `tensor_pieces` made: its places are not checked. The arrays are views of it.
+
+    Raises:
+        SafetensorError: it holds tensors of other types.
+    """
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(bytes(content[8:start]))
     metadata = header.pop("__metadata__", {})
     if unknown := {field["dtype"] for field in header.values()} - _TYPES.keys():
         raise SafetensorError(f"tensors of type {', '.join(sorted(unknown))}")
-    return metadata, {name: _array(content, 8 + size, field) for name, field in header.items()}
+    return metadata, {name: _array(content, start, field) for name, field in header.items()}
 
 
-def _array(content: mmap.mmap, start: int, field: Mapping[str, Any]) -> NDArray[Any]:
+def _array(content: memoryview, start: int, field: Mapping[str, Any]) -> NDArray[Any]:
     first, end = field["data_offsets"]
     dtype = np.dtype(_TYPES[field["dtype"]])
     if first == end:

@@ -133,7 +133,7 @@ def taking_part(made: Deployment, base: Path) -> Iterator[None]:
         yield
 
 
-@pytest.mark.skipif(shutil.disk_usage("/tmp").free < 40 * VECTOR, reason=f"needs {40 * VECTOR // MEGABYTE} MB of free disk")  # noqa: S108
+@pytest.mark.skipif(shutil.disk_usage("/tmp").free < 12 * VECTOR, reason=f"needs {12 * VECTOR // MEGABYTE} MB of free disk")  # noqa: S108
 def test_large_vector_passes_in_little_memory(tmp_path: Path) -> None:
     made, base = stand_up(Deployment(tmp_path, NAMES)), write_base(tmp_path)
     with (made.operator / "coordinator.toml").open("a") as file:
@@ -147,7 +147,7 @@ def test_large_vector_passes_in_little_memory(tmp_path: Path) -> None:
             (tmp_path / "plan.toml").write_text(PLAN)
             with memory.watched():
                 run = made.document("coordinator", "submit", "plan.toml", "--home", "operator")["run"]
-                ended = made.wait_for(run, lambda found: bool(found["ended_at"]), 1500)
+                ended = made.wait_for(run, lambda found: bool(found["ended_at"]), 1500, pause=10.0)
         assert ended["state"] == "finished", made.said()
         grown = {kind: peak - idle.get(kind, 0) for kind, peak in memory.peaks.items()}
         print({kind: f"{size / MEGABYTE:.0f} MB" for kind, size in grown.items()}, _objects_left(made), os.getloadavg())
