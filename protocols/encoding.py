@@ -92,7 +92,7 @@ def encode(
     """One institution's lanes, uint32 [size], reduced. Reals are rounded up or down at random, so that the mean is exact.
 
     Values may be of any real type; float32 is never copied as a whole. One number of `generator` is drawn for each real value, in
-    the vector's order.
+    the vector's order. The lanes are made in `into`, or the process's own memory.
 
     Raises:
         EncodingError: a value is missing, misshapen, not finite or above its bound.
