@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +14,7 @@ from client.work import LocalUpdate, MetricSums, Work
 from protocols.aggregation import Tensor, Weights, router_bias
 from protocols.encoding import LaneLayout
 from protocols.errors import UpdateError
+from protocols.on_demand import OnDemand
 from protocols.parts import is_kept, part_lane
 from protocols.ranks import expert_slices, held_rank, held_slices, leading_slices, rank_blocks, summed_slices
 from protocols.schedule import PlannedSum, compares_alone
@@ -25,7 +26,7 @@ from protocols.sums.private_update import constant_weights
 from protocols.sums.update import delta_lane, weight_lane
 from protocols.terms import Terms
 
-Values = dict[str, NDArray[np.float64]]
+Values = Mapping[str, NDArray[np.float64]]
 
 
 def contribute(
@@ -36,14 +37,14 @@ def contribute(
     train: Callable[[], LocalUpdate],
     alone: Callable[[], MetricSums],
 ) -> Values:
-    """Does the work of one sum and returns its values, each within its lane's bound.
+    """Does the work of one sum and returns its values, each made within its lane's bound when it is asked for.
 
     Args:
         train: the round's training, which is done once for all sums that are made of it (`client.trainings`).
         alone: the metric of the local-only model, which is asked for in the last evaluation at most (`client.alone`).
 
     Raises:
-        UpdateError: the work's result is not finite, or does not fit the plan.
+        UpdateError: the work's result is not finite, or does not fit the plan; here, or when it is asked for.
     """
     held = held_rank(terms.plan, work.max_rank)
     if planned.kind == "update":
@@ -74,7 +75,7 @@ def _measured(work: Work, terms: Terms, state: State, planned: PlannedSum, alone
     return values
 
 
-def touched_parts(update: LocalUpdate, trained: Sequence[Tensor], chosen: Experts) -> Values:
+def touched_parts(update: LocalUpdate, trained: Sequence[Tensor], chosen: Experts) -> dict[str, NDArray[np.float64]]:
     """One bit for each adapted expert: whether this institution's own summand of it, tokens times delta, is not all zero.
 
     Weight decay moves an expert without tokens too; who counts as its contributor must add something to its lanes.
@@ -102,8 +103,8 @@ def _update(update: LocalUpdate, terms: Terms, state: State, planned: PlannedSum
     trained = terms.trained(state, planned)
     weights = local_weights(update, terms, state)
     deltas = terms.rule.contribution(update.delta, weights, trained)
-    return {
-        **{delta_lane(name): values for name, values in deltas.items()},
+    lanes = OnDemand([delta_lane(name) for name in deltas], lambda lane: deltas[lane.removeprefix(delta_lane(""))])
+    return lanes | {
         "weight": np.array([weights.shared]),
         **{weight_lane(layer): np.array([weights.experts[layer, e] for e in chosen]) for layer, chosen in state.experts.items()},
         **router_bias.contribution(update.expert_tokens, terms.balanced_layers, terms.token_cap()),
@@ -136,12 +137,14 @@ def local_weights(update: LocalUpdate, terms: Terms, state: State) -> Weights:
 
 def _bounded(values: Values, lanes: LaneLayout) -> Values:
     """Clips real lanes to their bounds: one wild step must not make the whole vector unusable. Counts are never changed."""
-    bounded: Values = {}
-    for block in lanes.blocks:
-        lane = values[block.name]
+    blocks = {block.name: block for block in lanes.blocks}
+
+    def bounded(name: str) -> NDArray[np.float64]:
+        block, lane = blocks[name], values[name]
         if not np.isfinite(lane).all():
             raise UpdateError(f"{block.name} holds a number that is not finite; lower training.learning_rate and submit the plan again")
         if block.integer and np.abs(lane).max() > block.bound:
             raise UpdateError(f"{block.name} is above {block.bound:.0f}, the most that the plan allows; raise evaluation.max_records")
-        bounded[block.name] = np.clip(lane, -block.bound, block.bound)
-    return bounded
+        return np.clip(lane, -block.bound, block.bound)
+
+    return OnDemand(blocks, bounded)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from client import accepted, heads, privacy_ledger, returning, vectors
+from client.digests import Digests
 from client.errors import LedgerError
 from client.ledger_file import begin_incarnation, check_promises, checked_incarnation, look_at_database, note_promises, open_database
 from client.ledger_rows import Challenge, Evidence, FinishedSum, Position, StoredEpoch, StoredReply
@@ -33,6 +34,7 @@ class Ledger:
         self._depth = 0
         self._erasing = False
         self._promising = False
+        self.digests = Digests()  # of states
         check_promises(database, home)
         self.accepted = accepted.AcceptedPlans(database, self.transaction, self.now)
         self.heads = heads.Heads(database, self._write)

@@ -107,12 +107,9 @@ class Session:
     work: Work
     terms: Terms
     state: State
+    state_hash: bytes
     transcript: bytes  # hash of the last one seen; zeros at the start
     finished: int = 0  # sums of the plan that are over
-
-    @property
-    def state_hash(self) -> bytes:
-        return state_hash(self.state)
 
 
 def open_session(node: Node, run: str) -> Session:
@@ -131,12 +128,15 @@ def open_session(node: Node, run: str) -> Session:
         raise Refusal(
             f"the base {plan.base.name} on the disk of {node.name} is not the plan's; install the checkpoint with the plan's hash"
         )
-    terms = Terms(plan, work.adaptation)
+    terms = Terms(plan, work.adaptation, node.ledger.home)
     position = node.ledger.position(run)
     if position is None:
-        return Session(plan, work, terms, terms.start(), bytes(32))
-    state = load_state(node.ledger.state_path(run, position.state_hash))
-    return Session(plan, work, terms, state, position.transcript, position.finished)
+        start = terms.start()
+        return Session(plan, work, terms, start, state_hash(start), bytes(32))
+    path = node.ledger.state_path(run, position.state_hash)
+    state = load_state(path)
+    digest = node.ledger.digests.of(path, lambda: state_hash(state))
+    return Session(plan, work, terms, state, digest, position.transcript, position.finished)
 
 
 def next_sum(session: Session, request: Request) -> PlannedSum:

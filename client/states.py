@@ -24,6 +24,7 @@ from protocols.participation import institutions_of
 from protocols.parts import check_update_set
 from protocols.policy import check_update
 from protocols.schedule import BOUND_SUMS, PlannedSum, is_continued, keeps_training, planned_sums
+from protocols.scratch import Scratch
 from protocols.secagg import read_total, total_root
 from protocols.state import GROUPS, State, save_state, state_from_arrays, state_hash
 from protocols.transcript import Transcript, confirmation, survivors_of, verify_confirmations
@@ -100,7 +101,8 @@ def _applied(node: Node, session: Session, planned: PlannedSum, transcript: Tran
     written = _partial(node, transcript).whole(request.arrays.get("total", np.empty(0, np.uint8)))
     if written.dtype != np.uint8 or total_root(format_, written.data) != transcript.total:
         raise Refusal("the total is not the one that the transcript names")
-    total, survivors = read_total(format_, written.data), survivors_of(transcript.epoch, transcript.certificate)
+    total = read_total(format_, written.data, Scratch(node.ledger.home))
+    survivors = survivors_of(transcript.epoch, transcript.certificate)
     decoded = decode(total, lanes, transcript.epoch.n)
     after, _ = session.terms.apply(session.state, planned, decoded, survivors, institutions_of(session.plan, transcript.epoch.n))
     if planned.kind == "update":
@@ -132,12 +134,12 @@ def _check_state(session: Session, planned: PlannedSum, state: State) -> None:
 
 
 def _keep(node: Node, session: Session, transcript: Transcript, state: State, finished: int) -> None:
-    """File first, rows second, and the former file last: a crash leaves at most a file too many.
+    """Keeps the transcript's state. File first, rows second, and the former file last: a crash leaves at most a file too many.
 
     In the transaction that moves the run on, everything secret of sums that are over is erased.
     """
     ledger, manifest = node.ledger, transcript.manifest
-    former, digest = ledger.position(manifest.run), state_hash(state)
+    former, digest = ledger.position(manifest.run), transcript.after
     save_state(state, ledger.state_path(manifest.run, digest))
     if manifest.sum == "update":
         PersonalFiles(ledger.home, manifest.run).settle(manifest.round, node.name in transcript.certificate.proposal.members)
@@ -150,7 +152,7 @@ def _keep(node: Node, session: Session, transcript: Transcript, state: State, fi
         _note_return(node, session, transcript, finished)
         erase_used(node, transcript, over=finished == len(planned_sums(session.plan)))
     if former is not None and former.state_hash != digest:
-        ledger.state_path(manifest.run, former.state_hash).unlink(missing_ok=True)
+        ledger.digests.remove(ledger.state_path(manifest.run, former.state_hash))
     node.checkpoints.erase(manifest.run)  # of a round that was over before this institution's training was
 
 

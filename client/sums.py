@@ -26,6 +26,7 @@ from protocols.participation import members_of
 from protocols.policy import check_hours, check_layout, check_plan
 from protocols.privacy.distributed import check_shares
 from protocols.schedule import PlannedSum
+from protocols.scratch import Scratch
 from protocols.secagg import (
     SumManifest,
     SurvivorCertificate,
@@ -184,14 +185,15 @@ def kept_vector(node: Node, run: str, session: Session, planned: PlannedSum, mem
     if stored is None:
         return None
     made_for = node.ledger.vectors.members(run, planned.round, planned.kind) or members
-    return rescaled(stored.view("<u4"), session.terms.lanes(session.state, planned), made_for, members)
+    return rescaled(stored.view("<u4"), session.terms.lanes(session.state, planned), made_for, members, Scratch(node.ledger.home))
 
 
 def compute_vector(node: Node, run: str, session: Session, planned: PlannedSum, members: int) -> NDArray[np.uint32]:
     """The work of one sum as this institution's lanes, uint32 [size], with room for a sum of so many `members`; raises as `contribute`."""
     state, train = measured_state(node, run, session, planned), partial(train_once, node, run, session, planned)
     values = contribute(session.work, session.terms, state, planned, train, partial(measured_alone, node, run, session))
-    return encode(values, session.terms.lanes(session.state, planned), members, _rounding(node, planned))
+    lanes = session.terms.lanes(session.state, planned)
+    return encode(values, lanes, members, _rounding(node, planned), Scratch(node.ledger.home))
 
 
 def _rounding(node: Node, planned: PlannedSum) -> np.random.Generator:

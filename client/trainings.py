@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load, save
 
 from client.continued import trained_factors
 from client.errors import LedgerError
@@ -22,7 +21,9 @@ from client.work import LocalUpdate
 from protocols.errors import Refusal
 from protocols.parts import pre_round_of
 from protocols.schedule import PlannedSum, has_pre_round, is_continued
+from protocols.scratch import Scratch
 from protocols.state import inputs_hash
+from protocols.tensor_file import tensor_pieces, tensors_in
 
 
 def train_once(node: Node, run: str, session: Session, planned: PlannedSum) -> LocalUpdate:
@@ -44,32 +45,39 @@ def train_once(node: Node, run: str, session: Session, planned: PlannedSum) -> L
         former = "update" if is_second else "pre-round"
         raise Refusal(f"{node.name} was not in the {former} of round {planned.round} and returns with the next round")
     if stored is not None:
-        return update_from_bytes(stored.tobytes())
+        return update_from_bytes(stored.data)
     update = _train(node, run, session, planned)
-    node.ledger.vectors.keep(run, planned.round, TRAINING, inputs, update_to_bytes(update))
+    node.ledger.vectors.keep(run, planned.round, TRAINING, inputs, update_to_bytes(update, Scratch(node.ledger.home)))
     node.checkpoints.erase(run)
     return update
 
 
-def update_to_bytes(update: LocalUpdate) -> bytes:
-    """One safetensors file of deltas and factors (float32) and routed tokens (int64), with the sums in its header."""
+def update_to_bytes(update: LocalUpdate, into: Scratch | None = None) -> memoryview:
+    """One safetensors file of deltas and factors (float32) and routed tokens (int64), with the sums in its header.
+
+    It is written into `into`, or the process's own memory.
+    """
     arrays: dict[str, NDArray[Any]] = {f"delta/{name}": np.ascontiguousarray(values) for name, values in update.delta.items()}
     arrays |= {f"factors/{name}": np.ascontiguousarray(values) for name, values in update.factors.items()}
     arrays |= {f"tokens/{layer}": np.ascontiguousarray(counts, np.int64) for layer, counts in update.expert_tokens.items()}
     header = json.dumps([update.loss_sum, update.examples, update.tokens])
     # The header is an array too: safetensors' reader of bytes does not give its metadata back.
-    content: bytes = save(arrays | {"header": np.frombuffer(header.encode(), np.uint8)})
-    return content
+    pieces = list(tensor_pieces(arrays | {"header": np.frombuffer(header.encode(), np.uint8)}, {}))
+    content, start = (into or Scratch()).zeros(sum(map(len, pieces)), np.uint8), 0
+    for piece in pieces:
+        content[start : start + len(piece)] = np.frombuffer(piece, np.uint8)
+        start += len(piece)
+    return content.data
 
 
-def update_from_bytes(data: bytes) -> LocalUpdate:
-    """Reads what `update_to_bytes` wrote.
+def update_from_bytes(data: bytes | memoryview) -> LocalUpdate:
+    """What `update_to_bytes` wrote, as views of it.
 
     Raises:
         LedgerError: it is something else.
     """
     try:
-        arrays = load(data)
+        _, arrays = tensors_in(memoryview(data))
         loss_sum, examples, tokens = json.loads(arrays["header"].tobytes())
         experts = {int(layer): counts for layer, counts in _group(arrays, "tokens/").items()}
         delta, factors = _group(arrays, "delta/"), _group(arrays, "factors/")

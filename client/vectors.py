@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from client.digests import Digests
 from client.errors import LedgerError
 from client.storage import must_be_written
 from protocols.errors import Refusal
@@ -31,6 +32,7 @@ class Vectors:
         self._home = home
         self._database = database
         self._transaction = transaction
+        self._digests = Digests()
 
     def keep(self, run: str, round_number: int, kind: str, state_hash: bytes, content: bytes | memoryview, members: int = 0) -> None:
         """The final vector of a sum, uint32 little-endian, or a round's training; a sum that is asked again sends this one.
@@ -63,7 +65,11 @@ class Vectors:
             raise Refusal(f"the {kind} sum of round {round_number} was already computed from another state")
         path = self._path(run, round_number, kind)
         content = np.memmap(path, np.uint8, "r") if path.exists() and path.stat().st_size else np.empty(0, np.uint8)
-        if hashlib.sha256(content.data).digest() != row[1]:
+
+        def sha256() -> bytes:
+            return hashlib.sha256(content.data).digest()
+
+        if (self._digests.of(path, sha256) if content.size else sha256()) != row[1]:
             raise LedgerError(f"{path}: the stored vector is damaged; this institution cannot take part in the sum again")
         return content
 
@@ -89,7 +95,7 @@ class Vectors:
         named = {self._path(*row) for row in self.all()}
         for path in (self._home / "vectors").rglob("*"):
             if path.is_file() and path not in named:
-                path.unlink()
+                self._digests.remove(path)
 
     def _path(self, run: str, round_number: int, kind: str) -> Path:
         return self._home / "vectors" / run / f"{round_number}-{kind}.{'safetensors' if kind == TRAINING else 'u32'}"

@@ -115,7 +115,8 @@ def run_plan(
         raise JobError("base.sha256 of the plan is empty; fill in the checkpoint's hash, so that every institution trains the same base")
     run = _find_or_create(plan, registry, operator)
     make_folder(directory / run.run, 0o700)  # opened seeds and totals are for members
-    terms, store = Terms(plan, adaptation), RunStore(directory / run.run)
+    store = RunStore(directory / run.run)
+    terms = Terms(plan, adaptation, store.directory)
     members = Members(operator.roster, store.directory, operator.identity.public_key)
     attending = Attending(run.run, registry.patient(0.0), partial(store.is_between_sums, len(planned_sums(plan))))
     link = Link(exchange, operator.identity, members, run.run, plan.participation.deadline_seconds, store.outbox, attending, on_event)

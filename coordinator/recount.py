@@ -22,8 +22,7 @@ from protocols.secagg import (
     check_root,
     check_upload,
     remove_masks,
-    total_root,
-    write_total,
+    root_of,
 )
 from protocols.transcript import Transcript
 
@@ -68,7 +67,7 @@ class KeptSum:
         accumulator = Accumulator(transcript.manifest)
         for name in proposal.members:
             accumulator.add(self._upload(name, roster))
-        if total_root(lanes, write_total(lanes, remove_masks(accumulator, opened))) != transcript.total:
+        if root_of(lanes, remove_masks(accumulator, opened)) != transcript.total:
             raise WrongTotal(f"the {self.name} is not the sum of its {len(proposal.roots)} uploads")
         return f"The {self.name} is the sum of its {len(proposal.roots)} uploads in all {lanes.size} lanes."
 

@@ -33,9 +33,8 @@ from protocols.secagg import (
     SumManifest,
     SurvivorCertificate,
     remove_masks,
+    root_of,
     rows_of,
-    total_root,
-    write_total,
 )
 from protocols.state import PreRound, State, state_hash
 from protocols.sums.figures import Figures
@@ -239,12 +238,11 @@ class RoundEngine:
         accumulator: Accumulator,
     ) -> FinishedSum:
         total, epoch = remove_masks(accumulator, opened), one.epoch
-        written = write_total(one.manifest.lanes, total)
         n, survivors = epoch.manifest.n, survivors_of(epoch.manifest, certificate)
         everybody = institutions_of(self._terms.plan, n)
         after, figures = self._terms.apply(state, planned, decode(total, one.lanes, n), survivors, everybody)
         after = self._terms.adopt(after, planned, self._rebalancing(one, planned, after))
-        digest = total_root(one.manifest.lanes, written)
+        digest, written = root_of(one.manifest.lanes, total), one.manifest.lanes.written(total)
         transcript = Transcript(one.manifest, epoch.manifest, epoch.certificate, certificate, opened.hash, digest, state_hash(after))
         one.record.keep_outcome(transcript, opened, written, rows_of(epoch.certificate, one.manifest.slot, opened))
         self._on_event(SumFinished(planned.round, planned.kind, certificate.proposal.members))

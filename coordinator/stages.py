@@ -70,8 +70,8 @@ class Stages:
         names = one.epoch.members if proposal is None else proposal.members
         spools = {name: one.record.spool(one.epoch.manifest, name, roster) for name in names}
         if proposal is not None:
-            return proposed_uploads(one.manifest, spools, proposal)
-        accumulator = stored_uploads(one.manifest, spools)
+            return proposed_uploads(one.manifest, spools, proposal, self._store.scratch())
+        accumulator = stored_uploads(one.manifest, spools, self._store.scratch())
         message_type = "evaluate.sum" if planned.kind == "evaluate" else "train.sum"
         missing = {name: spool for name, spool in spools.items() if name not in accumulator.roots}
         deadline = upload_deadline(self._terms.plan, planned)

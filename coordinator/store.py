@@ -17,6 +17,7 @@ from coordinator.sum_record import SumRecord
 from protocols.files import write_file
 from protocols.parties import Parties
 from protocols.schedule import PlannedSum
+from protocols.scratch import Scratch
 from protocols.state import State, load_state, save_state, state_hash
 
 
@@ -138,6 +139,10 @@ class RunStore:
             transcript = record.transcript
             if transcript is None or transcript.manifest.round < before:
                 record.drop_uploads()
+
+    def scratch(self) -> Scratch:
+        """For the large arrays of one sum."""
+        return Scratch(self.directory)
 
     @property
     def outbox(self) -> Outbox:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -19,7 +19,7 @@ from coordinator.spool import Spool
 from protocols.codec import Message
 from protocols.epoch import EpochManifest, ShownRow
 from protocols.errors import ConsortiumError
-from protocols.files import write_file
+from protocols.files import write_file, write_pieces
 from protocols.pack import pack, unpack
 from protocols.proposals import Proposal
 from protocols.roster import Roster
@@ -109,12 +109,12 @@ class SumRecord:
         except (OSError, SafetensorError):
             raise JobError(f"{path} is damaged; start the plan again in a new directory") from None
 
-    def keep_outcome(self, transcript: Transcript, opened: OpenedSeeds, total: bytes, rows: Mapping[str, ShownRow]) -> None:
-        """What came out, with what shows that pair seeds are true; the transcript last, because it speaks for the others."""
+    def keep_outcome(self, transcript: Transcript, opened: OpenedSeeds, total: Iterable[bytes], rows: Mapping[str, ShownRow]) -> None:
+        """What came out, the written total in pieces; the transcript last, because it speaks for the others."""
         self._keep("opened", opened.to_bytes())
         if rows:
             self._keep("rows", pack({name: row.to_bytes() for name, row in rows.items()}))
-        self._keep("total", total)
+        self._keep_pieces("total", total)
         self._keep("transcript", transcript.to_bytes())
 
     @property
@@ -155,10 +155,14 @@ class SumRecord:
             (self.folder / name).unlink(missing_ok=True)
 
     def _keep(self, name: str, data: bytes) -> None:
+        self._keep_pieces(name, (data,))
+
+    def _keep_pieces(self, name: str, pieces: Iterable[bytes]) -> None:
         path = self.folder / name
-        if path.exists() and path.read_bytes() != data:
+        if not path.exists():
+            write_pieces(path, pieces)
+        elif not _holds(path, pieces):
             raise JobError(f"{path} holds another {name} than the one that is to be kept; two processes may drive this run")
-        write_file(path, data)
 
     def _kept(self, name: str, kind: type[M]) -> M | None:
         path = self.folder / name
@@ -166,3 +170,8 @@ class SumRecord:
             return kind.from_bytes(path.read_bytes()) if path.exists() else None
         except (OSError, ConsortiumError):
             raise JobError(f"{path} is damaged; start the plan again in a new directory") from None
+
+
+def _holds(path: Path, pieces: Iterable[bytes]) -> bool:
+    with path.open("rb") as file:
+        return all(file.read(len(piece)) == piece for piece in pieces) and not file.read(1)

@@ -3,7 +3,7 @@
 import hashlib
 import re
 import reprlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, TypeAlias
 
@@ -13,6 +13,7 @@ from model.config import ModelConfig
 from model.errors import ModelError
 
 Experts: TypeAlias = Mapping[int, tuple[int, ...]]
+Keep: TypeAlias = Callable[[np.ndarray], np.ndarray]  # the same values elsewhere
 
 _REPEATED = re.compile(r"[*+?{]")
 _FIELDS = (
@@ -115,15 +116,15 @@ def matches_end(pattern: str, name: str) -> bool:
         raise AdapterError(f"Pattern {reprlib.repr(pattern)} is not a regular expression ({error}): give a module's name.") from None
 
 
-def initial_adapter(layout: tuple[AdapterTensor, ...], seed: int) -> dict[str, np.ndarray]:
+def initial_adapter(layout: tuple[AdapterTensor, ...], seed: int, keep: Keep = np.asarray) -> dict[str, np.ndarray]:
     """The public starting point: A uniform in ±1/sqrt(in) as peft draws it, B and full tensors zero; float32.
 
     Around a core, which is zero, A is uniform in ±sqrt(3/in) and B in ±sqrt(3/out): rows of A and columns of B have unit norm in the
     mean. Each tensor has a Philox stream of its own, keyed by SHA-256 of seed and name, and uses its raw words: equal on every machine
-    and numpy.
+    and numpy. ``keep`` may move each tensor, as soon as it is drawn, to memory that there is enough of.
     """
     cored = {tensor.name.removesuffix(".lora_R.weight") for tensor in layout if tensor.kind == "lora_R"}
-    return {tensor.name: _initial(tensor, seed, cored) for tensor in layout}
+    return {tensor.name: keep(_initial(tensor, seed, cored)) for tensor in layout}
 
 
 def _initial(tensor: AdapterTensor, seed: int, cored: Collection[str]) -> np.ndarray:
@@ -293,6 +294,6 @@ class Adaptation:
         """See `adapter_layout`."""
         return adapter_layout(self.config, self.adapter, experts)
 
-    def initial(self, experts: Experts) -> dict[str, np.ndarray]:
+    def initial(self, experts: Experts, keep: Keep = np.asarray) -> dict[str, np.ndarray]:
         """See `initial_adapter`."""
-        return initial_adapter(self.layout(experts), self.seed)
+        return initial_adapter(self.layout(experts), self.seed, keep)

@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 
 from protocols.errors import EncodingError
 from protocols.lanes import LaneFormat
+from protocols.on_demand import OnDemand
+from protocols.scratch import Scratch
 
 WIDE_BITS = 32
 TILE = 1 << 14  # values whose float64 scratch, 128 KB twice, stays in the second-level cache
 Values = Mapping[str, NDArray[np.floating[Any]]]  # of one institution
-Total = Mapping[str, NDArray[np.float64]]  # of all together, decoded
+Total = Mapping[str, NDArray[np.float64]]  # of all together, decoded when it is asked for
 
 
 @dataclass(frozen=True)
@@ -84,43 +86,50 @@ def largest_quantum(institutions: int, bits: int = WIDE_BITS) -> int:
     return int(2 ** (bits - 1 - headroom)) - 1
 
 
-def encode(values: Values, layout: LaneLayout, institutions: int, generator: np.random.Generator) -> NDArray[np.uint32]:
+def encode(
+    values: Values, layout: LaneLayout, institutions: int, generator: np.random.Generator, into: Scratch | None = None
+) -> NDArray[np.uint32]:
     """One institution's lanes, uint32 [size], reduced. Reals are rounded up or down at random, so that the mean is exact.
 
     Values may be of any real type; float32 is never copied as a whole. One number of `generator` is drawn for each real value, in
-    the vector's order.
+    the vector's order. The lanes are made in `into`, or the process's own memory.
 
     Raises:
         EncodingError: a value is missing, misshapen, not finite or above its bound.
     """
-    vector, scratch = np.empty(layout.size, np.uint32), _Scratch(generator)
+    vector, tiles = (into or Scratch()).zeros(layout.size, np.uint32), _Tiles(generator)
     for block, span in layout.spans():
         lane, quantum = _flat(values, block), largest_quantum(institutions, layout.bits_of(block))
         for start in range(0, block.size, TILE):
             first, tile = span.start + start, lane[start : start + TILE]
             lanes = vector[first : first + len(tile)]
-            scratch.quantise(tile, block, quantum, lanes.view(np.int32))
+            tiles.quantise(tile, block, quantum, lanes.view(np.int32))
             layout.format.reduce(lanes, first)
     return vector
 
 
-def decode(total: NDArray[np.uint32], layout: LaneLayout, institutions: int) -> dict[str, NDArray[np.float64]]:
-    """The sums of all institutions' values, float64, by block. Of a narrow lane only its own bits count.
+def decode(total: NDArray[np.uint32], layout: LaneLayout, institutions: int) -> Total:
+    """The sums of all institutions' values, float64, by block, each made when it is asked for. Of a narrow lane only its own bits count.
 
     Raises:
         EncodingError: the vector is not of this layout.
     """
     if total.shape != (layout.size,) or total.dtype != np.uint32:
         raise EncodingError(f"a vector of {total.size} lanes does not fit a layout of {layout.size}")
-    decoded = {}
-    for block, span in layout.spans():
+    places = {block.name: (block, span) for block, span in layout.spans()}
+
+    def decoded(name: str) -> NDArray[np.float64]:
+        block, span = places[name]
         bits = layout.bits_of(block)
         step = 1.0 if block.integer else block.bound / largest_quantum(institutions, bits)
-        decoded[block.name] = _signed(total[span], bits, step).reshape(block.shape)
-    return {block.name: decoded[block.name] for block in layout.blocks}
+        return _signed(total[span], bits, step).reshape(block.shape)
+
+    return OnDemand([block.name for block in layout.blocks], decoded)
 
 
-def rescaled(vector: NDArray[np.uint32], layout: LaneLayout, made_for: int, institutions: int) -> NDArray[np.uint32]:
+def rescaled(
+    vector: NDArray[np.uint32], layout: LaneLayout, made_for: int, institutions: int, into: Scratch | None = None
+) -> NDArray[np.uint32]:
     """A vector that was encoded for a cohort of `made_for`, as one of `institutions` adds it up: reals at the nearest step.
 
     It follows from the vector and the two numbers alone, so that what is masked for one manifest is the same whenever it is asked.
@@ -130,7 +139,8 @@ def rescaled(vector: NDArray[np.uint32], layout: LaneLayout, made_for: int, inst
     """
     if largest_quantum(made_for) == largest_quantum(institutions):
         return vector
-    scaled = np.array(vector, np.uint32)
+    scaled = (into or Scratch()).zeros(vector.shape, np.uint32)
+    scaled[:] = vector
     for block, span in layout.spans():
         bits = layout.bits_of(block)
         quantum = largest_quantum(institutions, bits)
@@ -141,7 +151,7 @@ def rescaled(vector: NDArray[np.uint32], layout: LaneLayout, made_for: int, inst
     return scaled
 
 
-class _Scratch:
+class _Tiles:
     """One tile's work space: what is drawn and computed between a value and its lane stays in the cache."""
 
     def __init__(self, generator: np.random.Generator) -> None:

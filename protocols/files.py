@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -14,9 +15,14 @@ def write_file(path: Path, data: bytes | memoryview, mode: int = 0o644) -> None:
     Raises:
         OSError: with `path` as its file name; what was there before is unchanged.
     """
+    write_pieces(path, (data,), mode)
+
+
+def write_pieces(path: Path, pieces: Iterable[bytes | memoryview], mode: int = 0o644) -> None:
+    """`write_file` of what is made while it is written: all of `pieces`, one after the other."""
     make_folder(path.parent)
     try:
-        _replace(path, data, mode)
+        _replace(path, pieces, mode)
     except OSError as error:
         # Its own name would be the temporary one, or none at all where the disk is full.
         raise OSError(error.errno, error.strerror, str(path)) from None
@@ -31,7 +37,7 @@ def write_new_secret(path: Path, data: bytes) -> None:
     """
     make_folder(path.parent)
     draft = path.with_name(f".{path.name}.draft")
-    _replace(draft, data, 0o600)
+    _replace(draft, (data,), 0o600)
     try:
         os.link(draft, path)
     finally:
@@ -62,12 +68,12 @@ def replace_folder(draft: Path, folder: Path) -> None:
     shutil.rmtree(former, ignore_errors=True)
 
 
-def _replace(path: Path, data: bytes | memoryview, mode: int) -> None:
+def _replace(path: Path, pieces: Iterable[bytes | memoryview], mode: int) -> None:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
             os.fchmod(file.fileno(), mode)
-            file.write(data)
+            file.writelines(pieces)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

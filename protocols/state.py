@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from safetensors import SafetensorError
 
 from protocols.errors import StateError
-from protocols.files import write_file
+from protocols.files import write_pieces
+from protocols.tensor_file import mapped_tensors, tensor_pieces
 
 Tensors: TypeAlias = Mapping[str, NDArray[np.float32]]
 Experts: TypeAlias = Mapping[int, tuple[int, ...]]  # layer -> experts adapted in it
@@ -78,19 +78,18 @@ def inputs_hash(state: State) -> bytes:
 
 def save_state(state: State, path: Path) -> None:
     """One safetensors file, written atomically."""
-    write_file(path, state_to_bytes(state))
+    write_pieces(path, _pieces(state))
 
 
 def load_state(path: Path) -> State:
-    """Reads what `save_state` wrote.
+    """What `save_state` wrote; its tensors are read from the file as they are used.
 
     Raises:
         StateError: the file is missing or damaged.
     """
     try:
-        with safe_open(path, framework="numpy") as file:
-            header = file.metadata()["state"].encode()
-            values = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        metadata, values = mapped_tensors(path)
+        header = metadata["state"].encode()
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         raise StateError(f"{path}: not a readable state; restore the file, or start the run again from a new directory") from None
     return state_from_arrays(header, values)
@@ -98,8 +97,11 @@ def load_state(path: Path) -> State:
 
 def state_to_bytes(state: State) -> bytes:
     """The content of a state file."""
-    content: bytes = save(state_arrays(state), metadata={"state": _header(state).decode()})
-    return content
+    return b"".join(_pieces(state))
+
+
+def _pieces(state: State) -> Iterator[bytes | memoryview]:
+    return tensor_pieces(state_arrays(state), {"state": _header(state).decode()})
 
 
 def state_arrays(state: State) -> dict[str, NDArray[np.float32]]:

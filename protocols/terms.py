@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from protocols import proposals
-from protocols.aggregation import Rule, ServerOptimizer, ServerStep, Tensor, Weights, router_bias, rule_of, scaffold
+from protocols.aggregation import Keep, Rule, ServerOptimizer, ServerStep, Tensor, Weights, router_bias, rule_of, scaffold
 from protocols.continued import bind_set
 from protocols.encoding import Block, LaneLayout, Total
 from protocols.parts import Survivors, check_update_set, is_kept, kept_parts, part_blocks, part_counts, pre_round_of
@@ -23,6 +24,7 @@ from protocols.privacy.lanes import check_lanes
 from protocols.proposals import Proposal
 from protocols.ranks import LANE, expert_slices, kept_experts, kept_rank, rank_blocks, with_slices_of
 from protocols.schedule import PlannedSum, compares_alone, learning_rate, server_learning_rate
+from protocols.scratch import Scratch
 from protocols.selection import experts_without_choice
 from protocols.state import Experts, PreRound, State, Tensors
 from protocols.sums import evaluate, experts, private_update, update
@@ -37,7 +39,7 @@ class Adaptation(Protocol):
     @property
     def mtp_modules(self) -> int: ...
     def layout(self, experts: Experts) -> Sequence[Tensor]: ...
-    def initial(self, experts: Experts) -> dict[str, NDArray[np.float32]]: ...
+    def initial(self, experts: Experts, keep: Keep = ...) -> dict[str, NDArray[np.float32]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class Terms:
 
     plan: Plan
     adaptation: Adaptation
+    folder: Path | None = None  # on the disk that has room for new states (`protocols.scratch`); None: they are made in memory
 
     @property
     def rule(self) -> Rule:
@@ -116,7 +119,7 @@ class Terms:
         return training.local_steps * training.batch_size * self.plan.records.max_tokens
 
     def _initial(self, experts: Experts) -> State:
-        return State(self.plan.base.sha256, 0, self.adaptation.initial(experts), experts)
+        return State(self.plan.base.sha256, 0, self.adaptation.initial(experts, Scratch(self.folder).keep), experts)
 
     def _blocks(self, state: State, planned: PlannedSum) -> tuple[Block, ...]:
         if planned.kind == "parts":
@@ -143,21 +146,23 @@ class Terms:
 
     def _apply_update(self, state: State, planned: PlannedSum, total: Total, institutions: int) -> tuple[State, Figures]:
         moved = [tensor for tensor in self.trained(state, planned) if is_kept(state.pre_round, tensor.expert)]
+        keep = Scratch(self.folder).keep
         server = ServerStep(
             ServerOptimizer.from_plan(self.plan.aggregation, server_learning_rate(self.plan, planned.round)),
             self.plan.aggregation.expert_shrinkage,
+            keep,
         )
         deltas, weights = update.deltas(total), update.weights(total, state.experts)
         if self.plan.privacy is not None:
             deltas = private_update.deltas(self.plan, planned.round, self.trained(state, planned), total)
         after = self.rule.apply(state, deltas, weights, moved, server)
         if self.plan.training.scaffold:
-            after = replace(after, controls=self._controls(state, planned, deltas, weights, institutions))
+            after = replace(after, controls=self._controls(state, planned, deltas, weights, institutions, keep))
         routed = router_bias.counts(total, self.balanced_layers, self.token_cap())
         after = router_bias.moved(after, routed, self.plan.trainable.router_bias_speed)
         return with_slices_of(state, after, moved), Figures(loss=update.mean_loss(total))
 
-    def _controls(self, state: State, planned: PlannedSum, deltas: Total, weights: Weights, institutions: int) -> Tensors:
-        names = scaffold.controlled(self.trained(state, planned))
-        pace = scaffold.pace(self.plan, planned.round)
-        return scaffold.common_after(state.controls, deltas, names, survivors=weights.shared, institutions=institutions, pace=pace)
+    def _controls(self, state: State, planned: PlannedSum, deltas: Total, weights: Weights, institutions: int, keep: Keep) -> Tensors:
+        names, pace = scaffold.controlled(self.trained(state, planned)), scaffold.pace(self.plan, planned.round)
+        common, survivors = state.controls, weights.shared
+        return scaffold.common_after(common, deltas, names, survivors=survivors, institutions=institutions, pace=pace, keep=keep)

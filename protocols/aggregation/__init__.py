@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from protocols.aggregation.alternating import Alternating
-from protocols.aggregation.base import Rule, ServerStep, Tensor, Weights
+from protocols.aggregation.base import Keep, Rule, ServerStep, Tensor, Weights
 from protocols.aggregation.fedavg import FedAvg
 from protocols.aggregation.fedsa import FedSA
 from protocols.aggregation.fedsb import FedSB
@@ -13,7 +13,7 @@ from protocols.aggregation.server_optimizer import ServerOptimizer
 from protocols.aggregation.sketched import Sketched
 from protocols.plan import Plan
 
-__all__ = ["Rule", "ServerOptimizer", "ServerStep", "Tensor", "Weights", "rule_of"]
+__all__ = ["Keep", "Rule", "ServerOptimizer", "ServerStep", "Tensor", "Weights", "rule_of"]
 
 _RULES: dict[str, type[Rule]] = {
     "fedavg": FedAvg,

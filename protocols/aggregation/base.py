@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from protocols.aggregation.server_optimizer import Moments, ServerOptimizer
 from protocols.encoding import Block
+from protocols.on_demand import OnDemand
 from protocols.plan import Plan
 from protocols.schedule import PlannedSum
 from protocols.state import State
 
 Values = Mapping[str, NDArray[np.float64]]
+Keep = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # the same values, in memory that there is enough of
 
 
 class Tensor(Protocol):
@@ -49,6 +51,7 @@ class ServerStep:
 
     optimizer: ServerOptimizer
     expert_shrinkage: float = 0.0  # kappa, added to the weight of an expert
+    keep: Keep = np.asarray  # where the state's new tensors go
 
 
 class Rule(ABC):
@@ -76,11 +79,10 @@ class Rule(ABC):
         """The state with the rule's own lanes in it, after `apply` where the sum is an update; and figures of them."""
         return state, {}
 
-    def contribution(
-        self, delta: Mapping[str, NDArray[np.float32]], weights: Weights, trained: Sequence[Tensor]
-    ) -> dict[str, NDArray[np.float64]]:
-        """One institution's summand of each trained tensor: weight times delta, float64."""
-        return {t.name: np.asarray(delta[t.name], np.float64) * weights.of(t) for t in trained}
+    def contribution(self, delta: Mapping[str, NDArray[np.float32]], weights: Weights, trained: Sequence[Tensor]) -> Values:
+        """One institution's summand of each trained tensor, made when it is asked for: weight times delta, float64."""
+        factors = {tensor.name: weights.of(tensor) for tensor in trained}
+        return OnDemand(factors, lambda name: np.asarray(delta[name], np.float64) * factors[name])
 
     def apply(self, state: State, total: Values, weights: Weights, trained: Sequence[Tensor], server: ServerStep) -> State:
         """The next state. Element-wise float64 in a fixed order, so bit-equal everywhere; a tensor of total weight zero stays.
@@ -93,4 +95,11 @@ class Rule(ABC):
             if weight > 0.0:
                 mean = total[tensor.name] / (weight if tensor.expert is None else weight + server.expert_shrinkage)
                 tensors[tensor.name] = server.optimizer.step(tensor.name, tensors[tensor.name], mean, moments)
+                _keep(server.keep, tensor.name, tensors, moments.first, moments.second)
         return replace(state, round=state.round + 1, tensors=tensors, momentum=moments.first, second_moments=moments.second)
+
+
+def _keep(keep: Keep, name: str, *groups: dict[str, NDArray[np.float32]]) -> None:
+    for group in groups:
+        if name in group:
+            group[name] = keep(group[name])

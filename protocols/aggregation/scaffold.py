@@ -14,7 +14,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.aggregation.base import Tensor
+from protocols.aggregation.base import Keep, Tensor
 from protocols.plan import Plan
 from protocols.schedule import learning_rate
 from protocols.state import Tensors
@@ -43,13 +43,20 @@ def own_after(common: Tensors, own: Tensors, delta: Tensors, names: Collection[s
 
 
 def common_after(
-    common: Tensors, total: Mapping[str, NDArray[np.float64]], names: Collection[str], *, survivors: float, institutions: int, pace: float
+    common: Tensors,
+    total: Mapping[str, NDArray[np.float64]],
+    names: Collection[str],
+    *,
+    survivors: float,
+    institutions: int,
+    pace: float,
+    keep: Keep = np.asarray,
 ) -> dict[str, NDArray[np.float32]]:
     """The variates of all after a round: the mean of `own_after` over all institutions, computed from the survivors' summed deltas.
 
     c+ = c + (S / N) (-c - mean_delta / (K l)), float64 and element-wise, so bit-equal everywhere.
     """
-    return {**common, **{name: _moved(_variate(common, name), total[name], survivors, institutions, pace) for name in names}}
+    return {**common, **{name: keep(_moved(_variate(common, name), total[name], survivors, institutions, pace)) for name in names}}
 
 
 def _moved_alone(common: _Variate, own: _Variate, delta: NDArray[np.float32], pace: float) -> NDArray[np.float32]:

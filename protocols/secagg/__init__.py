@@ -27,7 +27,7 @@ from protocols.secagg.survivors import (
     sign_survivors,
     verify_certificate,
 )
-from protocols.secagg.total import chunk_of_total, read_total, total_leaves, total_root, write_total
+from protocols.secagg.total import chunk_of_total, read_total, root_of, total_leaves, total_root, write_total
 
 __all__ = [
     "Accumulator",
@@ -64,6 +64,7 @@ __all__ = [
     "read_total",
     "rehearse_upload",
     "remove_masks",
+    "root_of",
     "rows_of",
     "run_secagg",
     "sign_root",

@@ -9,17 +9,18 @@ from numpy.typing import NDArray
 
 from protocols.errors import EncodingError, ProtocolError
 from protocols.masking import TILE, Masks
+from protocols.scratch import Scratch
 from protocols.secagg.inputs import CheckedUpload, pair_keys, self_key
 from protocols.secagg.manifest import SumManifest
 from protocols.secagg.opening import OpenedSeeds
 
 
 class Accumulator:
-    """One vector, however many institutions send."""
+    """One vector, in `scratch` or the process's own memory, however many institutions send."""
 
-    def __init__(self, manifest: SumManifest) -> None:
+    def __init__(self, manifest: SumManifest, scratch: Scratch | None = None) -> None:
         self.manifest = manifest
-        self.total: NDArray[np.uint32] = np.zeros(manifest.lanes.size, np.uint32)
+        self.total: NDArray[np.uint32] = (scratch or Scratch()).zeros(manifest.lanes.size, np.uint32)
         self.roots: dict[str, bytes] = {}
 
     def add(self, upload: CheckedUpload) -> None:

@@ -8,11 +8,17 @@ from numpy.typing import NDArray
 from protocols.errors import ProtocolError
 from protocols.lanes import LaneFormat
 from protocols.merkle import leaf_hash, merkle_root
+from protocols.scratch import Scratch
 
 
 def write_total(lanes: LaneFormat, total: NDArray[np.uint32]) -> bytes:
     """All chunks of a total, uint32 [size]."""
     return b"".join(lanes.written(total))
+
+
+def root_of(lanes: LaneFormat, total: NDArray[np.uint32]) -> bytes:
+    """Merkle root over a total, uint32 [size], as it will be written."""
+    return merkle_root([leaf_hash(chunk) for chunk in lanes.written(total)])
 
 
 def total_leaves(lanes: LaneFormat, written: bytes | memoryview) -> list[bytes]:
@@ -25,13 +31,13 @@ def total_root(lanes: LaneFormat, written: bytes | memoryview) -> bytes:
     return merkle_root(total_leaves(lanes, written))
 
 
-def read_total(lanes: LaneFormat, written: bytes | memoryview) -> NDArray[np.uint32]:
-    """The lanes of a written total, uint32 [size].
+def read_total(lanes: LaneFormat, written: bytes | memoryview, scratch: Scratch | None = None) -> NDArray[np.uint32]:
+    """The lanes of a written total, uint32 [size], in `scratch` or the process's own memory.
 
     Raises:
         ProtocolError, EncodingError: it does not have the length of its lanes, or a bit that no lane has.
     """
-    spans, total = _spans(lanes, len(written)), np.empty(lanes.size, np.uint32)
+    spans, total = _spans(lanes, len(written)), (scratch or Scratch()).zeros(lanes.size, np.uint32)
     for chunk, span in enumerate(spans):
         total[lanes.span(chunk)] = lanes.read(written[span], chunk)
     return total

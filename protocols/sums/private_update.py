@@ -11,6 +11,7 @@ import numpy as np
 
 from protocols.aggregation.base import Tensor, Weights
 from protocols.encoding import Block, Total
+from protocols.on_demand import OnDemand
 from protocols.plan import Plan
 from protocols.privacy.distributed import LANE_BOUND, step_scale
 from protocols.schedule import learning_rate
@@ -41,7 +42,7 @@ def deltas(plan: Plan, round_number: int, trained: Sequence[Tensor], total: Tota
     if not is_distributed(plan):
         return summed
     factor = step_scale(plan, dimension_of(trained), learning_rate(plan, round_number))
-    return {name: values * factor for name, values in summed.items()}
+    return OnDemand(summed, lambda name: summed[name] * factor)
 
 
 def constant_weights(experts: Experts) -> Weights:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from protocols.aggregation.base import Tensor, Weights
 from protocols.encoding import Block, Total
+from protocols.on_demand import OnDemand
 from protocols.plan import Training
 from protocols.schedule import largest_step
 from protocols.state import Experts
@@ -38,15 +39,15 @@ def blocks(training: Training, learning_rate: float, trained: Sequence[Tensor], 
 def deltas(total: Total) -> Total:
     """The summed deltas by tensor."""
     prefix = delta_lane("")
-    return {name.removeprefix(prefix): values for name, values in total.items() if name.startswith(prefix)}
+    return OnDemand([name.removeprefix(prefix) for name in total if name.startswith(prefix)], lambda name: total[delta_lane(name)])
 
 
 def weights(total: Total, experts: Experts) -> Weights:
     """The summed weights."""
     of_experts = {
-        (layer, expert): float(total[weight_lane(layer)][position])
+        (layer, expert): float(weight)
         for layer, chosen in experts.items()
-        for position, expert in enumerate(chosen)
+        for expert, weight in zip(chosen, total[weight_lane(layer)], strict=True)
     }
     return Weights(float(total["weight"][0]), of_experts)
 

@@ -39,7 +39,7 @@ def test_nothing_is_replaced(finished: SumRecord) -> None:
     with pytest.raises(JobError, match="another proposal"):
         finished.freeze(SurvivorProposal(proposal.manifest_hash, dict.fromkeys(NAMES[:3], bytes(32))))
     with pytest.raises(JobError, match="another total"):
-        finished.keep_outcome(transcript, opened, bytes(len(finished.total)), {})
+        finished.keep_outcome(transcript, opened, [bytes(len(finished.total))], {})
     with pytest.raises(JobError, match="another manifest"):
         SumRecord.begin(finished.folder, RunStore(finished.folder.parents[1]).records[0].manifest, finished.chain)
     assert finished.proposal == proposal and finished.transcript == transcript

@@ -97,13 +97,13 @@ class Deployment:
         found = self.document("coordinator", "runs", "--registry", self.operator / "registry.db")["runs"]
         return next(one for one in found if one["run"] == run)
 
-    def wait_for(self, run: str, holds: Callable[[dict[str, Any]], bool], seconds: float = 300.0) -> dict[str, Any]:
-        """The run once it is so; fails with what the processes said."""
+    def wait_for(self, run: str, holds: Callable[[dict[str, Any]], bool], seconds: float = 300.0, pause: float = 1.0) -> dict[str, Any]:
+        """The run once it is so; fails with what the processes said. Each look, after a pause, is a process of its own."""
         end = time.monotonic() + seconds
         while not holds(found := self.run_state(run)):
             assert time.monotonic() < end, f"{found}\n{self.said()}"
             assert not found["ended_at"], f"{found}\n{self.said()}"
-            time.sleep(1.0)
+            time.sleep(pause)
         return found
 
     def said(self) -> str:

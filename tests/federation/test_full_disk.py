@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,10 +34,11 @@ def full_at(names: str) -> Iterator[None]:
                 file.write(data[: len(data) // 2])
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    def replacing(path: Path, data: bytes | memoryview, mode: int) -> None:
+    def replacing(path: Path, pieces: Iterable[bytes | memoryview], mode: int) -> None:
         if "runs" in path.parts:
-            take(path, data)
-        replace(path, data, mode)
+            take(path, content := b"".join(pieces))
+            pieces = (content,)
+        replace(path, pieces, mode)
 
     def appending(spool: Spool, data: memoryview) -> None:
         take(spool.folder / "spool", data)
@@ -124,12 +125,12 @@ def full_institution(name: str) -> Iterator[None]:
     """The disk of bea has no room for the first file of this name in a round."""
     write, is_full = protocols.files._replace, bool(name)
 
-    def replacing(path: Path, data: bytes | memoryview, mode: int) -> None:
+    def replacing(path: Path, pieces: Iterable[bytes | memoryview], mode: int) -> None:
         nonlocal is_full
         if is_full and path.name == name and "bea" in path.parts and (path.parent / "states").exists() | (name != "promises"):
             is_full = False
             raise OSError(errno.ENOSPC, "No space left on device")
-        write(path, data, mode)
+        write(path, pieces, mode)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(protocols.files, "_replace", replacing)

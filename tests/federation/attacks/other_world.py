@@ -20,6 +20,7 @@ import protocols.secagg.inputs
 from client.contribution import contribute
 from protocols.encoding import LaneLayout, encode
 from protocols.keys import Purpose
+from protocols.scratch import Scratch
 from protocols.secagg import SumManifest
 from tests.federation.attacks.adversary import Lanes
 from tests.federation.attacks.weakened import weakened
@@ -34,9 +35,11 @@ class Oracle:
 
     keys: dict[bytes, bytes] = field(default_factory=dict)  # of the pair's masks -> what its shift is drawn from
 
-    def encode(self, values: Mapping[str, Any], layout: LaneLayout, institutions: int, generator: np.random.Generator) -> Lanes:
+    def encode(
+        self, values: Mapping[str, Any], layout: LaneLayout, institutions: int, generator: np.random.Generator, into: Scratch | None = None
+    ) -> Lanes:
         """The vector of one institution in this world."""
-        vector = encode(values, layout, institutions, generator)
+        vector = encode(values, layout, institutions, generator, into)
         if isinstance(values, Owned) and values.owner in (GIVER, TAKER):
             shift = _shift(values.sum.encode(), 0, len(vector))
             vector = vector - shift if values.owner == GIVER else vector + shift

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,13 +95,15 @@ def watch(points: Points, patch: pytest.MonkeyPatch) -> None:
 def _watch_files(points: Points, patch: pytest.MonkeyPatch) -> None:
     replace = protocols.files._replace
 
-    def watched(path: Path, data: bytes | memoryview, mode: int) -> None:
+    def watched(path: Path, pieces: Iterable[bytes | memoryview], mode: int) -> None:
+        data = b"".join(pieces)
+
         def tear() -> None:
             (path.parent / f".{path.name}.k1ll3d").write_bytes(data[: len(data) // 2])
 
         name = path.relative_to(points.directory)
         points.reach(f"{name} before its rename", tear)
-        replace(path, data, mode)
+        replace(path, (data,), mode)
 
     patch.setattr(protocols.files, "_replace", watched)
 

@@ -37,7 +37,7 @@ class Cores:
             tensors.append(AdapterTensor(f"{name}.lora_R.weight", (rank, rank), "lora_R"))
         return (*tensors, AdapterTensor("n.weight", (3,), "full"))
 
-    def initial(self, experts: object) -> Factors:
+    def initial(self, experts: object, keep: object = None) -> Factors:
         ones = {t.name: np.ones(t.shape, np.float32) for t in self.layout(experts)}
         return {name: values * 0 if ".lora_R." in name else values for name, values in ones.items()}
 

@@ -43,7 +43,7 @@ class Shapes:
         pair = (AdapterTensor(A, (self.rank, self.width), "lora_A"), AdapterTensor(B, (self.out, self.rank), "lora_B"))
         return (*pair, AdapterTensor("n.weight", (3,), "full"))
 
-    def initial(self, experts: object) -> Factors:
+    def initial(self, experts: object, keep: object = None) -> Factors:
         draw = np.random.Generator(np.random.Philox(key=99))
         start = {A: draw.normal(size=(self.rank, self.width)), B: 0.1 * draw.normal(size=(self.out, self.rank)), "n.weight": np.ones(3)}
         return {name: values.astype(np.float32) for name, values in start.items()}
