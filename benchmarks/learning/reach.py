@@ -10,7 +10,7 @@ from benchmarks.learning.sets import FULL
 from benchmarks.learning.table import SetFigures, share_of_fedavg, share_of_plain_fedavg
 
 GAP, BYTES, KEPT_GAIN = 0.95, 0.5, 0.8
-EXPERTS = ("esft, lora", "esft, full", "all, lora")
+EXPERTS = ("esft, lora", "esft, full")
 PRIVATE = ("private, epsilon 8", "private, epsilon 32", "private, epsilon 100", "private, distributed, epsilon 8")
 
 

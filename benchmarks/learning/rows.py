@@ -67,17 +67,16 @@ def fingerprint(plan: Plan) -> str:
 
 
 def planned(results: Iterable[Figures], variants: Iterable[Variant] = VARIANTS) -> Iterator[Row]:
-    """Seed 0 of what has several seeds, the short sets, the further seeds, and last what has one seed alone."""
+    """Seed 0 of everything, the short sets after the full ones; then the further seeds of the full ones."""
     known, every = list(results), list(variants)
     for seed in range(SEEDS):
         yield from (Row(data, BASELINES, seed) for data in FULL)
-        yield from (Row(data, one.name, seed) for one in every if 1 < one.seeds > seed for data in FULL)
+        yield from (Row(data, one.name, seed) for one in every if seed < one.seeds for data in one.sets)
         if seed == 0:
             yield from (Row(data, name, 0) for data in SHORT for name in (BASELINES, "default", "fedavg"))
     best = best_rule(known)
     if best is not None:
         yield from (Row(data, best, 0) for data in SHORT)
-    yield from (Row(data, one.name, 0) for one in every if one.seeds == 1 for data in FULL)
 
 
 def best_rule(results: Iterable[Figures]) -> str | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from benchmarks.learning.sets import FULL
 from protocols.plan import Plan, parse_plan
 
 Changes: TypeAlias = Mapping[str, Any]
@@ -25,6 +26,7 @@ class Variant:
     relative: Callable[[Plan], Changes] = _nothing  # changes that follow from the set's plan
     bytes_of: str | None = None
     seeds: int = 3
+    sets: tuple[str, ...] = FULL
 
 
 def _one_step_a_round(plan: Plan) -> Changes:
@@ -35,12 +37,6 @@ def _one_step_a_round(plan: Plan) -> Changes:
 def _large_batches(plan: Plan) -> Changes:
     """Fewer, larger steps over the same records: noise is added once a step."""
     return {"training": {"local_steps": plan.training.local_steps // 4, "batch_size": plan.training.batch_size * 4}}
-
-
-def _half_of_the_ranks(plan: Plan) -> Changes:
-    """The smallest institution holds half of the leading slices."""
-    simulated = plan.simulation.institutions if plan.simulation else 0
-    return {"simulation": {"max_ranks": [plan.trainable.lora_rank] * (simulated - 1) + [plan.trainable.lora_rank // 2]}}
 
 
 def _experts(experts: str, mode: str) -> Changes:
@@ -56,16 +52,14 @@ def _private(epsilon: float, mechanism: str = "local", noise_multiplier: float |
     return {**_FEW, "privacy": {"epsilon": epsilon, "mechanism": mechanism, **noise}}
 
 
-def _server(optimizer: str, rate: float, momentum: float) -> Changes:
-    return {"aggregation": {"server_optimizer": optimizer, "server_learning_rate": rate, "server_momentum": momentum}}
-
-
+_SUM_ALONE: Changes = {"aggregation": {"server_optimizer": "none"}}
 _WIDE: Changes = {"secure_aggregation": {"lanes": 32}}  # an element is as long as in fp32
+_BANKING77, _MEDQUAD = ((name,) for name in FULL)
 VARIANTS = (
     Variant("default"),
     Variant("fedavg", {"aggregation": {"rule": "fedavg"}, **_WIDE}),
-    Variant("tune-up", {"personalisation": {"tune_steps": 320, "tune_learning_rate": 2e-3}}),
-    Variant("private, epsilon 8", _private(8.0), _large_batches),
+    Variant("tune-up", {"personalisation": {"tune_steps": 320, "tune_learning_rate": 2e-3}}, seeds=1),
+    Variant("private, epsilon 8", _private(8.0), _large_batches, seeds=1),
     Variant("experts: esft, lora", _experts("esft-token", "lora")),
     Variant("lora at the bytes of esft, lora", bytes_of="experts: esft, lora"),
     Variant("ffa", {"aggregation": {"rule": "ffa"}}),
@@ -73,24 +67,16 @@ VARIANTS = (
     Variant("fedsb", {"aggregation": {"rule": "fedsb"}, "trainable": {"lora_rank": 64, "lora_alpha": 64.0}}),
     Variant("sketched", {"aggregation": {"rule": "sketched", "server_optimizer": "none"}}),
     Variant("fedsa", {"aggregation": {"rule": "fedsa"}}),
-    Variant("experts: esft, full", _experts("esft-token", "full"), seeds=1),
-    Variant("lora at the bytes of esft, full", bytes_of="experts: esft, full", seeds=1),
-    Variant("experts: all, lora", _experts("all", "lora"), seeds=1),
-    Variant("lora at the bytes of all, lora", bytes_of="experts: all, lora", seeds=1),
-    Variant("private, epsilon 32", _private(32.0), _large_batches, seeds=1),
-    Variant("private, epsilon 100", _private(100.0), _large_batches, seeds=1),
-    Variant("private, distributed, epsilon 8", {**_private(8.0, "distributed", 1.2), **_WIDE}, _one_step_a_round, seeds=1),
-    Variant("as the private ones, without noise", _FEW, _large_batches, seeds=1),
-    Variant("no correction of label skew", {"training": {"label_prior": "none"}}, seeds=1),
-    Variant("scaffold", {"training": {"scaffold": True}}, seeds=1),
-    Variant("fedprox", {"training": {"proximal": 0.01}}, seeds=1),
-    Variant("no server momentum", _server("none", 1.0, 0.5), seeds=1),
-    Variant("server adam", _server("adam", 1e-2, 0.9), seeds=1),
-    Variant("server yogi", _server("yogi", 1e-2, 0.9), seeds=1),
-    Variant("32-bit lanes", _WIDE, seeds=1),
-    Variant("nested ranks", {"trainable": {"ranks": "nested"}}, _half_of_the_ranks, seeds=1),
-    Variant("embeddings in full", {"trainable": {"embedding_mode": "full"}}, seeds=1),
-    Variant("own experts", {**_experts("esft-token", "lora"), "personalisation": {"private_experts": 1}}, seeds=1),
+    Variant("private, epsilon 32", _private(32.0), _large_batches, seeds=1, sets=_MEDQUAD),
+    Variant("private, epsilon 100", _private(100.0), _large_batches, seeds=1, sets=_MEDQUAD),
+    Variant("private, distributed, epsilon 8", {**_private(8.0, "distributed", 1.2), **_WIDE}, _one_step_a_round, seeds=1, sets=_MEDQUAD),
+    Variant("as the private ones, without noise", _FEW, _large_batches, seeds=1, sets=_MEDQUAD),
+    Variant("experts: esft, full", _experts("esft-token", "full"), seeds=1, sets=_MEDQUAD),
+    Variant("lora at the bytes of esft, full", bytes_of="experts: esft, full", seeds=1, sets=_MEDQUAD),
+    Variant("own experts", {**_experts("esft-token", "lora"), "personalisation": {"private_experts": 1}}, seeds=1, sets=_MEDQUAD),
+    Variant("scaffold", {"training": {"scaffold": True}}, seeds=1, sets=_BANKING77),
+    Variant("no correction of label skew", {"training": {"label_prior": "none"}}, seeds=1, sets=_BANKING77),
+    Variant("no server momentum", _SUM_ALONE, seeds=1, sets=_BANKING77),
 )  # fmt: skip
 
 
