@@ -14,6 +14,7 @@ from flwr.app import Message
 from client.answering import answer
 from client.node import Node
 from client.work import Work
+from coordinator.events import StageFinished
 from protocols.epoch import EpochManifest
 from protocols.errors import ConsortiumError
 from protocols.identity import Envelope, open_envelope, open_envelope_of, seal_envelope
@@ -32,7 +33,7 @@ def disturbed(tmp_path_factory: pytest.TempPathFactory) -> Federation:
     made = Federation(tmp_path_factory.mktemp("disturbed"), make_plan(), keep_messages=True)
 
     def die(event: object) -> None:
-        if getattr(event, "stage", "") == "train.sum" and getattr(event, "round", 0) == 1:
+        if isinstance(event, StageFinished) and (event.stage, event.round) == ("train.sum", 1):
             raise Crash
 
     with pytest.raises(Crash):
