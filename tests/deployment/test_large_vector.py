@@ -1,7 +1,7 @@
 """A large vector through SuperLink, fence, run, SuperNodes and nodes: nothing but what a training gives a node grows with its size.
 
 It consists of tensors of 2 MB, as a real update of this size consists of many: one tensor at a time is what everybody holds.
-CONSORTIUM_LARGE_VECTOR_MB says how large it is.
+CONSORTIUM_LARGE_VECTOR_MB says how large it is, in MB; 1024 takes some minutes, and 12 GB of disk.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ NAMES = ("ada", "bea", "cyd")  # c = 1 needs three, and all of them
 RANK = 1024
 HIDDEN = 512
 LAYER = 6 * 4 * RANK * HIDDEN  # bytes of float32: two factors for each of three projections
-LAYERS = -(-int(os.environ.get("CONSORTIUM_LARGE_VECTOR_MB", "64")) * MEGABYTE // LAYER)
+LAYERS = -(-int(os.environ.get("CONSORTIUM_LARGE_VECTOR_MB", "1024")) * MEGABYTE // LAYER)
 VECTOR = LAYERS * LAYER
 ROOM = 600 * MEGABYTE
 BASE = "ab" * 32
