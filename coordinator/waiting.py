@@ -68,9 +68,9 @@ class Waiting:
         return away
 
     def _for_operator(self, shortage: Shortage) -> None:
-        if self.registry.run(self.run).wanted is WantedState.RUNNING:
-            self.registry.set_wanted(self.run, WantedState.PAUSED)
-            self._pause(f"{shortage}; it failed {MOST_VAIN} times although enough were there, resume it when that is put right")
+        # The reason first, as it is told once; and what the operator wants meanwhile counts, a stop above all.
+        self._pause(f"{shortage}; it failed {MOST_VAIN} times although enough were there, resume it when that is put right")
+        self.registry.set_wanted(self.run, WantedState.PAUSED, instead_of=WantedState.RUNNING)
         self.obey_operator()
 
     def _pause(self, reason: str) -> None:
