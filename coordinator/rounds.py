@@ -100,7 +100,7 @@ class RoundEngine:
         raise AssertionError("unreachable")
 
     def can_begin(self, planned: PlannedSum, state: State) -> bool:
-        """Whether enough institutions answer to attempt a sum: of a set that was proposed those that open it, otherwise as many as it needs."""
+        """Whether enough answer to attempt a sum: of a set that was proposed as many as open it, otherwise as many as the plan wants."""
         survivors = self._store.journal.survivors
         present = set(self.cohort.present(state, survivors, self._members(planned)))
         if not survivors:
