@@ -14,7 +14,7 @@ from coordinator.registry.records import Run
 from coordinator.registry.registry import Registry
 from coordinator.registry.states import RunState, WantedState
 from coordinator.store import Journal, RunStore
-from coordinator.waiting import MOST_VAIN
+from coordinator.waiting import MOST_VAIN, is_at_rest
 from protocols.state import state_hash
 from tests.federation.federation import NAMES, Federation, make_plan
 from tests.federation.private_plans import SMALL
@@ -78,7 +78,7 @@ def test_a_sum_that_fails_though_all_are_there_rests_for_the_operator(federation
         run: Run = federation.registry.runs()[0]
         slept.append(seconds)
         if run.wanted is WantedState.PAUSED:
-            assert "resume" in run.reason
+            assert "resume" in run.reason and is_at_rest(run), "which `coordinator resume` waits for"
             federation.registry.set_wanted(run.run, WantedState.STOPPED)
 
     federation.means = {"patience": 1.0, "sleep": sleep}
