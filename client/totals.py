@@ -49,7 +49,8 @@ class PartialTotal:
         if parts < 2:
             return last
         self.keep(parts - 1, last)
-        return np.memmap(self._path, np.uint8, "r")
+        # A longer one is there where a node died before it could remove the total of the sum before.
+        return np.memmap(self._path, np.uint8, "r", shape=(self.lanes.nbytes,))
 
     def remove(self) -> None:
         """Removes what came."""

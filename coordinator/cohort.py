@@ -90,6 +90,11 @@ class Cohort:
         members = tuple(name for name in stored[0].members if all(name in members for members in proposed))
         return Epoch(*stored, members, of, next_slot=1 + max((record.manifest.slot for record in records), default=-1))
 
+    def is_last(self, epoch_hash: bytes) -> bool:
+        """Whether this is the run's last epoch, which goes on, and no other one was begun since."""
+        stored = load_epoch(self.store.epoch_path(self.store.journal.epoch), self.link.members.parties)
+        return stored is not None and stored[0].hash == epoch_hash
+
     def present(self, state: State, only: tuple[str, ...] = (), allowed: Collection[str] | None = None) -> tuple[str, ...]:
         """Who answers and is at the run's state, of `only` and of those that are `allowed`."""
         greetings = self.greet()

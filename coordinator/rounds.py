@@ -100,10 +100,21 @@ class RoundEngine:
         raise AssertionError("unreachable")
 
     def can_begin(self, planned: PlannedSum, state: State) -> bool:
-        """Whether enough institutions answer to attempt a sum: of a set that was proposed all, otherwise as many as the plan wants."""
+        """Whether enough answer to attempt a sum: of a set that was proposed as many as open it, otherwise as many as the plan wants."""
         survivors = self._store.journal.survivors
-        present = self.cohort.present(state, survivors, self._members(planned))
-        return set(survivors) == set(present) if survivors else len(present) >= fewest_in_a_sum(self._terms.plan)
+        present = set(self.cohort.present(state, survivors, self._members(planned)))
+        if not survivors:
+            return len(present) >= fewest_in_a_sum(self._terms.plan)
+        return present == set(survivors) or self._can_open(planned, present)
+
+    def _can_open(self, planned: PlannedSum, present: set[str]) -> bool:
+        """Whether the set under way is opened by those who are there with what others answered before; in another epoch all are needed."""
+        journal = self._store.journal
+        record = SumRecord(self._store.record_path(planned, journal.attempt))
+        if journal.given_up or record.proposal is None or not self.cohort.is_last(record.manifest.epoch_hash):
+            return False
+        answered = record.answers("survivors" if record.certificate is None else "unmask")
+        return len(present | answered.keys()) >= journal.threshold
 
     def publish(self, finished: FinishedSum) -> None:
         """Tells every member of the epoch the total; each applies it by itself and must reach the announced state."""
@@ -177,16 +188,20 @@ class RoundEngine:
         return Attempt(subject, epoch, manifest, lanes, record, 0 if before is None else before.threshold)
 
     def _give_up(self, planned: PlannedSum, state: State, failure: ConsortiumError) -> None:
-        """What was never proposed is begun anew; a proposed set that only lacks answers is asked again."""
+        """What was never proposed is begun anew; a proposed set that only lacks answers is asked again.
+
+        Where members refuse for good, those left may be as many as open the set in an epoch of its own.
+        """
         journal = self._store.journal
-        record = SumRecord(self._store.record_path(planned, journal.attempt))
+        record, survivors, replaced = SumRecord(self._store.record_path(planned, journal.attempt)), journal.survivors, journal.replaced
         if not journal.given_up and isinstance(failure, AttemptFailed) and record.proposal is not None:
             bound = BoundSets(record.proposal.members, dict(self.link.bound))
             of, before = self._members(planned), pre_round_of(planned, state)
-            if not bound.is_lost(self.cohort.threshold(bound.proposed, of, before)):
+            if not bound.is_lost(journal.threshold):
                 return
-            self._store.update(survivors=self._instead(planned, bound, of, before), replaced=True)
-        self._store.update(given_up=True)
+            if bound.is_lost(self.cohort.threshold(bound.proposed, of, before)):
+                survivors, replaced = self._instead(planned, bound, of, before), True
+        self._store.update(survivors=survivors, replaced=replaced, given_up=True)  # at once: the record holds the former set
         self._epoch = None
 
     def _instead(self, planned: PlannedSum, bound: BoundSets, of: tuple[str, ...], before: PreRound | None) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from coordinator.spool import Spool
 from protocols.codec import Message
 from protocols.epoch import EpochManifest, ShownRow
 from protocols.errors import ConsortiumError
-from protocols.files import write_file, write_pieces
+from protocols.files import sync_directory, write_file, write_pieces
 from protocols.pack import pack, unpack
 from protocols.proposals import Proposal
 from protocols.roster import Roster
@@ -163,6 +163,8 @@ class SumRecord:
             write_pieces(path, pieces)
         elif not _holds(path, pieces):
             raise JobError(f"{path} holds another {name} than the one that is to be kept; two processes may drive this run")
+        else:
+            sync_directory(self.folder)  # who wrote it may have died just before
 
     def _kept(self, name: str, kind: type[M]) -> M | None:
         path = self.folder / name

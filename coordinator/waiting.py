@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 from coordinator.errors import RunStopped, Shortage
 from coordinator.events import Event, RunPaused, RunResumed
+from coordinator.registry.records import Run
 from coordinator.registry.registry import Registry
 from coordinator.registry.states import RunState, WantedState
 
 PAUSE_SECONDS = 1.0
 MOST_VAIN = 6  # attempts at a sum that fail in a row although enough institutions are there, each after a pause twice as long
 BY_OPERATOR = "the operator paused it"  # the reason of a run that rests by the operator's word
+_IN_VAIN = "resume it when that is put right"  # how the reason ends of one that rests until the operator's word
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +70,9 @@ class Waiting:
         return away
 
     def _for_operator(self, shortage: Shortage) -> None:
-        if self.registry.run(self.run).wanted is WantedState.RUNNING:
-            self.registry.set_wanted(self.run, WantedState.PAUSED)
-            self._pause(f"{shortage}; it failed {MOST_VAIN} times although enough were there, resume it when that is put right")
+        # The reason first, as it is told once; and what the operator wants meanwhile counts, a stop above all.
+        self._pause(f"{shortage}; it failed {MOST_VAIN} times although enough were there, {_IN_VAIN}")
+        self.registry.set_wanted(self.run, WantedState.PAUSED, instead_of=WantedState.RUNNING)
         self.obey_operator()
 
     def _pause(self, reason: str) -> None:
@@ -82,6 +84,11 @@ class Waiting:
         if self.registry.run(self.run).state is RunState.PAUSED:
             self.registry.set_state(self.run, RunState.RUNNING)
             self.on_event(RunResumed(self.run))
+
+
+def is_at_rest(run: Run) -> bool:
+    """Whether a run waits for the operator's word alone."""
+    return run.state is RunState.PAUSED and (run.reason == BY_OPERATOR or run.reason.endswith(_IN_VAIN))
 
 
 def stopped(run: str) -> RunStopped:

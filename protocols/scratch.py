@@ -37,7 +37,7 @@ class Scratch:
         """A new array.
 
         Raises:
-            OSError: the disk has no room for it.
+            OSError: the disk has no room for it; with the folder as its file name.
         """
         size = shape if isinstance(shape, int) else prod(shape)
         needed = size * np.dtype(dtype).itemsize
@@ -63,8 +63,11 @@ class Scratch:
 
 
 def _segment(folder: Path, size: int) -> mmap.mmap:
-    with tempfile.TemporaryFile(dir=folder) as file:
-        file.truncate(size)
-        if hasattr(os, "posix_fallocate"):  # a full disk is an error here, and would kill the process at the first use
-            os.posix_fallocate(file.fileno(), 0, size)
-        return mmap.mmap(file.fileno(), size)
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.truncate(size)
+            if hasattr(os, "posix_fallocate"):  # a full disk is an error here, and would kill the process at the first use
+                os.posix_fallocate(file.fileno(), 0, size)
+            return mmap.mmap(file.fileno(), size)
+    except OSError as error:  # which names no file
+        raise OSError(error.errno, error.strerror, str(folder)) from None

@@ -16,6 +16,7 @@ from client.sums import compute_vector
 from protocols.encoding import LaneLayout, decode
 from protocols.participation import institutions_of
 from protocols.schedule import PlannedSum, planned_sums
+from protocols.state import state_hash
 from protocols.sums.figures import Figures
 
 ROUND = 1  # after round 0, which measures the base and chooses what is adapted
@@ -55,4 +56,4 @@ def _applied(
     total = decode(vector * np.uint32(members), lanes, members)
     after, figures = terms.apply(session.state, planned, total, survivors, institutions_of(session.plan, members))
     after = terms.adopt(after, planned, terms.propose(after, planned))
-    return replace(session, state=after, finished=session.finished + 1), figures
+    return replace(session, state=after, state_hash=state_hash(after), finished=session.finished + 1), figures

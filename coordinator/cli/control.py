@@ -65,10 +65,10 @@ def _want(run: str, wanted: WantedState, home: Path, wait: bool, as_json: bool) 
 
 def _took_effect(run: Run, wanted: WantedState) -> bool:
     from coordinator.registry.states import RunState, WantedState
-    from coordinator.waiting import BY_OPERATOR
+    from coordinator.waiting import is_at_rest
 
     if run.state.ended:
         return True
     if wanted is WantedState.RUNNING:
-        return run.state is not RunState.PAUSED or run.reason != BY_OPERATOR
+        return not is_at_rest(run)
     return run.state is RunState.PAUSED and wanted is WantedState.PAUSED

@@ -73,9 +73,11 @@ class Runs(Transactions):
         return run_of(row)
 
     @writes
-    def set_wanted(self, change: Change, run: str, wanted: WantedState) -> Run:
-        """Says where the operator wants a run to be; its job reads this between sums."""
+    def set_wanted(self, change: Change, run: str, wanted: WantedState, instead_of: WantedState | None = None) -> Run:
+        """Says where the operator wants a run to be, which its job obeys; nothing is said if it is no longer wanted `instead_of`."""
         row = living_run(change.session, run)
+        if instead_of is not None and row.wanted is not instead_of:
+            return run_of(row)
         row.wanted = wanted
         change.append("run-wanted", row.run, {"wanted": wanted.value})
         return run_of(row)

@@ -45,6 +45,14 @@ def test_nothing_is_replaced(finished: SumRecord) -> None:
     assert finished.proposal == proposal and finished.transcript == transcript
 
 
+def test_what_is_there_already_is_on_disk_before_it_counts(finished: SumRecord, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr("coordinator.sum_record.sync_directory", synced.append)
+    assert finished.proposal is not None
+    finished.freeze(finished.proposal)  # of a process that died after the rename and before it was on disk
+    assert synced == [finished.folder]
+
+
 @pytest.mark.parametrize("name", ["manifest", "proposal", "certificate", "transcript", "opened"])
 def test_damaged_file_is_one_sentence(finished: SumRecord, name: str) -> None:
     path = finished.folder / name

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from coordinator.bound_sets import BoundSets
-from coordinator.errors import JobError, SetLost
-from coordinator.events import RunPaused, SumFinished
+from coordinator.errors import JobError, RunStopped, SetLost
+from coordinator.events import EpochCertified, Event, RunPaused, SumFinished
 from coordinator.registry.records import Run
+from coordinator.registry.registry import Registry
 from coordinator.registry.states import RunState, WantedState
-from coordinator.waiting import MOST_VAIN
+from coordinator.store import Journal, RunStore
+from coordinator.waiting import MOST_VAIN, is_at_rest
 from protocols.state import state_hash
 from tests.federation.federation import NAMES, Federation, make_plan
 from tests.federation.private_plans import SMALL
@@ -25,6 +27,10 @@ def federation(tmp_path: Path) -> Iterator[Federation]:
     made = Federation(tmp_path, make_plan(rounds=1, trainable=SMALL))
     yield made
     made.close()
+
+
+class Killed(BaseException):
+    """The process ends."""
 
 
 def without_dov(name: str, _: str) -> bool:
@@ -72,10 +78,65 @@ def test_a_sum_that_fails_though_all_are_there_rests_for_the_operator(federation
         run: Run = federation.registry.runs()[0]
         slept.append(seconds)
         if run.wanted is WantedState.PAUSED:
-            assert "resume" in run.reason
+            assert "resume" in run.reason and is_at_rest(run), "which `coordinator resume` waits for"
             federation.registry.set_wanted(run.run, WantedState.STOPPED)
 
     federation.means = {"patience": 1.0, "sleep": sleep}
     with pytest.raises(JobError, match="stopped by the operator"):
         federation.run()
     assert len(slept) == 1 + sum(2**vain - 1 for vain in range(MOST_VAIN)) and len(federation.of(RunPaused)) == MOST_VAIN + 1
+
+
+def test_a_process_that_dies_as_it_takes_the_other_set_goes_on_with_it(federation: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
+    federation.run()
+    federation.fails, federation.means = without_dov, {"patience": 30.0, "sleep": pytest.fail}
+    write = RunStore.write
+
+    def die(store: RunStore, journal: Journal) -> None:
+        write(store, journal)
+        if journal.replaced:
+            raise Killed
+
+    monkeypatch.setattr(RunStore, "write", die)
+    with pytest.raises(Killed):
+        federation.run()
+    monkeypatch.setattr(RunStore, "write", write)
+    federation.fails = lambda *_: False
+    federation.run()
+    assert {one.institutions for one in federation.of(SumFinished)} == {ALL}
+
+
+def test_who_refuses_a_set_does_not_hold_up_as_many_as_open_it_alone(tmp_path: Path) -> None:
+    federation = Federation(tmp_path, make_plan(rounds=1, trainable=SMALL), (*NAMES, "eve"))
+    federation.fails = lambda name, stage: stage == "query.survivors" and name != "ada"
+    with pytest.raises(JobError):
+        federation.run()  # ada alone is bound to the set of all five
+    federation.fails, federation.events = lambda name, stage: name == "eve" and stage == "evaluate.sum", []
+    federation.run()
+    assert federation.of(SumFinished)[0].institutions == ALL
+    assert [(one.institutions, one.threshold) for one in federation.of(EpochCertified)[:2]] == [((*ALL, "eve"), 4), (ALL, 3)]
+    federation.close()
+
+
+def test_a_stop_counts_while_the_run_is_put_to_rest_and_a_kill_leaves_its_reason(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    federation.fails, federation.means = lambda _, stage: stage == "query.survivors", {"patience": 1.0, "sleep": lambda _: None}
+    wanted = Registry.set_wanted
+
+    def die(*_: object, **__: object) -> None:
+        raise Killed
+
+    monkeypatch.setattr(Registry, "set_wanted", die)
+    with pytest.raises(Killed):
+        federation.run()
+    monkeypatch.setattr(Registry, "set_wanted", wanted)
+    (run,) = federation.registry.runs()
+    assert run.state is RunState.PAUSED and "resume it" in run.reason
+
+    def stop(event: Event) -> None:
+        if isinstance(event, RunPaused) and "resume it" in event.reason:
+            federation.registry.set_wanted(run.run, WantedState.STOPPED)
+
+    with pytest.raises(RunStopped):
+        federation.run(stop)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from coordinator.errors import RunStopped
-from coordinator.events import Event, RoundFinished, RunPaused, RunResumed
+from coordinator.events import Event, RoundFinished, RunPaused, RunResumed, SumFinished
 from coordinator.registry.records import Run
 from coordinator.registry.states import RunState, WantedState
 from protocols.state import state_hash
@@ -72,3 +72,24 @@ def test_a_waiting_run_obeys_the_operator(weekend: Weekend) -> None:
         weekend.federation.run()
     (run,) = weekend.federation.registry.runs()
     assert run.state is RunState.STOPPED
+
+
+def test_a_set_that_was_proposed_waits_for_no_more_than_open_it(weekend: Weekend) -> None:
+    slept: list[str] = []
+
+    def come_back(run: Run) -> None:
+        slept.append(run.reason)
+        weekend.away.discard("cyd")
+        assert len(slept) < 3, "dov does not come back, and three of the four open the sum"
+
+    weekend.away, weekend.do = {"cyd", "dov"}, come_back
+    weekend.start()
+    opening: list[bool] = []
+
+    def fails(name: str, stage: str) -> bool:
+        opening.extend([True] if stage == "query.unmask" else [])
+        return name in weekend.away and bool(opening)
+
+    weekend.federation.fails = fails
+    weekend.federation.run()
+    assert len(weekend.federation.of(SumFinished)[0].institutions) == 4

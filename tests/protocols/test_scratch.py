@@ -54,5 +54,6 @@ def test_small_arrays_and_those_without_a_folder_are_the_processs_own(tmp_path: 
 
 
 def test_a_full_disk_is_an_error_before_anything_is_written(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="No space left|File too large"):
+    with pytest.raises(OSError, match="No space left|File too large") as caught:
         Scratch(tmp_path).zeros(1 << 62, np.uint8)
+    assert caught.value.filename == str(tmp_path)

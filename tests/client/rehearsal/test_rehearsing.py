@@ -6,12 +6,15 @@ import io
 import math
 import os
 import socket
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from client.given_plan import complete_plan
+from client.rehearsal.playing import PlayedSum, play
 from client.rehearsal.rehearsing import Means, rehearse, written
 from client.rehearsal.report import Rehearsal
 from client.settings import HardwareSettings, load_settings
@@ -26,6 +29,7 @@ from protocols.plan import Plan
 from protocols.policy import Policy
 from protocols.schedule import PlannedSum
 from protocols.secagg import UploadRoot
+from protocols.state import state_hash
 from protocols.terms import Terms
 from protocols.traffic import round_bytes
 from tests.client.small_institution import small_plan, write_institution
@@ -62,6 +66,20 @@ def test_a_round_is_played_without_a_socket_and_without_a_trace(base: Base, tmp_
     assert sorted(folder.rglob("*")) == before
     assert found.institutions == 3 and found.test_bits_per_byte[1] < found.test_bits_per_byte[0]
     assert [message.sum for message in found.messages] == ["update", "evaluate"]
+
+
+def test_every_sum_begins_from_the_state_whose_hash_it_names(base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    played: list[PlayedSum] = []
+
+    def watched(*given: Any) -> Iterator[PlayedSum]:
+        for one in play(*given):
+            played.append(one)
+            yield one
+
+    monkeypatch.setattr("client.rehearsal.rehearsing.play", watched)
+    rehearsed(bench_of(small_plan(), base, tmp_path / "ada"), tmp_path, io.BytesIO())
+    assert len({one.after.state_hash for one in played}) > 1
+    assert all(session.state_hash == state_hash(session.state) for one in played for session in (one.before, one.after))
 
 
 def test_the_file_holds_what_an_upload_has(base: Base, tmp_path: Path) -> None:

@@ -86,6 +86,9 @@ def test_failure_needs_a_reason(registry: Registry, running: str) -> None:
 def test_wanted_state_is_kept_until_the_run_ended(registry: Registry, running: str) -> None:
     assert registry.set_wanted(running, WantedState.PAUSED).wanted is WantedState.PAUSED
     assert registry.run(running).state is RunState.RUNNING
+    head = registry.head()
+    assert registry.set_wanted(running, WantedState.STOPPED, instead_of=WantedState.RUNNING).wanted is WantedState.PAUSED
+    assert registry.head() == head
     registry.set_state(running, RunState.STOPPED, "the operator stopped it")
     with pytest.raises(RegistryError, match="obeys no more"):
         registry.set_wanted(running, WantedState.RUNNING)

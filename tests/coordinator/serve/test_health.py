@@ -33,3 +33,5 @@ def test_each_part_that_is_missing_is_named(tmp_path: Path) -> None:
     assert done.exit_code == 1 and "nobody serves" in done.output
     done = CliRunner().invoke(app, ["health", "--home", str(home.folder), "--json"])
     assert done.exit_code == 1 and json.loads(done.stdout)["problem"].startswith("nobody serves")
+    done = CliRunner().invoke(app, ["health", "--home", str(tmp_path / "none"), "--json"])
+    assert done.exit_code == 1 and "no operator's home" in json.loads(done.stdout)["problem"]
