@@ -32,13 +32,17 @@ class BoundSets:
         said = Counter(self.signed[name] for name in self.refusing)
         return next((members for members, count in said.most_common(1) if count > colluding and set(members) <= set(known)), None)
 
-    def sentence(self, kind: str, other: tuple[str, ...] | None, earlier: Collection[str]) -> str:
+    def sentence(self, kind: str, colluding: int, other: tuple[str, ...] | None, earlier: Collection[str]) -> str:
         """For the operator; `earlier` are runs that began from the same state."""
         signed = f"the set {', '.join(other)}" if other else "another set"
         runs = f" (runs that began alike: {', '.join(earlier)})" if earlier else ""
         others = sorted(set(self.proposed) - set(other or self.proposed))
         again = f", or again once {', '.join(others)} refuse it or have withdrawn" if others else ""
+        few = len(self.refusing) <= colluding
+        unsure = (
+            f"; {colluding} may lie together, so ask {', '.join(self.refusing)} first, and resume the run if that was wrong" if few else ""
+        )
         return (
-            f"the {kind} sum of {', '.join(self.proposed)} can never be opened: {', '.join(self.refusing)} signed {signed} "
-            f"for the same state before{runs}, and no second one; submit the plan with another seed{again}"
+            f"the {kind} sum of {', '.join(self.proposed)} cannot be opened: {', '.join(self.refusing)} signed {signed} "
+            f"for the same state before{runs}, and no second one; submit the plan with another seed{again}{unsure}"
         )

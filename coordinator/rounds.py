@@ -205,13 +205,20 @@ class RoundEngine:
         self._epoch = None
 
     def _instead(self, planned: PlannedSum, bound: BoundSets, of: tuple[str, ...], before: PreRound | None) -> tuple[str, ...]:
-        """The set that institutions are bound to, once a sum, if it fits and nobody is known to have signed the one that is lost."""
-        plan = self._terms.plan
-        other = bound.other(plan.secure_aggregation.colluding, of if before is None else before.members)
+        """The set that institutions are bound to, once a sum, if it fits and nobody is known to have signed the one that is lost.
+
+        Raises:
+            SetLost: none is, and more refuse the lost one than may lie together.
+            Shortage: none is, and all who refuse it may lie.
+        """
+        plan, colluding = self._terms.plan, self._terms.plan.secure_aggregation.colluding
+        other = bound.other(colluding, of if before is None else before.members)
         fits = other is not None and len(other) >= max(fewest_in_a_sum(plan), self.cohort.threshold(other, of, before))
         if other is None or not fits or self._store.journal.replaced or self._store.is_signed(planned, bound.proposed):
             earlier = [run for run in begun_alike(self._registry, plan) if run != self.link.run]
-            raise SetLost(f"round {planned.round}: {bound.sentence(planned.kind, other, earlier)}")
+            # As many as may lie do not end a run with a word.
+            kind = SetLost if len(bound.refusing) > colluding else Shortage
+            raise kind(f"round {planned.round}: {bound.sentence(planned.kind, colluding, other, earlier)}")
         return other
 
     def _manifest(self, planned: PlannedSum, state: State, epoch: Epoch, lanes: LaneLayout, attempt: int) -> SumManifest:

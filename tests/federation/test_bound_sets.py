@@ -62,6 +62,22 @@ def test_a_set_that_one_more_institution_has_signed_fails_with_its_run(federatio
     assert federation.registry.runs()[1].state is RunState.FAILED
 
 
+def test_as_many_as_may_lie_end_no_run_with_a_word(federation: Federation) -> None:
+    federation.fails = lambda name, stage: stage == "query.survivors" and name != "ada"
+    with pytest.raises(JobError):
+        federation.run()  # ada alone is bound to the set of all
+
+    def stop_at_rest(_: float) -> None:
+        run = federation.registry.runs()[1]
+        if is_at_rest(run):
+            assert "ask ada first" in run.reason and "resume" in run.reason
+            federation.registry.set_wanted(run.run, WantedState.STOPPED)
+
+    federation.fails, federation.means = without_dov, {"patience": 1.0, "sleep": stop_at_rest}
+    with pytest.raises(RunStopped):
+        federation.run()
+
+
 def test_members_that_lie_together_replace_no_set() -> None:
     named = BoundSets(ALL, {"ada": FEWER})
     assert named.other(1, ALL) is None and not named.is_lost(3)
