@@ -1,9 +1,10 @@
 """The one place where an institution touches flwr's private parts: the SuperNode's process, and answering the tasks that it holds.
 
-Run as `python -P -m client.flower_node`, this is stock `flower-supernode` with five differences. Its process ends when its main
+Run as `python -P -m client.flower_node`, this is stock `flower-supernode` with six differences. Its process ends when its main
 loop or a thread of it ends, where Flower's would stay alive and pull nothing more. It touches a file whenever the loop turns. After it
-was killed it connects again at once, where the SuperLink would refuse it for a minute. And it looks again soon for an object that is
-still on its way, and the pauses of its loop, 3 s between two pulls of an idle node, can be less.
+was killed it connects again at once, where the SuperLink would refuse it for a minute. It gives up a reply whose node died half-way, which
+Flower's would wait for until it is restarted. And it looks again soon for an object that is still on its way, and the pauses of its
+loop, 3 s between two pulls of an idle node, can be less.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from __future__ import annotations
 import argparse
 import hashlib
 import hmac
+import math
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,7 @@ from flwr.common.constant import ErrorCode, SubStatus
 from flwr.proto.fleet_pb2 import ActivateNodeRequest, ActivateNodeResponse, DeactivateNodeRequest
 from flwr.proto.runtime_pb2 import AcquireTaskRequest, PushTaskOutputRequest
 from flwr.supercore.constant import TaskType
+from flwr.supercore.inflatable.inflatable_utils import push_object_contents_from_iterable
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode import fleet_http_connection, start_client_internal
 from flwr.supernode.cli import flower_supernode
@@ -39,6 +42,7 @@ from protocols.flower import heart_beats, look_again_soon, runtime_client, trans
 
 App = Callable[[Message, Context], Message]
 IDLE_SECONDS = 3  # how long stock Flower 1.41 sleeps between two pulls of an idle node
+OBJECT_SECONDS = 30.0  # between two objects of a reply, which a node hands over on loopback from its memory
 _COMPONENT = "flwr-clientapp"
 
 
@@ -168,12 +172,33 @@ def _reply(app: App, message: Message, context: Context, log: Callable[[str], No
 class _LoopClock:
     """Stands for the module `time` in Flower's main loop, which uses it to sleep and for nothing else."""
 
-    def __init__(self, idle_seconds: float, alive: Path) -> None:
-        self._idle_seconds, self._alive = idle_seconds, alive
+    def __init__(self, idle_seconds: float, alive: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self._idle_seconds, self._alive, self._clock = idle_seconds, alive, clock
+        self._next_object = math.inf  # when the next object of the reply that is sent must be there
 
     def sleep(self, seconds: float) -> None:
+        """Raises TimeoutError where a reply's next object does not come from the node: Flower then drops that reply alone."""
         self._alive.touch()
+        if self._clock() > self._next_object:
+            raise TimeoutError(f"the node gave no further object of its reply within {OBJECT_SECONDS} s")
         time.sleep(min(seconds, self._idle_seconds))
+
+    def pushing(self, push: Callable[..., None]) -> Callable[..., None]:
+        """`push` of objects that the node hands over while it is under way, none of them later than it may be."""
+
+        def watched(contents: Iterable[tuple[str, bytes]], push_object_fn: Callable[[str, bytes], None]) -> None:
+            try:
+                push(self._in_time(contents), push_object_fn)
+            finally:
+                self._next_object = math.inf
+
+        return watched
+
+    def _in_time(self, contents: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
+        self._next_object = self._clock() + OBJECT_SECONDS
+        for content in contents:
+            self._next_object = self._clock() + OBJECT_SECONDS
+            yield content
 
 
 def _returning(own: Path) -> type[FleetHttpClient]:
@@ -202,7 +227,8 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--alive", type=Path, required=True)
     parser.add_argument("flower", nargs="+")
     own = parser.parse_args(arguments)
-    start_client_internal.time = _LoopClock(own.idle, own.alive)
+    start_client_internal.time = clock = _LoopClock(own.idle, own.alive)
+    start_client_internal.push_object_contents_from_iterable = clock.pushing(push_object_contents_from_iterable)
     look_again_soon(start_client_internal)
     fleet_http_connection.FleetHttpClient = _returning(own.alive.with_suffix(".id"))
     sys.argv = ["flower-supernode", *own.flower]

@@ -10,6 +10,7 @@ from types import ModuleType
 
 import httpx
 from flwr.proto.runtime_pb2 import SendTaskHeartbeatRequest
+from flwr.supercore.constant import OBJECT_PUSH_SESSION_TTL_SECONDS
 from flwr.supercore.heartbeat import HeartbeatSender
 from flwr.supercore.inflatable import inflatable_utils
 from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, ObjectPushError
@@ -49,11 +50,13 @@ def patient(seconds: float) -> RetryInvoker:
 def look_again_soon(module: ModuleType) -> None:
     """Lets a module of flwr ask for an object that is still on its way again after 0.1 s, where Flower waits a second at first.
 
-    A receiver hears of a message before its objects are there, so that second comes with most messages, at every hop.
+    A receiver hears of a message before its objects are there, so that second comes with most messages, at every hop. Objects whose
+    sender has died never come: it gives up when the SuperLink does, and not after Flower's two hours.
     """
+    terms = {"initial_backoff": _FIRST_PAUSE_SECONDS, "max_time": OBJECT_PUSH_SESSION_TTL_SECONDS}
     for name in ("pull_objects", "pull_and_inflate_object_from_tree"):
         if hasattr(module, name):
-            setattr(module, name, partial(getattr(inflatable_utils, name), initial_backoff=_FIRST_PAUSE_SECONDS))
+            setattr(module, name, partial(getattr(inflatable_utils, name), **terms))
 
 
 def runtime_client(

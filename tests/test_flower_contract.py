@@ -120,6 +120,16 @@ def test_the_main_loop_of_a_node_uses_time_to_sleep_alone() -> None:
     assert "import time\n" in source
 
 
+def test_a_reply_that_is_given_up_costs_that_reply_alone() -> None:
+    source = inspect.getsource(start_client_internal._push_messages)
+    assert source.count("push_object_contents_from_iterable(") == 1 and "yield_object_contents(object_tree, ids_obj_to_send)," in source
+    assert (
+        source.index("push_object_contents_from_iterable(")
+        < source.index("except Exception as err")
+        < source.index("state.delete_messages(")
+    )
+
+
 def test_a_node_logs_on_by_the_client_that_we_replace() -> None:
     source = inspect.getsource(fleet_http_connection.http_request_response)
     assert source.count("FleetHttpClient.from_server_address(") == 1 and source.count("client.ActivateNode,") == 1
@@ -159,3 +169,4 @@ def test_objects_on_their_way_are_looked_for_again_after_a_second() -> None:
         original = getattr(inflatable_utils, name)
         assert getattr(getattr(module, name), "func", getattr(module, name)) is original, "what we replace is what the module calls"
         assert inspect.signature(original).parameters["initial_backoff"].default == 1
+        assert inspect.signature(original).parameters["max_time"].default == 7200
