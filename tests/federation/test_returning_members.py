@@ -1,4 +1,4 @@
-"""An institution that was revoked and approved again under a new key comes back into a run that waits for it, and no sooner than others accepted it."""
+"""An institution that was revoked and approved again under a new key comes back into a run that waits for it, once it is accepted."""
 
 from __future__ import annotations
 
