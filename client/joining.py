@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -10,11 +11,14 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
+from client.checks.connection import operator_time
 from client.connection import RUNTIME_PORT, connect, connect_with, load_connection
-from client.errors import JoiningError
+from client.errors import JoiningError, ServiceRefused
 from client.institution import read_membership
 from client.new_folder import INVITATION, REQUEST, make_folder_to_join, signing_request
+from client.succession import check_former, take_over
 from protocols.curve_keys import load_tls_key
+from protocols.errors import ConsortiumError
 from protocols.files import write_file
 from protocols.fingerprint import fingerprint
 from protocols.identity import Identity
@@ -39,14 +43,29 @@ class Standing:
 
 
 def join(
-    folder: Path, invitation: InvitationFile, clock: Clock, randomness: Callable[[int], bytes], runtime_port: int = RUNTIME_PORT
+    folder: Path,
+    invitation: InvitationFile,
+    clock: Clock,
+    randomness: Callable[[int], bytes],
+    runtime_port: int = RUNTIME_PORT,
+    former: Path | None = None,
 ) -> Standing:
     """Makes the folder and its keys where they are missing, hands in the request, and says where it stands.
 
+    Args:
+        former: the folder that the institution had before it was revoked, whose ledger and roster move into the new one.
+
     Raises:
-        ConsortiumError: the folder is another's, or the service refuses or cannot be reached; a repeated call goes on with the same keys.
+        ConsortiumError: the folder is another's or of a revoked institution, or the service refuses or cannot be reached; a repeated call
+            goes on with the same keys.
     """
+    if former is not None:
+        check_former(former, folder, invitation)
+    if _holds(folder, clock()):
+        _check_not_revoked(folder, clock)
     make_folder_to_join(folder, invitation, randomness, runtime_port)
+    if former is not None:
+        take_over(former, folder, time.sleep)
     return fetch_certificate(folder, clock)
 
 
@@ -71,6 +90,16 @@ def own_fingerprint(folder: Path) -> str:
     """The words of this institution's identity key, to be compared with what the operator sees."""
     name = read_membership(folder).name
     return fingerprint(name, Identity.load(name, folder / "identity.key").public_key)
+
+
+def _check_not_revoked(folder: Path, clock: Clock) -> None:
+    """Raises ServiceRefused; where nobody can say, the certificate is whole, and the next call learns it."""
+    try:
+        operator_time(folder, clock)
+    except ServiceRefused:
+        raise
+    except ConsortiumError:
+        return
 
 
 def _ask(folder: Path, name: str, clock: Clock) -> str:

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from coordinator.authority import Authority
 from coordinator.certificates import as_pem, check_request
 from coordinator.errors import AdmissionError
+from coordinator.participants import sent_away
 from coordinator.registry import Registry, records
 from coordinator.registry.states import JoinState
 from protocols.curve_keys import check_node_key
@@ -91,6 +92,10 @@ def waiting_request(registry: Registry, name: str) -> records.JoinRequest:
     request = find_request(registry, name)
     if request is None or request.state is not JoinState.WAITING:
         state = "has not asked to join" if request is None else f"is {request.state.value} already"
+        if (gone := revoked_participant(registry, name)) is not None and request is not None and request.state is JoinState.APPROVED:
+            raise AdmissionError(
+                f"{name} was revoked ({gone.revoked_reason}) and has not asked to come back; `consortium coordinator invite {name}` lets it"
+            )
         raise AdmissionError(f"{name} {state}; `consortium coordinator participants` lists who waits")
     return request
 
@@ -98,6 +103,11 @@ def waiting_request(registry: Registry, name: str) -> records.JoinRequest:
 def find_request(registry: Registry, name: str) -> records.JoinRequest | None:
     """The request of `name`, in whatever state."""
     return next((request for request in registry.join_requests() if request.name == name), None)
+
+
+def revoked_participant(registry: Registry, name: str) -> records.Participant | None:
+    """The institution of this name, if it was revoked and is not back."""
+    return next((one for one in registry.participants() if one.name == name and one.revoked_at is not None), None)
 
 
 def _check_request(invitation: records.Invitation, coordinator_key: bytes, request: JoinRequest) -> None:
@@ -133,7 +143,9 @@ def _answer(registry: Registry, authority: Authority, request: records.JoinReque
     if request.state is not JoinState.APPROVED:
         return JoinAnswer(request.state.value)
     participant = registry.participant(request.name)
-    if participant.revoked_at is not None or participant.certificate_sha256 is None:
+    if participant.revoked_at is not None:
+        raise AdmissionError(sent_away(participant))
+    if participant.certificate_sha256 is None:
         return JoinAnswer(JoinState.REFUSED.value)
     certificate = authority.issued(participant.certificate_sha256)
     if certificate.not_valid_after_utc > now:

@@ -37,11 +37,14 @@ class Answers:
                 answers.append(self._accepted(name, reply))
             except ConsortiumError as error:
                 wrong[name] = str(error)
-        known = {participant.name: participant for participant in self.registry.participants()}
-        for name in [answer.institution for answer in answers if known[answer.institution].revoked_at is not None]:
-            wrong[name] = revoked(known[name])
+        gone = self.revoked()
+        wrong |= {answer.institution: gone[answer.institution] for answer in answers if answer.institution in gone}
         self._record([answer for answer in answers if answer.institution not in wrong])
         return wrong
+
+    def revoked(self) -> dict[str, str]:
+        """Institutions that the operator revoked and did not approve again, and why."""
+        return {one.name: revoked(one) for one in self.registry.participants() if one.revoked_at is not None}
 
     def _accepted(self, name: str, reply: Reply) -> Answer:
         """An institution accepts once, so that the signature may be of a key that it had before."""

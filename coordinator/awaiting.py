@@ -26,6 +26,7 @@ def await_answers(
     while True:
         obey()
         begun = clock()
+        cohort.link.members.refresh()
         accepted = set(cohort.greet())
         if cohort.carries(accepted):
             return

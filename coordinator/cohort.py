@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from coordinator.answers import Answers
 from coordinator.epoch_record import keep_epoch, load_epoch
-from coordinator.errors import Shortage
+from coordinator.errors import Shortage, Unaccepted
 from coordinator.events import EpochCertified, Event
 from coordinator.link import Link, Reply
 from coordinator.publishing import bring_up_to_date
@@ -72,7 +72,7 @@ class Cohort:
         """
         members = self.present(state, only, of if pre_round is None else pre_round.members)
         while True:
-            self._check_size(members, of, only)
+            self.check_size(members, of, only)
             self._check_openers(members, pre_round)
             epoch, members = self._set_up(members, of, self.threshold(members, of, pre_round))
             if epoch is not None:
@@ -122,17 +122,25 @@ class Cohort:
         asked = {members_of(plan, names, planned.round, planned.kind) for planned in planned_sums(plan)}
         return all(len(set(of) & set(accepted)) >= max(fewest_in_a_sum(self.terms.plan), self._for_noise(of)) for of in asked)
 
-    def _check_size(self, members: tuple[str, ...], of: tuple[str, ...], only: tuple[str, ...]) -> None:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in sorted(self.link.missing.items()))
+    def check_size(self, members: tuple[str, ...], of: tuple[str, ...], only: tuple[str, ...]) -> None:
+        """Raises Shortage unless these `members` are enough `of` those who may be in a sum, or all of `only`."""
         if only and set(members) != set(only):
             lost = ", ".join(sorted(set(only) - set(members)))
             raise Shortage(
                 f"{lost} did not come back, and the unfinished sum is opened over {', '.join(only)} or not at all "
-                f"({reasons or 'no reason given'})"
+                f"({self._reasons(members, only)})"
             )
         needed = max(fewest_in_a_sum(self.terms.plan), self._for_noise(of))
         if len(members) < needed:
-            raise Shortage(f"{len(members)} institutions take part and the plan needs {needed} ({reasons or 'none is connected'})")
+            lacking = {*members, *self.link.unaccepted}.union(*self.link.unaccepted.values())  # all, once people have accepted
+            kind = Unaccepted if self.link.unaccepted and len(lacking & set(of)) >= needed else Shortage
+            raise kind(f"{len(members)} institutions take part and the plan needs {needed} ({self._reasons(members, of)})")
+
+    def _reasons(self, members: tuple[str, ...], of: tuple[str, ...]) -> str:
+        """Why nobody else is there: who is away, and who was revoked and so is on the roster no more."""
+        away = {name: "it did not finish the setup of an epoch" for name in of if name not in members} | self.link.missing
+        away |= {name: reason for name, reason in self.answers.revoked().items() if name not in self.link.roster.names}
+        return "; ".join(f"{name}: {reason}" for name, reason in sorted(away.items())) or f"nobody but {', '.join(of)} may take part"
 
     def _check_openers(self, members: tuple[str, ...], pre_round: PreRound | None) -> None:
         if pre_round is None:

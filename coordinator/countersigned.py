@@ -29,6 +29,7 @@ class SignedRun:
     given: Parties | None  # those of an institution; None for those that the coordinator kept
     finished: bool = False
     rotations: Sequence[Rotation] = ()  # that the registry has: a run that is over keeps the keys of its day
+    given_up: frozenset[tuple[str, str]] = frozenset()  # names and keys that were revoked before the institution was approved again
 
     def parties(self, directory: Path) -> Parties:
         """The keys that signatures are checked with.
@@ -40,7 +41,7 @@ class SignedRun:
         if self.participants is None:
             return parties
         registered = {(one.name, one.public_key) for one in self.participants}
-        registered |= {(one.institution, one.old_key) for one in self.rotations}
+        registered |= {(one.institution, one.old_key) for one in self.rotations} | self.given_up
         wrong = [entry.name for entry in parties.roster.entries if (entry.name, entry.public_key.hex()) not in registered]
         if wrong:
             source = "the roster that was given" if self.given else f"the one of run {self.run}"

@@ -41,6 +41,10 @@ class Shortage(JobError):
     """Too few institutions take part now; the run can go on when they are back."""
 
 
+class Unaccepted(Shortage):
+    """Enough institutions are there, and people at some have yet to accept the identity of another."""
+
+
 class SetLost(JobError):
     """The set that was proposed for a sum can never be signed, and no other one may take its place."""
 

@@ -189,10 +189,10 @@ def _await_answers(job: _Job) -> None:
 def _advance_or_wait(job: _Job, planned: PlannedSum) -> None:
     """Where too few take part, the run waits for them; without anyone who could come back it fails."""
 
-    def can_begin() -> bool:
-        return job.engine.can_begin(planned, current_state(job.terms, job.store))
+    def lacking() -> str:
+        return job.engine.lacking(planned, current_state(job.terms, job.store))
 
-    job.waiting.until_done(partial(_advance, job, planned), can_begin, job.operator.patience)
+    job.waiting.until_done(partial(_advance, job, planned), lacking, job.operator.patience)
 
 
 def _advance(job: _Job, planned: PlannedSum) -> None:

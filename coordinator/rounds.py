@@ -95,17 +95,25 @@ class RoundEngine:
             except (JobError, ProtocolError) as failure:
                 self._give_up(planned, state, failure)
                 if left == 0:
-                    kind = Shortage if isinstance(failure, Shortage) else JobError
+                    kind = type(failure) if isinstance(failure, Shortage) else JobError
                     raise kind(f"round {planned.round}, {planned.kind}: {failure} (after {attempts} attempts)") from None
         raise AssertionError("unreachable")
 
-    def can_begin(self, planned: PlannedSum, state: State) -> bool:
-        """Whether enough answer to attempt a sum: of a set that was proposed as many as open it, otherwise as many as the plan wants."""
-        survivors = self._store.journal.survivors
-        present = set(self.cohort.present(state, survivors, self._members(planned)))
-        if not survivors:
-            return len(present) >= fewest_in_a_sum(self._terms.plan)
-        return present == set(survivors) or self._can_open(planned, present)
+    def lacking(self, planned: PlannedSum, state: State) -> str:
+        """Whom a sum lacks among those on the roster now, as a sentence; empty if it can be attempted.
+
+        Of a set that was proposed as many are needed as open it, otherwise as many as the plan wants.
+        """
+        self.link.members.refresh()
+        survivors, of = self._store.journal.survivors, self._members(planned)
+        present = self.cohort.present(state, survivors, of)
+        if survivors and self._can_open(planned, set(present)):
+            return ""
+        try:
+            self.cohort.check_size(present, of, survivors)
+        except Shortage as shortage:
+            return f"round {planned.round}, {planned.kind}: {shortage}"
+        return ""
 
     def _can_open(self, planned: PlannedSum, present: set[str]) -> bool:
         """Whether the set under way is opened by those who are there with what others answered before; in another epoch all are needed."""

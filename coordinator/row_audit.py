@@ -24,6 +24,24 @@ def audit_participants(participants: Sequence[Participant], events: Sequence[Eve
     return f"The keys of {counted(len(participants), 'institution')} are those that joined." if participants else ""
 
 
+def keys_before_return(events: Sequence[Event]) -> frozenset[tuple[str, str]]:
+    """Name and key (hexadecimal) of institutions that were revoked with that key and then approved again, whatever key they have now.
+
+    Raises:
+        ChainBroken: an event is not readable.
+    """
+    held, gone, found = dict[str, str](), dict[str, str](), set[tuple[str, str]]()
+    for event in (event for event in events if event.kind in OF_PARTICIPANTS):
+        body = _body(event)
+        name, key = str(body.get("name")), str(body.get("new_key") or body.get("public_key") or "")
+        if event.kind == "participant-revoked":
+            gone[name] = held.get(name, "")
+        elif event.kind == "participant-approved" and name in gone:
+            found.add((name, gone.pop(name)))
+        held[name] = key or held.get(name, "")
+    return frozenset(found)
+
+
 def audit_run(run: Run, events: Sequence[Event]) -> str:
     """Args: events: those of this run, here and below."""
     _compare("runs", (), [run_body(run)], _bodies(events, "run-submitted"), f" of run {run.run}")

@@ -14,7 +14,7 @@ from coordinator.registry.reading import CHANGED
 from coordinator.registry.records import Event, ModelVersion, Participant, Rotation, Round, Run
 from coordinator.registry.registry import Registry
 from coordinator.registry.states import RunState
-from coordinator.row_audit import audit_models, audit_participants, audit_rounds, audit_run
+from coordinator.row_audit import audit_models, audit_participants, audit_rounds, audit_run, keys_before_return
 from coordinator.submitted_plan import kept_for, promise_of
 from coordinator.transcripts import KeptTranscripts, kept_parties, kept_transcripts
 from protocols.audit import Audit, counted
@@ -40,6 +40,7 @@ class _Source:
     events: Sequence[Event]
     participants: Sequence[Participant] | None  # None where their rows cannot be read
     rotations: Sequence[Rotation]
+    given_up: frozenset[tuple[str, str]]  # keys that institutions had before they were revoked and came back
     models: Path
     runs: Path
     parties: Parties | None
@@ -66,7 +67,8 @@ def verify_registry(
     if participants is not None:
         audit.attempt(audit_participants, participants, events)
     rotations = audit.read(registry.rotations) or ()
-    source = _Source(registry, events, participants, rotations, models, runs or models.parent / "runs", parties, full)
+    given_up = audit.read(keys_before_return, events) or frozenset()
+    source = _Source(registry, events, participants, rotations, given_up, models, runs or models.parent / "runs", parties, full)
     chosen = _named(registry, events) if run is None else (run,)
     countersigned = max((_verify_run(audit, source, name) for name in chosen), default=0)
     if countersigned < len(events):
@@ -115,7 +117,7 @@ def _verify_run(audit: Audit, source: _Source, run: str) -> int:
         audit.unproved.append(f"What institutions signed of run {run}: without its rounds there is nothing to compare it with.")
         return 0
     finished = row is not None and row.state is RunState.FINISHED
-    signed = SignedRun(run, rounds, source.participants, source.parties, finished, source.rotations)
+    signed = SignedRun(run, rounds, source.participants, source.parties, finished, source.rotations, source.given_up)
     kept = audit.read(named_transcripts, audit, signed, kept_transcripts(directory))
     return 0 if kept is None else _verify_sums(audit, source, signed, kept, row)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from coordinator.errors import RunStopped, Shortage
+from coordinator.errors import RunStopped, Shortage, Unaccepted
 from coordinator.events import Event, RunPaused, RunResumed
 from coordinator.registry.records import Run
 from coordinator.registry.registry import Registry
@@ -39,10 +39,14 @@ class Waiting:
             self.sleep(PAUSE_SECONDS)
         self._resume()
 
-    def until_done(self, attempt: Callable[[], None], can_begin: Callable[[], bool], every: float | None) -> None:
+    def until_done(self, attempt: Callable[[], None], lacking: Callable[[], str], every: float | None) -> None:
         """Attempts until there is no shortage; between attempts it waits for institutions, looking every so many seconds.
 
-        What fails again and again although enough are there is attempted ever more seldom, and then when the operator says so.
+        What fails again and again although enough are there is attempted ever more seldom, and then when the operator says so; where
+        people have to accept an identity first, it is attempted ever more seldom and goes on.
+
+        Args:
+            lacking: whom an attempt would lack now, in a sentence; empty if it can begin.
 
         Raises:
             Shortage: `every` is None. Whatever else an attempt raises, and RunStopped.
@@ -51,17 +55,19 @@ class Waiting:
         while (shortage := _shortage_of(attempt)) is not None:
             if every is None:
                 raise shortage
-            away = self._for_institutions(shortage, can_begin, every, pauses=2**vain - 1)
-            vain = 0 if away else vain + 1
+            away = self._for_institutions(shortage, lacking, every, pauses=2**vain - 1)
+            vain = 0 if away else min(vain + 1, MOST_VAIN - isinstance(shortage, Unaccepted))
             if vain == MOST_VAIN:
                 self._for_operator(shortage)
                 vain = 0
 
-    def _for_institutions(self, shortage: Shortage, can_begin: Callable[[], bool], every: float, pauses: int) -> bool:
+    def _for_institutions(self, shortage: Shortage, lacking: Callable[[], str], every: float, pauses: int) -> bool:
         """Waits so many times, then until enough institutions are back; False if they were there at the first look."""
         self._pause(str(shortage))
         left, away = pauses, False
-        while left or not can_begin():
+        while left or (reason := lacking()):
+            if away:  # at the first look it is what was said just now
+                self._say(reason)
             left, away = max(left - 1, 0), not left
             self.sleep(every)
             if self.registry.run(self.run).wanted is not WantedState.RUNNING:
@@ -79,6 +85,13 @@ class Waiting:
         if self.registry.run(self.run).state is RunState.RUNNING:
             self.registry.set_state(self.run, RunState.PAUSED, reason)
             self.on_event(RunPaused(self.run, reason))
+
+    def _say(self, reason: str) -> None:
+        """Another reason of a run that waits, as who is away has changed; what stands there already is not written again."""
+        run = self.registry.run(self.run)
+        if run.state is RunState.PAUSED and reason not in run.reason:
+            self.registry.set_state(self.run, RunState.RUNNING)
+            self._pause(reason)
 
     def _resume(self) -> None:
         if self.registry.run(self.run).state is RunState.PAUSED:

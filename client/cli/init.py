@@ -18,7 +18,19 @@ PortOption = Annotated[
 ]
 
 
-def init(invite: InviteOption, institution: InstitutionOption = None, runtime_port: PortOption = 9446, as_json: JsonOption = False) -> None:
+FormerOption = Annotated[
+    Path | None,
+    typer.Option("--former", metavar="FOLDER", help="After a revocation: the folder with the former keys, whose ledger and roster move."),
+]
+
+
+def init(
+    invite: InviteOption,
+    institution: InstitutionOption = None,
+    former: FormerOption = None,
+    runtime_port: PortOption = 9446,
+    as_json: JsonOption = False,
+) -> None:
     """Join a consortium: makes keys and commented settings here, and asks the operator. Repeat it after a lost connection."""
     import os
     from datetime import UTC, datetime
@@ -28,7 +40,7 @@ def init(invite: InviteOption, institution: InstitutionOption = None, runtime_po
 
     folder = institution or Path()
     with told(as_json):
-        standing = join(folder, read_invitation(invite), lambda: datetime.now(UTC), os.urandom, runtime_port)
+        standing = join(folder, read_invitation(invite), lambda: datetime.now(UTC), os.urandom, runtime_port, former)
     if as_json:
         print_json(document(standing))
         return

@@ -59,7 +59,7 @@ def tell(standing: Standing, folder: Path) -> None:
     elif standing.valid_until is not None:
         typer.echo(f"Certificate until {standing.valid_until:%Y-%m-%d}; it is renewed by itself. Words: {standing.fingerprint}")
     else:
-        typer.echo("Ask the operator why; a new invitation lets this institution ask again from an empty folder.")
+        typer.echo("Ask the operator why; a new invitation lets this institution ask again, from a new folder with new keys.")
 
 
 def document(standing: Standing) -> dict[str, object]:

@@ -58,11 +58,12 @@ def approve(context: typer.Context, name: NameArgument, fingerprint: WordsOption
     from datetime import UTC, datetime
 
     from coordinator.admission import approve as approve_institution
-    from coordinator.admission import request_fingerprint, waiting_request
+    from coordinator.admission import request_fingerprint, revoked_participant, waiting_request
 
     with at_home(home or context.obj.home) as (found, registry):
         request = waiting_request(registry, name)
-        _compare(name, request_fingerprint(request), fingerprint)
+        gone = revoked_participant(registry, name)
+        _compare(name, request_fingerprint(request), fingerprint, "" if gone is None else gone.revoked_reason)
         approve_institution(registry, found.authority(lambda: datetime.now(UTC), os.urandom), request)
     typer.echo(f"{name} is approved; `consortium client status` there fetches its certificate.")
 
@@ -86,7 +87,7 @@ def revoke(context: typer.Context, name: NameArgument, reason: ReasonOption, hom
     typer.echo(f"{name} is revoked; its calls are refused from now on.")
 
 
-def _compare(name: str, expected: str, given: str | None) -> None:
+def _compare(name: str, expected: str, given: str | None, revoked: str) -> None:
     from coordinator.errors import AdmissionError
     from protocols.fingerprint import same_fingerprint
 
@@ -94,7 +95,8 @@ def _compare(name: str, expected: str, given: str | None) -> None:
         if not same_fingerprint(given, expected):
             raise AdmissionError(f"the request of {name} has other words than these; do not approve it, and find out who sent it")
         return
-    typer.echo(f"{name} asks to join with the words\n\n    {expected}\n")
+    asks = f"was revoked ({revoked}) and asks to come back with new keys, and" if revoked else "asks to join with"
+    typer.echo(f"{name} {asks} the words\n\n    {expected}\n")
     if not typer.confirm(f"Did {name} read out the same words, by telephone or in person?"):
         raise AdmissionError(f"{name} was not approved; refuse the request if the words differ")
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from coordinator.certificates import certificate_sha256
 from coordinator.errors import NotAuthorised
+from coordinator.participants import sent_away
 from coordinator.registry.records import Participant
 from coordinator.service.served import Caller, Former, Invited, Member, Resources
 
@@ -32,6 +33,5 @@ def caller_of(resources: Resources, auth_context: Mapping[str, Sequence[bytes]])
 
 def _not_revoked(participant: Participant) -> Participant:
     if participant.revoked_at is not None:
-        reason = f" ({participant.revoked_reason})" if participant.revoked_reason else ""
-        raise NotAuthorised(f"{participant.name} was revoked{reason}; ask the operator what happened")
+        raise NotAuthorised(sent_away(participant))
     return participant
