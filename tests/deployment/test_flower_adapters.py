@@ -7,6 +7,7 @@ import io
 import os
 import sys
 import threading
+import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -111,9 +112,9 @@ class HalfANode:
 
     def tell_of_a_reply(self, envelope: bytes) -> Callable[[], None]:
         """Answers the next message, without the answer's objects; what it returns pushes them."""
-        found: list[tuple[Message, ObjectTree]] = []
-        wait_until(lambda: found.extend(filter(None, [self.receive()])) or found, "a message")
-        request = found[0][0]
+        while (found := self.receive()) is None:
+            time.sleep(0.1)
+        request, _ = found
         reply = Message(to_record(Parcel(envelope)), reply_to=request)
         with no_object_id_recompute():
             reply.metadata.__dict__["_message_id"] = reply.object_id
