@@ -7,7 +7,6 @@ import io
 import os
 import sys
 import threading
-import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -112,9 +111,14 @@ class HalfANode:
 
     def tell_of_a_reply(self, envelope: bytes) -> Callable[[], None]:
         """Answers the next message, without the answer's objects; what it returns pushes them."""
-        while (found := self.receive()) is None:
-            time.sleep(0.1)
-        request, _ = found
+        received: list[Message] = []
+
+        def look() -> bool:
+            received.extend(found[0] for found in [self.receive()] if found is not None)
+            return bool(received)
+
+        wait_until(look, "a message")
+        request = received[0]
         reply = Message(to_record(Parcel(envelope)), reply_to=request)
         with no_object_id_recompute():
             reply.metadata.__dict__["_message_id"] = reply.object_id
