@@ -15,7 +15,7 @@ from flwr.supercore.run import Run
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
-from coordinator.repeats import AWAY_SECONDS, LOOK_SECONDS, MOST_REPEATS, Asked, asked_again, given_up
+from coordinator.repeats import AWAY_SECONDS, LOOK_SECONDS, MOST_REPEATS, Asked, asked_again, given_up, note_away
 from protocols.errors import FlowerAway
 from protocols.wire import Parcel, WireError, deserialize, from_record, release, serialize, to_arrays, to_record
 
@@ -43,7 +43,8 @@ class Answer:
 class Exchange:
     """Sends parcels to nodes and yields their answers. At most one answer is held at a time, so memory does not grow with the cohort.
 
-    A request that was lost with a connection, or with a node's process, is asked again; nodes answer the same again.
+    A request that was lost with a connection, or with a node's process, is asked again; nodes answer the same again. A node that left its
+    last request unanswered is waited for while it is connected, and no longer: its absence costs one stage, not each that follows.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Exchange:
         self._clock = clock
         self._sleep = sleep
         self._connected = connected
+        self._silent: set[int] = set()  # nodes that left their last request unanswered
 
     def nodes(self) -> list[int]:
         """Flower's ids of the nodes that are connected now; a hint for routing, no identity."""
@@ -83,12 +85,13 @@ class Exchange:
                 in memory.
             group: names the round in Flower's own listings.
             deadline: seconds from now.
-            patience: seconds for which a node is waited for that lost a request and is not connected.
+            patience: seconds for which a node is waited for that is not connected; none for those that did not answer the last time.
             dismissed: nodes that are waited for no longer, and why; asked every few seconds, and what it raises ends the stage.
         """
         end, connections = self._clock() + deadline, self._connections() or {}
         push, again = self._pusher(stage, parcel_of, group, deadline), self._clock() + LOOK_SECONDS
-        waiting = [Asked(node, connections.get(node)) for node in nodes]
+        waiting = [Asked(node, connections.get(node), node in self._silent) for node in nodes]
+        self._silent.update(asked.node for asked in waiting)
         for asked in waiting:
             push(asked)
         looks, late = 1, False
@@ -98,7 +101,7 @@ class Exchange:
                 arrived = True
                 if not self._is_lost(asked, reply):
                     waiting.remove(asked)
-                    yield _answer(reply, asked.node, asked.bytes_down)
+                    yield self._heard(_answer(reply, asked.node, asked.bytes_down))
             over = late and not arrived
             yield from self._without_hope(waiting, 0.0 if over else patience)
             if over:
@@ -110,9 +113,16 @@ class Exchange:
             late = late or not (arrived or self._wait(end))
             looks = len(waiting) if arrived or late else 1
 
+    def _heard(self, answer: Answer) -> Answer:
+        if answer.parcel is not None:
+            self._silent.discard(answer.node)
+        return answer
+
     def _repeat(self, waiting: list[Asked], push: Callable[[Asked], None]) -> None:
-        """Pushes again what was lost."""
-        for asked in asked_again(waiting, self._connections()):
+        """Pushes again what was lost, and notes who is away."""
+        connections = self._connections()
+        note_away(waiting, connections, self._clock())
+        for asked in asked_again(waiting, connections):
             push(asked)
 
     def _dismiss(self, waiting: list[Asked], reasons: Mapping[int, str]) -> Iterator[Answer]:
@@ -121,7 +131,7 @@ class Exchange:
             yield Answer(asked.node, None, reasons[asked.node], 0, asked.bytes_down)
 
     def _without_hope(self, waiting: list[Asked], patience: float) -> Iterator[Answer]:
-        for asked in given_up(waiting, self._clock() - patience):
+        for asked in given_up(waiting, self._clock(), patience):
             waiting.remove(asked)
             yield Answer(asked.node, None, "its connection was lost and it did not come back in time", 0, asked.bytes_down)
 
@@ -161,7 +171,7 @@ class Exchange:
         return asked.repeats < MOST_REPEATS
 
     def _connections(self) -> Mapping[int, str] | None:
-        """None where nobody knows now."""
+        """None where nobody knows now, and where no node can go away."""
         try:
             return self._connected() if self._connected is not None else None
         except FlowerAway:

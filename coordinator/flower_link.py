@@ -1,4 +1,4 @@
-"""The one place where the coordinator touches flwr's private parts: starting a SuperLink, its nodes, and driving a run."""
+"""Where the coordinator touches flwr's private parts: starting a SuperLink, its nodes, and driving a run (`flower_grid`)."""
 
 from __future__ import annotations
 
@@ -7,29 +7,28 @@ import os
 import ssl
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
-from flwr.app import Message, Metadata, RecordDict
-from flwr.common.constant import SUPERLINK_NODE_ID, SubStatus
-from flwr.common.serde import fab_to_proto, run_from_proto
+from flwr.common.constant import SubStatus
+from flwr.common.serde import fab_to_proto
 from flwr.proto.control_pb2 import ListNodesRequest, RegisterNodeRequest, StartRunRequest, StopRunRequest, UnregisterNodeRequest
-from flwr.proto.runtime_pb2 import AcquireTaskRequest, PullTaskInputRequest, PushTaskOutputRequest
+from flwr.proto.runtime_pb2 import AcquireTaskRequest
 from flwr.supercore.constant import NodeStatus, TaskType
 from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.fab import Fab
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
-from flwr.superlink.grid import HttpGrid, http_grid
 
 from coordinator.errors import NodeKeyError
+from coordinator.flower_grid import LinkGrid
 from protocols.bundle import Bundle
 from protocols.errors import FlowerAway, FlowerRefused
-from protocols.flower import heart_beats, look_again_soon, patient, runtime_client, translated
+from protocols.flower import heart_beats, runtime_client, translated
 
 _COMPONENT = "flwr-serverapp"
 _MAIN = "from flwr.superlink.cli import flower_superlink; flower_superlink()"
@@ -163,7 +162,6 @@ class FlowerLink:
             FlowerAway: the SuperLink does not answer, or later was away for `patience` seconds.
             FlowerRefused: it does not take the bundle, or has given the run up.
         """
-        look_again_soon(http_grid)
         with _locked(claims):
             token = self._claim(self.start_run(bundle))
         grid = LinkGrid(self._address, self._roots, token, self._patience)
@@ -205,45 +203,6 @@ class FlowerLink:
             ) as control,
         ):
             yield control
-
-
-class LinkGrid(HttpGrid):
-    """Flower's grid of one run, whose errors are FlowerAway (after a bounded wait) and FlowerRefused, with no process-wide state."""
-
-    def __init__(self, address: str, roots: bytes, token: str, patience: float) -> None:
-        super().__init__(address, root_certificates=roots, token=token)
-        self._retry_invoker = patient(patience)  # before the first call: the client that calls is made then
-        self._peer = f"the SuperLink at {address}"
-
-    def begin(self) -> None:
-        """Tells the server that the claimed task has begun, and learns the run."""
-        with translated(self._peer):
-            self.set_run(run_from_proto(self._runtime_client.PullTaskInput(PullTaskInputRequest()).run))
-
-    def end(self, status: str) -> None:
-        """Ends the run, if the server is there to hear it; why it ended is not told to Flower."""
-        self._retry_invoker.max_tries = 1
-        with suppress(FlowerAway, FlowerRefused), translated(self._peer):
-            self._runtime_client.PushTaskOutput(PushTaskOutputRequest(sub_status=status, details=""))
-        self.close()
-
-    def create_message(self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None) -> Message:
-        # With explicit metadata: Message() alone reads the process-wide TaskIdentity, and one process may drive several runs.
-        run, now = self.run.run_id, time.time()
-        metadata = Metadata(run, "", SUPERLINK_NODE_ID, dst_node_id, "", group_id, now, ttl or 3600.0, message_type)
-        return Message(content=content, metadata=metadata)
-
-    def get_node_ids(self) -> Iterable[int]:
-        with translated(self._peer):
-            return list(super().get_node_ids())
-
-    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        with translated(self._peer):
-            return list(super().push_messages(messages))
-
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        with translated(self._peer):
-            return list(super().pull_messages(message_ids))
 
 
 def node_key_pem(public_key: str) -> str:

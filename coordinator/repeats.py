@@ -20,8 +20,10 @@ class Asked:
 
     node: int
     connection: str | None  # when it was asked; None if nobody knows
+    silent: bool = False  # whether it left its last request unanswered
     identifier: str = ""  # Flower's, of the message; empty while it is lost
     lost_at: float | None = None  # when that was noticed
+    away_at: float | None = None  # when it was noticed that the node is not connected
     bytes_down: int = 0
     repeats: int = 0
 
@@ -45,6 +47,17 @@ def asked_again(waiting: Iterable[Asked], connections: Mapping[int, str] | None)
     return again
 
 
-def given_up(waiting: Iterable[Asked], before: float) -> list[Asked]:
-    """Those that were lost at a time or before it, and that nobody could repeat since."""
-    return [asked for asked in waiting if asked.lost_at is not None and asked.lost_at <= before]
+def note_away(waiting: Iterable[Asked], connections: Mapping[int, str] | None, now: float) -> None:
+    """Keeps since when nodes are not connected: Flower says so once for a message, and not of one whose answer began to arrive."""
+    for asked in waiting if connections is not None else ():
+        here = asked.node in (connections or {})
+        asked.away_at = None if here else asked.away_at if asked.away_at is not None else now
+
+
+def given_up(waiting: Iterable[Asked], now: float, patience: float) -> list[Asked]:
+    """Those that were lost, or away, for `patience` seconds. Who left its last request unanswered is not waited for while it is away."""
+
+    def is_over(at: float | None, seconds: float) -> bool:
+        return at is not None and at <= now - seconds
+
+    return [one for one in waiting if is_over(one.lost_at, patience) or is_over(one.away_at, 0.0 if one.silent else patience)]

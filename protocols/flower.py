@@ -25,7 +25,7 @@ ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
 # 500 is what a locked SQLite file becomes; the others stand for a process that is not there yet.
 _TRANSIENT = frozenset({500, 502, 503, 504})
 _LONGEST_PAUSE_SECONDS = 5
-_FIRST_PAUSE_SECONDS = 0.1
+FIRST_PAUSE_SECONDS = 0.1
 
 
 def environment(base: Mapping[str, str], folder: Path) -> dict[str, str]:
@@ -53,7 +53,7 @@ def look_again_soon(module: ModuleType) -> None:
     A receiver hears of a message before its objects are there, so that second comes with most messages, at every hop. Objects whose
     sender has died never come: it gives up when the SuperLink does, and not after Flower's two hours.
     """
-    terms = {"initial_backoff": _FIRST_PAUSE_SECONDS, "max_time": OBJECT_PUSH_SESSION_TTL_SECONDS}
+    terms = {"initial_backoff": FIRST_PAUSE_SECONDS, "max_time": OBJECT_PUSH_SESSION_TTL_SECONDS}
     for name in ("pull_objects", "pull_and_inflate_object_from_tree"):
         if hasattr(module, name):
             setattr(module, name, partial(getattr(inflatable_utils, name), **terms))

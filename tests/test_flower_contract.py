@@ -13,18 +13,25 @@ import pytest
 from flwr.app import Error, Message, Metadata, RecordDict
 from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode, SubStatus
 from flwr.common.serde import fab_to_proto, run_from_proto
-from flwr.proto import control_pb2, fleet_pb2, node_pb2, runtime_pb2
+from flwr.proto import control_pb2, fleet_pb2, message_pb2, node_pb2, runtime_pb2
 from flwr.supercore.constant import NodeStatus, TaskType
 from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.fab import Fab
 from flwr.supercore.heartbeat import HeartbeatSender
 from flwr.supercore.inflatable import inflatable_utils
-from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, ObjectPushError
+from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
+from flwr.supercore.inflatable.inflatable_protobuf_utils import make_pull_object_fn_protobuf
+from flwr.supercore.inflatable.inflatable_utils import (
+    ObjectPullError,
+    ObjectPushError,
+    ObjectUnavailableError,
+    inflate_object_from_contents,
+)
 from flwr.supercore.interceptors import RuntimeTokenHttpInterceptor, RuntimeVersionHttpInterceptor, SuperExecAuthHttpInterceptor
 from flwr.supercore.retry import RetryInvoker, exponential
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.superlink.cli import flower_superlink
-from flwr.superlink.grid import HttpGrid, http_grid
+from flwr.superlink.grid import HttpGrid
 from flwr.supernode import fleet_http_connection, start_client_internal
 from flwr.supernode.cli import flower_supernode
 from flwr.supernode.runtime import run_clientapp
@@ -51,6 +58,8 @@ SIGNATURES: list[tuple[Callable[..., Any], str]] = [
     (HttpGrid.create_message, "self content message_type dst_node_id group_id ttl"),
     (HttpGrid.push_messages, "self messages"),
     (HttpGrid.pull_messages, "self message_ids"),
+    (make_pull_object_fn_protobuf, "pull_object_protobuf node run_id"),
+    (inflate_object_from_contents, "object_id object_contents"),
     (pull_task_input, "client"),
     (inflatable_utils.pull_objects, "object_ids pull_object_fn"),
     (push_message, "client message context"),
@@ -68,7 +77,10 @@ def test_parameters_begin_as_we_pass_them(called: Callable[..., Any], expected: 
 @pytest.mark.parametrize(
     ("client", "methods"),
     [
-        (RuntimeHttpClient, "AcquireTask SendTaskHeartbeat PullTaskInput PushTaskOutput close __enter__ __exit__"),
+        (
+            RuntimeHttpClient,
+            "AcquireTask SendTaskHeartbeat PullTaskInput PushTaskOutput PullMessages PullObject ConfirmMessageReceived close",
+        ),
         (ControlHttpClient, "StartRun StopRun ListNodes RegisterNode UnregisterNode close __enter__ __exit__"),
         (HttpGrid, "set_run run get_node_ids close _runtime_client"),
         (HeartbeatSender, "start stop is_running"),
@@ -93,7 +105,11 @@ def test_messages_of_the_protocol_have_the_fields_that_we_fill_and_read() -> Non
     assert "nodes_info" in control_pb2.ListNodesResponse.DESCRIPTOR.fields_by_name
     assert {"node_id", "public_key", "name", "status", "last_activated_at"} <= set(node_pb2.NodeInfo.DESCRIPTOR.fields_by_name)
     assert (NodeStatus.ONLINE, NodeStatus.UNREGISTERED) == ("online", "unregistered")
+    runtime_pb2.PullAppMessagesRequest(message_ids=[""])
+    assert {"messages_list", "message_object_trees"} <= set(runtime_pb2.PullAppMessagesResponse.DESCRIPTOR.fields_by_name)
+    message_pb2.ConfirmMessageReceivedRequest(node=node_pb2.Node(), run_id=1, message_object_id="")
     assert issubclass(ObjectPullError, Exception) and issubclass(ObjectPushError, Exception)
+    assert issubclass(ObjectUnavailableError, Exception) and not issubclass(ObjectUnavailableError, ObjectPullError)
 
 
 def test_the_method_that_the_secret_protects_is_the_one_that_is_called() -> None:
@@ -163,10 +179,17 @@ def test_the_version_is_the_one_that_was_read() -> None:
 def test_objects_on_their_way_are_looked_for_again_after_a_second() -> None:
     for module, name in (
         (start_client_internal, "pull_objects"),
-        (http_grid, "pull_objects"),
         (run_clientapp, "pull_and_inflate_object_from_tree"),
     ):
         original = getattr(inflatable_utils, name)
         assert getattr(getattr(module, name), "func", getattr(module, name)) is original, "what we replace is what the module calls"
         assert inspect.signature(original).parameters["initial_backoff"].default == 1
         assert inspect.signature(original).parameters["max_time"].default == 7200
+    assert "max_tries_per_object" in inspect.signature(inflatable_utils.pull_objects).parameters
+
+
+def test_a_reply_is_told_of_once_and_its_message_comes_last() -> None:
+    child = message_pb2.ObjectTree(object_id="child")
+    tree = message_pb2.ObjectTree(object_id="message", children=[child])
+    assert [one.object_id for one in iterate_object_tree(tree)] == ["child", "message"]
+    assert HttpGrid("127.0.0.1:1", token=str(1)).node.node_id == SUPERLINK_NODE_ID

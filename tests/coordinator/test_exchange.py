@@ -157,3 +157,63 @@ def test_a_superlink_that_is_away_tells_of_no_connection() -> None:
     grid = _Flaky(losses=1, code=ErrorCode.NODE_UNAVAILABLE)
     (answer,) = _ask(grid, away)
     assert answer.parcel is not None and len(grid.asked) == 2
+
+
+class _Leaving(_Flaky):
+    """Node 1 answers no request before `back`; Flower has no word for it."""
+
+    def __init__(self, back: int, seconds: list[int]) -> None:
+        super().__init__(0, None)
+        self._back, self._seconds = back, seconds
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        return super().pull_messages(message_ids) if self._seconds[0] >= self._back else []
+
+
+def _stages(back: int, away_from: int, deadlines: list[float]) -> tuple[list[bool], int]:
+    """Whether node 1 answered each of several stages, and the second in which the last one ended."""
+    seconds = [0]
+
+    def sleep(_: float) -> None:
+        seconds[0] += 1
+
+    def connected() -> dict[int, str]:
+        return {} if away_from <= seconds[0] < back else {1: "the same"}
+
+    exchange = Exchange(_Leaving(back, seconds), clock=lambda: float(seconds[0]), sleep=sleep, connected=connected)
+    asked = [list(exchange.ask("query.hello", [1], lambda _: Parcel(b""), "run/1", deadline)) for deadline in deadlines]
+    return [any(answer.parcel is not None for answer in answers) for answers in asked], seconds[0]
+
+
+@pytest.mark.parametrize("away_from", [10, 130])
+def test_a_node_that_is_away_costs_one_deadline_and_not_each_stage_its_own(away_from: int) -> None:
+    answered, end = _stages(back=10**6, away_from=away_from, deadlines=[120.0] * 4)
+    assert answered == [False] * 4
+    assert end <= max(120, away_from) + 3 * 4, "later stages end with the look that finds it away"
+
+
+def test_a_node_that_was_late_and_is_connected_is_waited_for() -> None:
+    answered, _ = _stages(back=200, away_from=10**6, deadlines=[120.0, 120.0])
+    assert answered == [False, True]
+
+
+def test_a_node_that_answered_again_is_waited_for_again_when_it_leaves() -> None:
+    seconds = [0]
+
+    def sleep(_: float) -> None:
+        seconds[0] += 1
+
+    grid = _Flaky(losses=1, code=ErrorCode.NODE_UNAVAILABLE)
+    away = [range(10**6), range(0), range(50)]
+    exchange = Exchange(grid, clock=lambda: float(seconds[0]), sleep=sleep, connected=lambda: {} if seconds[0] in away[0] else {1: "first"})
+    heard = []
+    for losses in (1000, 0, 1):
+        grid._losses, grid.asked, seconds[0] = losses, [], 0
+        heard.append([answer.parcel is not None for answer in exchange.ask("query.hello", [1], lambda _: Parcel(b""), "run/1", 100.0)])
+        away.pop(0)
+    assert heard == [[False], [True], [True]]
+
+
+def test_a_node_that_leaves_while_its_answer_arrives_is_missing_before_the_deadline() -> None:
+    answered, end = _stages(back=10**6, away_from=10, deadlines=[7200.0])
+    assert answered == [False] and end < 700

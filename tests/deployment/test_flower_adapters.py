@@ -8,16 +8,22 @@ import os
 import sys
 import threading
 import zipfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from flwr.app import Message
+from flwr.proto.message_pb2 import ObjectTree
 from flwr.proto.runtime_pb2 import AcquireTaskRequest
 from flwr.supercore.constant import TaskType
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree, no_object_id_recompute
+from flwr.supernode.fleet_http_connection import http_request_response
 
 from client.flower_node import SuperNodeFiles, supernode_command
 from coordinator.errors import NodeKeyError
@@ -27,7 +33,7 @@ from protocols.bundle import Bundle, installed_bundle
 from protocols.errors import FlowerAway, FlowerRefused
 from protocols.flower import environment as flower_environment
 from protocols.flower import runtime_client
-from protocols.wire import Parcel
+from protocols.wire import Parcel, to_record
 from tests.consortium.command_line import environment
 from tests.deployment.answering_node import SECRETS
 from tests.deployment.processes import Authority, Started, free_port, make_authority, make_node_key, wait_until
@@ -93,6 +99,46 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
             made.start_node(name, stack)
         wait_until(lambda: sum(node.online for node in made.link().nodes()) == len(NAMES), "both nodes", 60)
         yield made
+
+
+@dataclass
+class HalfANode:
+    """A SuperNode's connection without its process."""
+
+    receive: Callable[[], tuple[Message, ObjectTree] | None]
+    send: Callable[[Message, ObjectTree, float], tuple[set[str], str]]
+    push_object: Callable[[int, str, str, bytes], None]
+
+    def tell_of_a_reply(self, envelope: bytes) -> Callable[[], None]:
+        """Answers the next message, without the answer's objects; what it returns pushes them."""
+        received: list[Message] = []
+
+        def look() -> bool:
+            received.extend(found[0] for found in [self.receive()] if found is not None)
+            return bool(received)
+
+        wait_until(look, "a message")
+        request = received[0]
+        reply = Message(to_record(Parcel(envelope)), reply_to=request)
+        with no_object_id_recompute():
+            reply.metadata.__dict__["_message_id"] = reply.object_id
+            objects = {one: value.deflate() for one, value in get_all_nested_objects(reply).items()}
+            missing, session = self.send(reply, get_object_tree(reply), 0.0)
+
+        def push() -> None:
+            for one in missing:
+                self.push_object(request.metadata.run_id, session, one, objects[one])
+
+        return push
+
+
+@contextmanager
+def half_a_node(deployment: Deployment, key: Path) -> Iterator[HalfANode]:
+    private = serialization.load_ssh_private_key(key.read_bytes(), None)
+    assert isinstance(private, ec.EllipticCurvePrivateKey)
+    roots, pair = deployment.authority.authority.read_bytes(), (private, private.public_key())
+    with http_request_response(f"127.0.0.1:{deployment.port}", False, roots, pair) as (_, receive, send, _, _, _, push_object, _):
+        yield HalfANode(receive, send, push_object)
 
 
 def ask(exchange: Exchange, envelope: bytes, deadline: float = 30.0) -> list[Answer]:
@@ -184,6 +230,26 @@ def test_a_killed_supernode_is_back_at_once_and_asked_again(deployment: Deployme
         stack.callback(node.again().stop)
         asking.join(45)  # Flower takes a killed node back after 60 s
         assert envelopes(answers) == [b"far:slow", b"north:slow", b"south:slow"]
+
+
+@pytest.mark.parametrize("comes", [False, True])
+def test_a_reply_without_its_objects_holds_up_nobody(deployment: Deployment, comes: bool) -> None:
+    """A node that vanishes after it told of its reply costs the stage's deadline; one whose objects come late is heard."""
+    link, answers = deployment.link(), list[Answer]()
+    keys = deployment.folder / f"slow-{comes}.key"
+    link.register_node(make_node_key(keys), f"slow-{comes}")
+    with link.driving(installed_bundle(), deployment.claims) as grid, half_a_node(deployment, keys) as node:
+        wait_until(lambda: len(link.connected()) == len(NAMES) + 1, "the third node")
+        exchange = Exchange(grid, connected=link.connected)
+        asking = threading.Thread(target=lambda: answers.extend(ask(exchange, b"hello", 30.0 if comes else 12.0)))
+        asking.start()
+        push = node.tell_of_a_reply(b"slow:hello")
+        wait_until(lambda: len(grid._replies) == 1, "a look at the reply")
+        if comes:
+            push()
+        asking.join(60)
+        assert not asking.is_alive()
+    assert envelopes(answers) == [b"north:hello", b"slow:hello", b"south:hello"][:: 1 if comes else 2]
 
 
 def test_stolen_task_token(deployment: Deployment, tmp_path: Path) -> None:
