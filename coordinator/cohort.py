@@ -125,14 +125,18 @@ class Cohort:
     def _check_size(self, members: tuple[str, ...], of: tuple[str, ...], only: tuple[str, ...]) -> None:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in sorted(self.link.missing.items()))
         if only and set(members) != set(only):
-            lost = ", ".join(sorted(set(only) - set(members)))
-            raise Shortage(
-                f"{lost} did not come back, and the unfinished sum is opened over {', '.join(only)} or not at all "
-                f"({reasons or 'no reason given'})"
-            )
+            raise Shortage(f"{self._lost(set(only) - set(members), only)} ({reasons or 'no reason given'})")
         needed = max(fewest_in_a_sum(self.terms.plan), self._for_noise(of))
         if len(members) < needed:
             raise Shortage(f"{len(members)} institutions take part and the plan needs {needed} ({reasons or 'none is connected'})")
+
+    def _lost(self, lost: set[str], only: tuple[str, ...]) -> str:
+        """What is to be done where some of a set that was proposed are away, of whom those that are off the roster cannot come back."""
+        revoked = lost - set(self.link.roster.names)
+        missing = f"{', '.join(sorted(revoked))} was revoked" if revoked else f"{', '.join(sorted(lost))} did not come back"
+        anew = "stop the run, and submit the plan with another `seed`"
+        advice = f"so {anew}" if revoked else f"so bring it back, or {anew}"
+        return f"{missing}, and the unfinished sum is opened over {', '.join(only)} or not at all, {advice}"
 
     def _check_openers(self, members: tuple[str, ...], pre_round: PreRound | None) -> None:
         if pre_round is None:
