@@ -164,18 +164,25 @@ def test_a_stop_counts_while_the_run_is_put_to_rest_and_a_kill_leaves_its_reason
         federation.run(stop)
 
 
-def test_a_set_with_a_revoked_member_says_that_it_is_never_opened(federation: Federation) -> None:
+def test_a_run_whose_set_has_a_revoked_member_says_so_when_it_tries_again(federation: Federation) -> None:
     federation.run()
     federation.fails = without_dov
 
-    def revoke_and_stop(_: float) -> None:
-        run = federation.registry.runs()[1]
-        if "bring it back" in run.reason:
-            federation.roster = Roster(tuple(entry for entry in federation.roster.entries if entry.name != "dov"))
-        elif "was revoked" in run.reason:
-            assert "dov was revoked" in run.reason and "another `seed`" in run.reason and "bring it back" not in run.reason
-            federation.registry.set_wanted(run.run, WantedState.STOPPED)
+    reasons: list[str] = []
 
-    federation.means = {"patience": 1.0, "sleep": revoke_and_stop}
+    def revoke_and_ask_again(_: float) -> None:
+        run = federation.registry.runs()[1]
+        assert len(reasons) < 10, reasons
+        reasons.append(run.reason)
+        if "was revoked" in run.reason:
+            wanted = WantedState.STOPPED
+        else:
+            federation.roster = Roster(tuple(entry for entry in federation.roster.entries if entry.name != "dov"))
+            wanted = WantedState.RUNNING if run.wanted is WantedState.PAUSED else WantedState.PAUSED
+        federation.registry.set_wanted(run.run, wanted)
+
+    federation.means = {"patience": 1.0, "sleep": revoke_and_ask_again}
     with pytest.raises(RunStopped):
         federation.run()
+    assert "dov did not come back" in reasons[0] and "so bring it back, or stop the run" in reasons[0]
+    assert "dov was revoked" in reasons[-1] and "another `seed`" in reasons[-1] and "bring it back" not in reasons[-1]
