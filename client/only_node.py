@@ -24,8 +24,8 @@ def only_node(home: Path) -> Iterator[None]:
         LedgerError: another node holds it, or a ledger was restored there at the same time.
     """
     make_folder(home, 0o700)
-    with _locked(home / LOCK, _NODE.format(home=home)) as handle:
-        if not _is_there(handle, home / LOCK):
+    with _locked(node_lock(home), _NODE.format(home=home)) as handle:
+        if not _is_there(handle, node_lock(home)):
             raise LedgerError(f"{home} was made anew while this node started; start it again")
         yield
 
@@ -39,21 +39,33 @@ def only_supernode(folder: Path) -> Iterator[None]:
     """
     make_folder(folder / "flower")
     sentence = f"`consortium client run` or `client supernode` runs for {folder} already; stop it first"
-    with _locked(folder / "flower" / "running", sentence):
+    with _locked(supernode_lock(folder), sentence):
         yield
+
+
+def node_lock(home: Path) -> Path:
+    """What a node holds as long as it answers from the ledger in `home`."""
+    return home / LOCK
+
+
+def supernode_lock(folder: Path) -> Path:
+    """What the process that keeps the SuperNode of an institution's folder holds as long as it lives."""
+    return folder / "flower" / "running"
 
 
 def check_no_node(home: Path, sleep: Callable[[float], None]) -> None:
     """Raises LedgerError if a node answers from the ledger in `home`, and does not end within seconds, as that of a killed process does."""
-    if (home / LOCK).exists():
-        for _ in range(ENDING_LOOKS):
-            if not _is_held(home / LOCK):
-                return
-            sleep(LOOK_SECONDS)
-        raise LedgerError(_NODE.format(home=home))
+    for _ in range(ENDING_LOOKS):
+        if not is_held(node_lock(home)):
+            return
+        sleep(LOOK_SECONDS)
+    raise LedgerError(_NODE.format(home=home))
 
 
-def _is_held(path: Path) -> bool:
+def is_held(path: Path) -> bool:
+    """Whether a living process holds a lock of these; raises PermissionError for another user's."""
+    if not path.exists():
+        return False
     try:
         with _locked(path, "held"):
             return False

@@ -39,8 +39,16 @@ def read_records(settings: RecordSettings, plan: Plan) -> Records:
         RecordError: what cannot be used, naming file, line and field; nothing is left half-read.
     """
     plan_fields(plan.records)  # a wrong template is found before any file is read
-    rows = read_query(settings.source, settings.query) if settings.query else read_rows(settings.source)
-    return divide_records(rows, settings, plan)
+    return divide_records(read_source(settings), settings, plan)
+
+
+def read_source(settings: RecordSettings) -> list[Row]:
+    """Every row of an institution's records, with all its columns.
+
+    Raises:
+        RecordError: the source cannot be read.
+    """
+    return read_query(settings.source, settings.query) if settings.query else read_rows(settings.source)
 
 
 def divide_records(rows: Sequence[Row], settings: RecordSettings, plan: Plan) -> Records:

@@ -27,8 +27,14 @@ SUPERNODE_FILES = ("connection.toml", "ca.pem", "node.key", "runtime.secret")
 Say = Callable[[str], None]
 
 
-def run_both(folder: Path, around: Mapping[str, str], should_stop: Callable[[], bool], say: Say, idle: float = IDLE_SECONDS) -> None:
+def run_both(
+    folder: Path, around: Mapping[str, str], should_stop: Callable[[], bool], say: Say, idle: float = IDLE_SECONDS,
+    begun: Callable[[], None] = lambda: None,
+) -> None:  # fmt: skip
     """Watches SuperNode and node of an institution's folder until `should_stop`; called by a process's main thread.
+
+    Args:
+        begun: called once no other process does the same.
 
     Raises:
         SettingsError: a file of the folder is missing or wrong. LedgerError: another process does the same for the folder.
@@ -36,6 +42,7 @@ def run_both(folder: Path, around: Mapping[str, str], should_stop: Callable[[], 
     home = Path(load_settings(folder / "institution.toml").storage.home)
     with only_supernode(folder):
         check_no_node(home, time.sleep)
+        begun()
         _run_both(folder, around, should_stop, say, idle)
 
 

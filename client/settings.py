@@ -34,7 +34,7 @@ class RecordSettings(_Table):
     query: str = Field("", description="with a URL: the SELECT whose rows are the records, in a fixed order")
     id: str = Field("", description="column that names a record")
     group: str = Field("", description="column that is never divided between training and test, say the patient")
-    split: str = Field("", description="column holding train or test; records with anything else are not read")
+    split: str = Field("", description="column holding train or test, followed only if named here; records with anything else are not read")
     test_fraction: Annotated[float, Field(gt=0, lt=1)] | None = Field(None, description="instead of split: share that is test, by hash")
     fields: dict[str, str | dict[str, str]] = Field(
         default_factory=dict, description="plan's field = own column; a table named like a plan holds for that plan alone"

@@ -125,11 +125,7 @@ class Cohort:
     def check_size(self, members: tuple[str, ...], of: tuple[str, ...], only: tuple[str, ...]) -> None:
         """Raises Shortage unless these `members` are enough `of` those who may be in a sum, or all of `only`."""
         if only and set(members) != set(only):
-            lost = ", ".join(sorted(set(only) - set(members)))
-            raise Shortage(
-                f"{lost} did not come back, and the unfinished sum is opened over {', '.join(only)} or not at all "
-                f"({self._reasons(members, only)})"
-            )
+            raise Shortage(f"{self._lost(set(only) - set(members), only)} ({self._reasons(members, only)})")
         needed = max(fewest_in_a_sum(self.terms.plan), self._for_noise(of))
         if len(members) < needed:
             lacking = {*members, *self.link.unaccepted}.union(*self.link.unaccepted.values())  # all, once people have accepted
@@ -141,6 +137,14 @@ class Cohort:
         away = {name: "it did not finish the setup of an epoch" for name in of if name not in members} | self.link.missing
         away |= {name: reason for name, reason in self.answers.revoked().items() if name not in self.link.roster.names}
         return "; ".join(f"{name}: {reason}" for name, reason in sorted(away.items())) or f"nobody but {', '.join(of)} may take part"
+
+    def _lost(self, lost: set[str], only: tuple[str, ...]) -> str:
+        """What is to be done where some of a set that was proposed are away, of whom those that are off the roster cannot come back."""
+        revoked = lost - set(self.link.roster.names)
+        missing = f"{', '.join(sorted(revoked))} was revoked" if revoked else f"{', '.join(sorted(lost))} did not come back"
+        anew = "stop the run, and submit the plan with another `seed`"
+        advice = f"so {anew}" if revoked else f"so bring it back, or {anew}"
+        return f"{missing}, and the unfinished sum is opened over {', '.join(only)} or not at all, {advice}"
 
     def _check_openers(self, members: tuple[str, ...], pre_round: PreRound | None) -> None:
         if pre_round is None:

@@ -40,9 +40,10 @@ class Stage:
     def line(self) -> str:
         """In words, for people."""
         about = f"epoch {self.attempt}" if self.kind == "epoch" else f"round {self.round}, {self.kind} sum, attempt {self.attempt}"
-        answered = f"{', '.join(self.answered) or 'nobody'} answered {self.stage}"
+        answered = f"{', '.join(self.answered)} answered {self.stage}" if self.answered else f"nobody has answered {self.stage} yet"
         missing = "".join(f"; {name} does not: {reason}" for name, reason in sorted(self.missing.items()))
-        return f"{about}: {answered}; waiting for {', '.join(self.waiting)} until {self.until[11:19]} UTC{missing}"
+        waiting = f"waiting for {', '.join(self.waiting)} until {self.until[11:19]} UTC, then without them if enough are left"
+        return f"{about}: {answered}; {waiting}{missing}"
 
 
 class StageRecord:

@@ -104,6 +104,14 @@ def is_at_rest(run: Run) -> bool:
     return run.state is RunState.PAUSED and (run.reason == BY_OPERATOR or run.reason.endswith(_IN_VAIN))
 
 
+def outlook(run: Run) -> str:
+    """Why a run is where it is and, of a paused one, who ends that; empty where there is nothing to say."""
+    if run.state is not RunState.PAUSED:
+        return run.reason
+    word = f"it rests until `consortium coordinator resume {run.run}`" if is_at_rest(run) else "it tries again by itself"
+    return f"{run.reason}; {word}"
+
+
 def stopped(run: str) -> RunStopped:
     """What ends a run that the operator wants stopped."""
     return RunStopped(f"run {run} was stopped by the operator; submit the plan again, with another seed, to start anew")

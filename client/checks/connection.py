@@ -13,6 +13,7 @@ from client.checks.finding import Finding, checked, failed, ok
 from client.connection import ConnectionSettings, connect, load_connection
 from client.errors import ServiceUnreachable
 from client.machine import port_is_free
+from protocols.errors import ConsortiumError
 from protocols.service import NOW, NowRequest
 
 # The fence takes a SuperNode's signature that is up to 305 s old, or 5 s from the future.
@@ -99,11 +100,24 @@ def connection_findings(folder: Path, clock: Callable[[], datetime]) -> Iterator
         times.append(time)
         return ok("service", "the registry service answers and knows this institution's certificate")
 
-    yield checked("service", lambda: operator_time(folder, clock), answered)
+    service = checked("service", lambda: operator_time(folder, clock), answered)
+    yield service if times else _mistaken(folder, service)
     yield check_clock(clock(), times[0]) if times else Finding("clock", "skipped", "the registry service does not answer")
     if (folder / "connection.toml").is_file():
         yield checked("fence", lambda: load_connection(folder), lambda settings: check_fence(settings.fence, folder / "ca.pem"))
         yield checked("runtime port", lambda: load_connection(folder), _port)
+
+
+def _mistaken(folder: Path, service: Finding) -> Finding:
+    """What is wrong with the service where its address is the fence's, and otherwise what was found."""
+    try:
+        address = load_connection(folder).service
+    except (ConsortiumError, OSError):
+        return service
+    if check_fence(address, folder / "ca.pem").outcome != "ok":
+        return service
+    remedy = "check service in connection.toml: it names the port of the fence, and the registry service has another one"
+    return failed("service", f"{address} is the coordinator's fence and not its registry service", remedy)
 
 
 def _port(settings: ConnectionSettings) -> Finding:

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from client.checks.finding import Finding, ok
-from client.database import read_query, shown_source
+from client.database import shown_source
 from client.dataset import Datasets
 from client.settings import RecordSettings
-from client.sources import read_rows
+from client.sources import Row
 from protocols.plan import Plan
 
 NAME = "records"
+_SPLIT = "split"  # what records that were divided before call the column that says how
 
 
-def check_rows(settings: RecordSettings) -> Finding:
-    """Whether the source can be read at all, which is what can be said without a plan.
-
-    Raises:
-        RecordError: it cannot.
-    """
-    rows = read_query(settings.source, settings.query) if settings.query else read_rows(settings.source)
+def check_rows(settings: RecordSettings, rows: Sequence[Row]) -> Finding:
+    """How many rows there are, which is what can be said without a plan."""
     return ok(NAME, f"{shown_source(settings.source)} holds {len(rows)} records; with --plan their fields are tested too")
+
+
+def check_division(settings: RecordSettings, rows: Sequence[Row]) -> Iterator[Finding]:
+    """A warning where rows say on which side they are and the settings do not listen: test records would be trained on."""
+    if settings.split or not any(_SPLIT in row.values for row in rows):
+        return
+    sentence = f"{shown_source(settings.source)} has a column {_SPLIT} that institution.toml does not name, so records are divided by hash"
+    remedy = f'if it says what is test, put {_SPLIT} = "{_SPLIT}" in place of test_fraction, lest test records be trained on'
+    yield Finding(NAME, "warning", sentence, remedy)
 
 
 def check_datasets(datasets: Datasets, plan: Plan) -> Finding:

@@ -15,11 +15,15 @@ OnlyOption = Annotated[
 
 
 def health(institution: InstitutionOption = None, only: OnlyOption = None, as_json: JsonOption = False) -> None:
-    """Say whether SuperNode and node on this machine work; the exit code is 0 if they do and 1 if not."""
+    """Say whether SuperNode and node on this machine work; the exit code is 0 if they do and 1 if not. The operator is not asked."""
     from client.health import PARTS, problem_of
+    from protocols.errors import ConsortiumError
 
     parts = (only,) if only else PARTS
-    problem = problem_of(institution or Path(), parts)
+    try:
+        problem = problem_of(institution or Path(), parts)
+    except ConsortiumError as error:
+        problem = str(error)
     if as_json:
         print_json({"schema": 1, "ok": problem is None, "parts": list(parts), "problem": problem})
     elif problem is not None:

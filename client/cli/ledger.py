@@ -67,7 +67,7 @@ def verify(context: typer.Context, institution: InstitutionOption = None, as_jso
     if as_json:
         print_json({"schema": 1, "institution": membership.name, **audit.document(), "evidence": evidence})
     else:
-        titled = ["Evidence against the coordinator:", *(f"  - {sentence}" for sentence in evidence)] if evidence else []
+        titled = ["Refused, and what it proves to others:", *(f"  - {sentence}" for sentence in evidence)] if evidence else []
         typer.echo("\n".join([*audit.lines(), *titled]))
     if not audit.ok:
         raise typer.Exit(1)

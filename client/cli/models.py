@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from client.cli.ledger import InstitutionOption, JsonOption, check_folder, opened, print_json, table, told
+from client.cli.ledger import InstitutionOption, JsonOption, WrongUse, check_folder, opened, print_json, table, told
 from client.cli.terminal import echo_lines
 
 if TYPE_CHECKING:
@@ -63,9 +63,19 @@ def verify(directory: FolderArgument, institution: InstitutionOption = None, as_
     """Check a version's signature and files, and compare it with the plan and the final state in this institution's own ledger."""
     from client.model_audit import audit_model
 
-    with told(as_json), opened(institution or Path()) as (ledger, membership):
+    folder = institution or Path()
+    with told(as_json), opened(folder) as (ledger, membership):
+        directory = found_version(directory, folder)
         audit = audit_model(directory, membership, ledger)
     _report(audit, {"folder": str(directory)}, audit.verdict, as_json)
+
+
+def found_version(directory: Path, institution: Path) -> Path:
+    """A version's folder, as it stands here or in the institution's folder. Raises WrongUse if there is none."""
+    for place in (directory, institution / directory):
+        if place.is_dir():
+            return place
+    raise WrongUse(f"{directory} is no folder, here or in {institution}; give a version's, such as released/NAME/VERSION")
 
 
 def _report(audit: Audit, about: dict[str, object], last: str, as_json: bool) -> None:

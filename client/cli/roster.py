@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from client.cli.ledger import InstitutionOption, JsonOption, WrongUse, at, check_folder, print_json, told
+from client.cli.ledger import InstitutionOption, JsonOption, WrongUse, YesOption, at, check_folder, print_json, told
 from client.cli.terminal import echo_lines, plain
 
 if TYPE_CHECKING:
@@ -70,12 +70,12 @@ def roster(
 
 @app.command()
 def accept(
-    context: typer.Context, name: NameArgument, fingerprint: WordsOption = None, institution: InstitutionOption = None,
-    as_json: JsonOption = False,
+    context: typer.Context, name: NameArgument, fingerprint: WordsOption = None, yes: YesOption = False,
+    institution: InstitutionOption = None, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Take over what the coordinator offers of NAME, once you compared its words with the institution itself.
 
-    Who was revoked, or is offered no more, is taken off this roster.
+    Who was revoked, or is offered no more, is taken off this roster, without a question if --yes is given; --yes compares no words.
     """
     from client.institution import read_membership
     from client.roster_book import accept as accept_offered
@@ -88,7 +88,7 @@ def accept(
         offer = _offer(folder)
         shown = next((one for one in differences(read_membership(folder), offer) if one.name == name), None)
         if fingerprint is None and shown is not None and shown.kind != "own":
-            _confirm(shown, options.as_json)
+            _confirm(shown, options.as_json, yes)
         accepted = accept_offered(folder, name, offer, _today(), fingerprint)
     if options.as_json:
         print_json({"schema": 1, "ok": True, "accepted": _of(accepted)})
@@ -163,17 +163,27 @@ def _today() -> str:
     return datetime.now(UTC).date().isoformat()
 
 
-def _confirm(change: Difference, as_json: bool) -> None:
+def _confirm(change: Difference, as_json: bool, yes: bool) -> None:
     """Asks a person, who may take time for a telephone call. Raises WrongUse where none can be asked."""
     if as_json and change.fingerprint:
         raise WrongUse("with --json nobody can be asked; give the words that the institution said with --fingerprint")
     if change.fingerprint:
         typer.echo(f"{change.name} {KINDS[change.kind]}{_signed(change)}. Its words, as the coordinator has them:")
         typer.echo(f"\n    {change.fingerprint}\n")
-        typer.confirm(f"Did {change.name} itself say the same words, by telephone or in person?", abort=True)
-    elif not as_json:
+        ask(f"Did {change.name} itself say the same words, by telephone or in person?", "give the words with --fingerprint")
+    elif not as_json and not yes:
         reason = plain(change.reason) or "no reason given"
-        typer.confirm(f"{change.name} {KINDS[change.kind]} ({reason}). Take it off this roster?", abort=True)
+        ask(f"{change.name} {KINDS[change.kind]} ({reason}). Take it off this roster?", "give --yes to take it off")
+
+
+def ask(question: str, instead: str) -> None:
+    """Raises typer.Exit if the answer is no, WrongUse if there is none."""
+    try:
+        agreed = typer.confirm(question)
+    except typer.Abort:
+        raise WrongUse(f"nobody answered, and nothing was changed; {instead}") from None
+    if not agreed:
+        raise typer.Abort
 
 
 def _signed(change: Difference) -> str:

@@ -30,9 +30,13 @@ def run(institution: InstitutionOption = None, fast_poll: FastOption = False) ->
     from client.running import run_both
 
     folder, log = institution or Path(), _log("client")
-    log.warning(WARNING)
-    log.info("taking part through %s; what SuperNode and node say is in %s", load_connection(folder).fence, folder / "logs")
-    run_both(folder, os.environ, _interrupted(), log.warning, FAST_SECONDS if fast_poll else IDLE_SECONDS)
+    fence = load_connection(folder).fence
+
+    def begun() -> None:
+        log.warning(WARNING)
+        log.info("taking part through %s; what SuperNode and node say is in %s", fence, folder / "logs")
+
+    run_both(folder, os.environ, _interrupted(), log.warning, FAST_SECONDS if fast_poll else IDLE_SECONDS, begun)
 
 
 def supernode(institution: InstitutionOption = None, fast_poll: FastOption = False) -> None:

@@ -22,13 +22,17 @@ ALIKE = (
 
 
 def submit(plan: PlanArgument, home: HomeOption = Path(), wait: WaitOption = True, as_json: JsonOption = False) -> None:
-    """Submit a plan as a run, and show each institution's answer to it before the first round."""
+    """Submit a plan as a run, and show each institution's answer to it before the first round.
+
+    The exit code is 1 if the run failed or was stopped meanwhile.
+    """
     import os
 
     from consortium.bases import deployed_plan
     from coordinator.answers import answer_lines
     from coordinator.cli.options import at_home
     from coordinator.cli.printing import print_json
+    from coordinator.registry.states import RunState
     from coordinator.serve.places import Places
     from coordinator.submission import begun_alike
     from coordinator.submission import submit as submit_plan
@@ -48,7 +52,10 @@ def submit(plan: PlanArgument, home: HomeOption = Path(), wait: WaitOption = Tru
         told = [{"institution": one.institution, "accepted": one.accepted, "reason": one.reason} for one in answers]
         print_json({"run": run.run, "state": run.state.value, "reason": run.reason, "answers": told})
     else:
-        typer.echo("\n".join([*answer_lines(answers, roster), f"{run.run} is {run.state.value}"]))
+        reason = f": {run.reason}" if run.reason else ""
+        typer.echo("\n".join([*answer_lines(answers, roster), f"{run.run} is {run.state.value}{reason}"]))
+    if run.state in (RunState.FAILED, RunState.STOPPED):
+        raise typer.Exit(1)
 
 
 def _wait(registry: Registry, name: str) -> None:

@@ -47,8 +47,9 @@ def write_deployment(folder: Path, seed: int) -> tuple[str, ...]:
     """Writes `plan.toml` and a `HOSPITAL.jsonl` each; returns the hospitals' names."""
     rows = defaultdict(list)
     for record in demo_records(seed):
-        rows[record["site"]].append(record)
-    codes = sorted({record["code"] for records in rows.values() for record in records if record["split"] == "train"})
+        # Who is in the test half is the simulation's to say; a deployed institution divides its records by its own settings.
+        rows[record["site"]].append({"note": record["note"], "code": record["code"]})
+    codes = sorted({record["code"] for records in rows.values() for record in records})
     for name, records in rows.items():
         write_file(folder / f"{name}.jsonl", "".join(json.dumps(record) + "\n" for record in records).encode())
     plan = _PLAN.format(rounds=ROUNDS, choices=json.dumps([f" {code}" for code in codes]))

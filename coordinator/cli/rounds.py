@@ -13,12 +13,15 @@ from coordinator.cli.runs import stage_of
 
 if TYPE_CHECKING:
     from coordinator.registry.records import Contribution, Round
+    from coordinator.registry.states import RunState
+    from coordinator.stage_record import Stage
 
 COLUMNS = ("round", "of", "missing", "loss", "metric", "s", "MB up", "MB down", "state")
 
 
 FollowOption = Annotated[bool, typer.Option("--follow", help="Tell of finished rounds, and whom a stage waits for, until the run ends.")]
 POLL_SECONDS = 1.0
+SLOW_SECONDS = 5.0  # a stage that is over sooner is not told of
 
 
 def rounds(
@@ -32,10 +35,18 @@ def rounds(
 
     With --follow the exit code is 0 if the run finished, and 1 if it failed or was stopped.
     """
+    from coordinator.registry.states import RunState
+
     place = located(registry, home)
-    if follow:
-        _follow(run, place)
+    state = _follow(run, place) if follow else RunState.FINISHED
+    _show(run, place, as_json)
+    if state is not RunState.FINISHED:
+        raise typer.Exit(1)
+
+
+def _show(run: str, place: Source, as_json: bool) -> None:
     from coordinator.absences import absences, spans
+    from coordinator.waiting import outlook
 
     with opened(place) as source:
         chosen = source.run(run)
@@ -48,35 +59,51 @@ def rounds(
         print_table(f"Rounds of {chosen.run} ({chosen.state.value})", COLUMNS, [_row(one) for one in found])
         for absence in absences(found):
             typer.echo(f"{absence.institution} was missing in round {spans(absence.rounds)}: {absence.reason}")
+        if chosen.reason:
+            typer.echo(outlook(chosen))
         if stage is not None:
             typer.echo(stage.line)
 
 
-def _follow(run: str, place: Source) -> None:
-    """What is new since the last look, on standard error; returns when the run has ended well."""
+class Slow:
+    """Tells of a stage under way only where it takes long, and again whenever something about it changes."""
+
+    def __init__(self) -> None:
+        self._begun: tuple[object, float] = (None, 0.0)
+        self._told = ""
+
+    def news(self, stage: Stage | None, now: float) -> str:
+        """What is to be told of the stage at this time in seconds; empty where nothing is."""
+        which = None if stage is None else (stage.round, stage.kind, stage.attempt, stage.stage)
+        if which != self._begun[0]:
+            self._begun = which, now
+        if stage is None or now - self._begun[1] < SLOW_SECONDS or stage.line == self._told:
+            return ""
+        self._told = stage.line
+        return stage.line
+
+
+def _follow(run: str, place: Source) -> RunState:
+    """Tells what is new since the last look, on standard error, until the run has ended; gives how it has."""
     import time
 
-    from coordinator.registry.states import RunState
+    from coordinator.waiting import outlook
 
-    told, said, waited = -1, "", ""
+    told, said, slow = -1, "", Slow()
     while True:
         with opened(place) as source:
             chosen, found = source.run(run), source.rounds(run)
         for one in found[told + 1 :]:
             typer.echo(f"round {one.number} of {chosen.rounds}: {_line(one)}", err=True)
         told = len(found) - 1
-        if (state := f"{chosen.state.value}: {chosen.reason}" if chosen.reason else chosen.state.value) != said:
+        if (state := f"{chosen.state.value}: {outlook(chosen)}" if chosen.reason else chosen.state.value) != said:
             said = state
             typer.echo(f"{chosen.run} is {state}", err=True)
-        stage = stage_of(place, chosen)
-        if stage is not None and stage.line != waited:
-            waited = stage.line
-            typer.echo(waited, err=True)
+        if line := slow.news(stage_of(place, chosen), time.monotonic()):
+            typer.echo(line, err=True)
         if chosen.state.ended:
-            break
+            return chosen.state
         time.sleep(POLL_SECONDS)
-    if chosen.state is not RunState.FINISHED:
-        raise typer.Exit(1)
 
 
 def _line(one: Round) -> str:

@@ -19,6 +19,8 @@ COLUMNS = ("run", "state", "rounds", "submitted (UTC)", "ended (UTC)")
 
 def runs(registry: RegistryOption = None, home: HomeToRead = None, as_json: JsonOption = False) -> None:
     """List all runs, where they are, and whom they wait for."""
+    from coordinator.waiting import outlook
+
     place = located(registry, home)
     with opened(place) as source:
         found = source.runs()
@@ -30,7 +32,7 @@ def runs(registry: RegistryOption = None, home: HomeToRead = None, as_json: Json
     print_table("Runs", COLUMNS, [_row(run, done[run.run]) for run in found])
     for run in found:
         if run.reason:
-            typer.echo(f"{run.run}: {run.reason}")
+            typer.echo(f"{run.run}: {outlook(run)}")
         if run.run in stages:
             typer.echo(f"{run.run}: {stages[run.run].line}")
 

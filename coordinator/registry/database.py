@@ -132,7 +132,8 @@ def _read_only_file(path: Path) -> URL:
         raise RegistryError(f"{path} is a folder; did you mean {path / 'registry.db'}?")
     if not path.is_file():
         raise RegistryError(
-            f"there is no registry at {path}; name one with --registry, for example --registry OUT/registry.db of a simulation"
+            f"there is no registry at {path}; name the operator's folder with --home, or a registry with --registry, "
+            "for example --registry OUT/registry.db of a simulation"
         )
     # Even a read-only connection leaves -wal and -shm files, unless the file is said not to change: true while nobody has it open.
     live = any(path.with_name(path.name + suffix).exists() for suffix in ("-wal", "-journal"))

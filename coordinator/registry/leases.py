@@ -32,7 +32,7 @@ class Leases(Transactions):
         if row.owner != owner:
             if row.owner and row.expires_at > change.now and not (gone and gone(row.owner)):
                 until = row.expires_at.isoformat(timespec="seconds")
-                raise LeaseHeld(f"{name} is driven by {row.owner} until {until}; stop that process, or wait until then")
+                raise LeaseHeld(f"{name} is driven by {row.owner}; stop that process, or where it died already, wait until {until}")
             row.owner, row.fence = owner, row.fence + 1
         row.expires_at = change.now + timedelta(seconds=seconds)
         return row.fence

@@ -14,6 +14,8 @@ from coordinator.registry.states import RunState, WantedState, check_transition
 from coordinator.registry.tables import RunRow
 from coordinator.registry.transactions import Change, Transactions, reads, writes
 
+_NAMED = 8  # of several runs that begin alike, the latest
+
 
 class Runs(Transactions):
     """Where each run is."""
@@ -101,8 +103,12 @@ def run_id(session: Session, run: str) -> int:
     exact = session.scalars(select(RunRow.id).where(RunRow.run == run)).first()
     if exact is not None:
         return exact
-    found = session.scalars(select(RunRow.id).where(RunRow.run.startswith(run, autoescape=True)).limit(2)).all() if run else []
+    like = RunRow.run.startswith(run, autoescape=True)
+    found = session.scalars(select(RunRow).where(like).order_by(RunRow.id.desc()).limit(_NAMED + 1)).all() if run else []
     if len(found) == 1:
-        return found[0]
-    fault = "more than one run begins with" if found else "there is no run"
-    raise RegistryError(f"{fault} {run!r}; `consortium coordinator runs` lists them")
+        return found[0].id
+    if not found:
+        raise RegistryError(f"there is no run {run!r}; `consortium coordinator runs` lists them")
+    named = ", ".join(f"{row.run} ({row.state.value})" for row in found[:_NAMED])
+    more = ", …" if len(found) > _NAMED else ""
+    raise RegistryError(f"more than one run begins with {run!r}: {named}{more}; give one of these ids")

@@ -69,7 +69,7 @@ def never(_: float) -> None:
 def test_a_second_run_of_one_folder_is_refused_in_a_sentence(tmp_path: Path) -> None:
     folder = write_institution(tmp_path / "ada")
     with only_supernode(folder), pytest.raises(LedgerError, match="runs for .*ada already; stop it first"):
-        run_both(folder, {}, lambda: False, lambda _: None)
+        run_both(folder, {}, lambda: False, lambda _: None, begun=pytest.fail)
     home = Path(load_settings(folder / "institution.toml").storage.home)
     with only_node(home), pytest.raises(LedgerError, match="another node answers"):
         check_no_node(home, lambda _: None)

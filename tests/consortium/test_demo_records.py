@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import tomllib
 from collections import Counter, defaultdict
+from pathlib import Path
 
 import torch
 
+from consortium.demo.deployment import write_deployment
 from consortium.demo.records import demo_records
 from consortium.demo.vocabulary import CONDITIONS, HOSPITALS
 
@@ -45,3 +49,11 @@ def test_every_hospital_has_both_splits_and_conditions_that_another_lacks() -> N
     assert set(seen) == {hospital.name for hospital in HOSPITALS}
     for counts in seen.values():
         assert sum(count for _, count in counts.most_common(8)) > 0.9 * sum(counts.values())
+
+
+def test_a_deployments_notes_have_the_plans_fields_and_no_side_that_nobody_follows(tmp_path: Path) -> None:
+    names = write_deployment(tmp_path, seed=0)
+    rows = [json.loads(line) for name in names for line in (tmp_path / f"{name}.jsonl").read_text().splitlines()]
+    assert len(rows) == sum(hospital.notes for hospital in HOSPITALS) and {tuple(row) for row in rows} == {("note", "code")}
+    choices = tomllib.loads((tmp_path / "plan.toml").read_text())["evaluation"]["choices"]
+    assert {f" {row['code']}" for row in rows} == set(choices)

@@ -22,7 +22,8 @@ def test_it_says_who_answered_and_who_is_waited_for(tmp_path: Path) -> None:
     stage = read_stage(tmp_path)
     assert stage == Stage(1, "update", 2, "train.sum", ("bea",), ("cyd",), {"ada": "it left"}, "2030-01-01T12:01:30+00:00")
     assert stage.line == (
-        "round 1, update sum, attempt 2: bea answered train.sum; waiting for cyd until 12:01:30 UTC; ada does not: it left"
+        "round 1, update sum, attempt 2: bea answered train.sum; waiting for cyd until 12:01:30 UTC, then without them if enough are left; "
+        "ada does not: it left"
     )
     kept.note(InstitutionAnswered("cyd"))
     assert read_stage(tmp_path) is None, "nobody is waited for"
@@ -31,6 +32,8 @@ def test_it_says_who_answered_and_who_is_waited_for(tmp_path: Path) -> None:
 def test_any_other_event_ends_it_and_what_cannot_be_read_is_none(tmp_path: Path) -> None:
     kept = record(tmp_path)
     kept.note(BEGUN)
+    begun = read_stage(tmp_path)
+    assert begun is not None and "nobody has answered train.sum yet; waiting for ada, bea, cyd" in begun.line
     kept.note(StageFinished(1, "update", 2, "train.sum", ("ada",), ()))
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "stage.json").write_text("[1]")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import ssl
 import threading
@@ -71,15 +72,19 @@ def tls_port(tls: Path) -> Iterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=_shake_hands, args=(listener, context))
         thread.start()
-        yield listener.getsockname()[1]
-        thread.join()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)  # so that the thread waits no longer
+            thread.join()
 
 
 def _shake_hands(listener: socket.socket, context: ssl.SSLContext) -> None:
-    for _ in range(2):
-        with listener.accept()[0] as plain, suppress(OSError), context.wrap_socket(plain, server_side=True) as tls:
-            tls.recv(1000)
-            tls.sendall(b"HTTP/1.1 404 Not Found\r\n\r\n")
+    with suppress(OSError):
+        while True:
+            with listener.accept()[0] as plain, suppress(OSError), context.wrap_socket(plain, server_side=True) as tls:
+                tls.recv(1000)
+                tls.sendall(b"HTTP/1.1 404 Not Found\r\n\r\n")
 
 
 def test_a_fence_of_another_authority_is_refused(operator: Operator, member: Path, tmp_path: Path) -> None:
@@ -92,3 +97,11 @@ def test_a_fence_of_another_authority_is_refused(operator: Operator, member: Pat
 def test_the_registry_services_port_is_no_fence(operator: Operator, member: Path) -> None:
     finding = check_fence(f"127.0.0.1:{operator.port}", member / "ca.pem")
     assert finding.outcome == "failed" and "is not its fence" in finding.sentence and "registry service" in finding.remedy
+
+
+def test_the_fences_port_is_no_registry_service(operator: Operator, member: Path) -> None:
+    path = member / "connection.toml"
+    with tls_port(operator.home.tls) as port:
+        path.write_text(re.sub(r'(?m)^service = "[^"]*"', f'service = "127.0.0.1:{port}"', path.read_text()))
+        found = next(connection_findings(member, now))
+    assert found.outcome == "failed" and f"127.0.0.1:{port} is the coordinator's fence" in found.sentence and "service in" in found.remedy

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from client.evidence import read_evidence
+from client.institution import Membership
 from coordinator.bound_sets import BoundSets
 from coordinator.errors import JobError, RunStopped, SetLost
 from coordinator.events import EpochCertified, Event, RunPaused, SumFinished
@@ -15,6 +17,7 @@ from coordinator.registry.registry import Registry
 from coordinator.registry.states import RunState, WantedState
 from coordinator.store import Journal, RunStore
 from coordinator.waiting import MOST_VAIN, is_at_rest
+from protocols.roster import Roster
 from protocols.state import state_hash
 from tests.federation.federation import NAMES, Federation, make_plan
 from tests.federation.private_plans import SMALL
@@ -60,6 +63,9 @@ def test_a_set_that_one_more_institution_has_signed_fails_with_its_run(federatio
     with pytest.raises(SetLost, match=f"ada, bea, cyd signed the set ada, bea, cyd .* alike: {first.run}.* another seed, or .* dov"):
         federation.run()
     assert federation.registry.runs()[1].state is RunState.FAILED
+    ada = federation.nodes["ada"]
+    kept = read_evidence(ada.ledger, Membership("ada", ada.roster, ada.coordinator_key))
+    assert kept and all("no proof to others" in one and "submitted again" in one for one in kept)
 
 
 def test_as_many_as_may_lie_end_no_run_with_a_word(federation: Federation) -> None:
@@ -156,3 +162,27 @@ def test_a_stop_counts_while_the_run_is_put_to_rest_and_a_kill_leaves_its_reason
 
     with pytest.raises(RunStopped):
         federation.run(stop)
+
+
+def test_a_run_whose_set_has_a_revoked_member_says_so_when_it_tries_again(federation: Federation) -> None:
+    federation.run()
+    federation.fails = without_dov
+
+    reasons: list[str] = []
+
+    def revoke_and_ask_again(_: float) -> None:
+        run = federation.registry.runs()[1]
+        assert len(reasons) < 10, reasons
+        reasons.append(run.reason)
+        if "was revoked" in run.reason:
+            wanted = WantedState.STOPPED
+        else:
+            federation.roster = Roster(tuple(entry for entry in federation.roster.entries if entry.name != "dov"))
+            wanted = WantedState.RUNNING if run.wanted is WantedState.PAUSED else WantedState.PAUSED
+        federation.registry.set_wanted(run.run, wanted)
+
+    federation.means = {"patience": 1.0, "sleep": revoke_and_ask_again}
+    with pytest.raises(RunStopped):
+        federation.run()
+    assert "dov did not come back" in reasons[0] and "so bring it back, or stop the run" in reasons[0]
+    assert "dov was revoked" in reasons[-1] and "another `seed`" in reasons[-1] and "bring it back" not in reasons[-1]

@@ -14,12 +14,14 @@ from client.checks.connection import check_clock, check_fence, check_port
 from client.checks.finding import Finding, checked, ok
 from client.checks.folder import check_files, check_identity, check_modes
 from client.checks.plan import check_disk, check_memory, plan_findings
-from client.checks.records import check_datasets, check_rows
+from client.checks.records import check_datasets, check_division, check_rows
 from client.checks.roster import check_roster
 from client.dataset import Dataset, Datasets
 from client.errors import RecordError
 from client.institution import read_membership
-from client.settings import load_settings
+from client.records import read_source
+from client.settings import RecordSettings, load_settings
+from client.sources import Row
 from protocols.identity import Identity
 from protocols.plan import Plan
 from protocols.policy import Policy
@@ -91,11 +93,19 @@ def test_long_records_are_counted() -> None:
 def test_an_error_becomes_a_finding_with_its_remedy(tmp_path: Path) -> None:
     folder = write_institution(tmp_path / "ada")
     settings = load_settings(folder / "institution.toml").records
-    assert "holds 40 records" in check_rows(settings).sentence
+    assert "holds 40 records" in check_rows(settings, read_source(settings)).sentence
     (folder / "records.jsonl").write_text('{"text": secret}\n')
-    finding = checked("records", lambda: settings, check_rows)
+    finding = checked("records", lambda: read_source(settings), lambda rows: check_rows(settings, rows))
     assert finding.outcome == "failed" and "line 1: not valid JSON" in finding.sentence and "secret" not in str(finding)
     assert finding.remedy == "each line must hold one object"
+
+
+def test_a_column_that_says_what_is_test_and_is_not_named_is_a_warning() -> None:
+    rows = [Row({"text": "a rose", "split": "test"}, "r.csv, line 2")]
+    by_hash, by_column = RecordSettings(source="r.csv", test_fraction=0.2), RecordSettings(source="r.csv", split="split")
+    (finding,) = check_division(by_hash, rows)
+    assert finding.outcome == "warning" and 'split = "split"' in finding.remedy
+    assert not list(check_division(by_column, rows)) and not list(check_division(by_hash, [Row({"text": "a rose"}, "")]))
 
 
 def test_an_error_without_a_remedy_is_told_whole() -> None:

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,14 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from coordinator.cli import app
+from coordinator.cli.rounds import Slow
 from coordinator.events import InstitutionAnswered, StageBegun
 from coordinator.registry import Registry
 from coordinator.registry.records import ModelVersion
 from coordinator.registry.states import RunState
 from coordinator.release import TrainedModel
-from coordinator.stage_record import StageRecord
+from coordinator.stage_record import Stage, StageRecord
+from coordinator.waiting import BY_OPERATOR
 from protocols.errors import ConsortiumError
 
 
@@ -87,6 +90,30 @@ def test_whom_a_stage_waits_for_is_told(registry: Registry, running: str, tmp_pa
     assert run["stage"]["waiting"] == ["ada"]
     registry.set_state(running, RunState.PAUSED, "it rests")
     assert document("rounds", running, "--home", str(tmp_path))["stage"] is None
+
+
+def test_a_stage_is_told_of_only_while_it_takes_long() -> None:
+    slow, stage = Slow(), Stage(1, "update", 1, "train.sum", (), ("ada", "bea"), {}, "2030-01-01T12:01:00+00:00")
+    later = replace(stage, stage="query.survivors")
+    assert [slow.news(stage, 0.0), slow.news(later, 4.0), slow.news(later, 8.0)] == ["", "", ""]
+    assert slow.news(later, 9.0) == later.line and slow.news(later, 10.0) == ""
+    answered = replace(later, answered=("ada",), waiting=("bea",))
+    assert slow.news(answered, 11.0) == answered.line and slow.news(None, 12.0) == ""
+
+
+def test_a_stopped_run_that_is_followed_ends_with_its_table(registry: Registry, running: str, tmp_path: Path) -> None:
+    registry.set_state(running, RunState.STOPPED, "the operator stopped it")
+    told = call("rounds", running, "--follow", "--registry", str(tmp_path / "registry.db"))
+    assert told.exit_code == 1 and f"Rounds of {running} (stopped)" in told.stdout and "the operator stopped it" in told.stdout
+
+
+@pytest.mark.parametrize(
+    ("reason", "word"), [(BY_OPERATOR, "it rests until `consortium coordinator resume "), ("ada is away", "it tries again by itself")]
+)
+def test_who_ends_a_pause_is_told(registry: Registry, running: str, tmp_path: Path, reason: str, word: str) -> None:
+    registry.set_state(running, RunState.PAUSED, reason)
+    for command in (("runs",), ("rounds", running)):
+        assert f"{reason}; {word}" in call(*command, "--registry", str(tmp_path / "registry.db")).output
 
 
 @pytest.mark.parametrize(
