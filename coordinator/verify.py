@@ -67,8 +67,7 @@ def verify_registry(
     if participants is not None:
         audit.attempt(audit_participants, participants, events)
     rotations = audit.read(registry.rotations) or ()
-    given_up = audit.read(keys_before_return, events) or frozenset()
-    source = _Source(registry, events, participants, rotations, given_up, models, runs or models.parent / "runs", parties, full)
+    source = _Source(registry, events, participants, rotations, _given_up(events), models, runs or models.parent / "runs", parties, full)
     chosen = _named(registry, events) if run is None else (run,)
     countersigned = max((_verify_run(audit, source, name) for name in chosen), default=0)
     if countersigned < len(events):
@@ -94,6 +93,14 @@ def run_named(registry: Registry, run: str) -> str:
 def _named(registry: Registry, events: Sequence[Event]) -> tuple[str, ...]:
     """Runs of the rows, and those that were submitted by the event chain."""
     return tuple(dict.fromkeys([*registry.run_names(), *(one.run for one in events if one.kind == "run-submitted" and one.run)]))
+
+
+def _given_up(events: Sequence[Event]) -> frozenset[tuple[str, str]]:
+    """None where an event cannot be read, which the audit of the participants says."""
+    try:
+        return keys_before_return(events)
+    except ChainBroken:
+        return frozenset()
 
 
 def _verify_run(audit: Audit, source: _Source, run: str) -> int:
