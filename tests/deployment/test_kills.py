@@ -120,7 +120,10 @@ def test_a_run_is_stopped_while_an_institution_hangs_and_says_before_for_whom_it
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
-        (("coordinator", "serve", "--home", "operator"), r"supervisor is driven by process \d+ on \S+; stop that process, .* wait until .*\n"),
+        (
+            ("coordinator", "serve", "--home", "operator"),
+            r"supervisor is driven by process \d+ on \S+; stop that process, .*\n",
+        ),
         (("client", "node", "--institution", "{name}"), r".*another node answers from the ledger in .*; stop it first.*\n"),
         (("client", "run", "--institution", "{name}"), r"(?s).* runs for .* already; stop it first\n"),
     ],
