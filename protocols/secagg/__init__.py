@@ -27,7 +27,7 @@ from protocols.secagg.survivors import (
     sign_survivors,
     verify_certificate,
 )
-from protocols.secagg.total import chunk_of_total, read_total, root_of, total_leaves, total_root, write_total
+from protocols.secagg.total import chunk_of_total, read_total, root_of, total_leaves, total_root
 
 __all__ = [
     "Accumulator",
@@ -73,5 +73,4 @@ __all__ = [
     "total_root",
     "unmask",
     "verify_certificate",
-    "write_total",
 ]

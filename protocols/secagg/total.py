@@ -11,11 +11,6 @@ from protocols.merkle import leaf_hash, merkle_root
 from protocols.scratch import Scratch
 
 
-def write_total(lanes: LaneFormat, total: NDArray[np.uint32]) -> bytes:
-    """All chunks of a total, uint32 [size]."""
-    return b"".join(lanes.written(total))
-
-
 def root_of(lanes: LaneFormat, total: NDArray[np.uint32]) -> bytes:
     """Merkle root over a total, uint32 [size], as it will be written."""
     return merkle_root([leaf_hash(chunk) for chunk in lanes.written(total)])

@@ -55,7 +55,6 @@ from protocols.secagg import (
     rows_of,
     total_leaves,
     total_root,
-    write_total,
 )
 from protocols.secagg.survivors import signed_set
 from protocols.state import State, state_arrays, state_hash, state_header
@@ -277,7 +276,7 @@ class Script:
         institutions, survivors = len(self.federation.names), survivors_of(epoch.manifest, certificate)
         values = decode(total, self.terms.lanes(self.state, planned), institutions)
         after, _ = self.terms.apply(self.state, planned, values, survivors, institutions)
-        written = write_total(manifest.lanes, total)
+        written = b"".join(manifest.lanes.written(total))
         digest = total_root(manifest.lanes, written)
         transcript = Transcript(manifest, epoch.manifest, epoch.certificate, certificate, opened.hash, digest, state_hash(after))
         # A forged epoch has no confirmations to show rows of.

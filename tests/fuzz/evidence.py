@@ -9,7 +9,7 @@ from protocols.identity import Envelope, seal_envelope
 from protocols.merkle import MerkleTree, leaf_hash
 from protocols.pack import pack
 from protocols.proofs import ContradictionProof, MemberProof, WrongEnvelopeProof, WrongSecretProof, WrongShareProof, WrongTotalProof
-from protocols.secagg import OpenedSeeds, ShownChunk, ShownTotal, open_seeds, total_root, write_total
+from protocols.secagg import OpenedSeeds, ShownChunk, ShownTotal, open_seeds, root_of
 from protocols.transcript import Transcript
 from tests.protocols.secagg.cohort import Sum
 
@@ -21,7 +21,7 @@ def opened(done: Sum) -> OpenedSeeds:
 
 def transcript(done: Sum) -> Transcript:
     """The sum's transcript, which leads to a state of zeros."""
-    root = total_root(done.manifest.lanes, write_total(done.manifest.lanes, done.total(done.answers())))
+    root = root_of(done.manifest.lanes, done.total(done.answers()))
     return Transcript(done.manifest, done.cohort.epoch, done.setup, done.certificate(), opened(done).hash, root, bytes(32))
 
 
