@@ -1,5 +1,6 @@
 """Products of tokens that are sorted by expert with each expert's own weight: one matrix product an expert, no copy of any weight.
 
+On a GPU, where a launch costs more than a small product, one kernel multiplies all experts whose weights lie in one stack of bfloat16.
 PyTorch's own indexing would give every expert a gradient of the whole stack; here an expert's gradient is written where it belongs, and
 only for what is trained.
 """
@@ -7,9 +8,11 @@ only for what is trained.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any, TypeAlias
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -17,6 +20,8 @@ from model import few_rows
 
 Groups: TypeAlias = tuple[tuple[int, int, int], ...]  # expert, its first row, the row behind its last; experts without tokens are absent
 WeightOf: TypeAlias = Callable[[int, torch.dtype], Tensor]  # an expert's weight [out, in] in that type, detached
+
+_ALIGNED = 8  # elements of bfloat16: grouped kernels read 16 bytes at a time
 
 
 def groups_of(counts: list[int]) -> Groups:
@@ -29,16 +34,30 @@ def groups_of(counts: list[int]) -> Groups:
     return tuple(groups)
 
 
-def grouped_linear(x: Tensor, groups: Groups, width: int, weight_of: WeightOf, stack: Tensor | None, own: Mapping[int, Tensor]) -> Tensor:
+def one_kernel_serves(x: Tensor, stack: Tensor) -> bool:
+    """Whether x and the experts' weights are of the device and the type that a grouped kernel is for."""
+    return x.is_cuda and x.dtype == stack.dtype == torch.bfloat16 and not any(size % _ALIGNED for size in stack.shape[1:])
+
+
+def grouped_linear(
+    x: Tensor,
+    groups: Groups,
+    width: int,
+    weight_of: WeightOf,
+    stack: Tensor | None,
+    own: Mapping[int, Tensor],
+    dense: Tensor | None = None,
+) -> Tensor:
     """x [m, in], sorted by expert, times each expert's weight: [m, width].
 
     Gradients reach x, the tensors of `own` (they stand for the weights of their experts) and, where it is given, `stack`
-    [E, out, in], from which `weight_of` then takes the others.
+    [E, out, in], from which `weight_of` then takes the others. `dense` [E, out, in], detached, of the type of x, holds the same
+    weights in one stack, for one kernel.
     """
     experts, weights = tuple(own), tuple(own.values())
     if not torch.is_grad_enabled():
-        return _products(x, groups, width, _chooser(weight_of, experts, weights))
-    out: Tensor = _GroupedLinear.apply(x, groups, width, weight_of, stack, experts, *weights)  # type: ignore[no-untyped-call]
+        return _products(x, groups, width, _chooser(weight_of, experts, weights), dense, experts)
+    out: Tensor = _GroupedLinear.apply(x, groups, width, weight_of, stack, dense, experts, *weights)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -51,14 +70,15 @@ class _GroupedLinear(torch.autograd.Function):
         width: int,
         weight_of: WeightOf,
         stack: Tensor | None,
+        dense: Tensor | None,
         experts: tuple[int, ...],
         *weights: Tensor,
     ) -> Tensor:
         _, _, _, _, *trained = ctx.needs_input_grad
         ctx.save_for_backward(x if any(trained) else None, *weights)
         ctx.groups, ctx.weight_of, ctx.experts, ctx.width = groups, weight_of, experts, x.shape[1]
-        ctx.stack_shape = None if stack is None else (stack.shape, stack.dtype)
-        return _products(x, groups, width, _chooser(weight_of, experts, weights))
+        ctx.stack_shape, ctx.dense = None if stack is None else (stack.shape, stack.dtype), dense
+        return _products(x, groups, width, _chooser(weight_of, experts, weights), dense, experts)
 
     @staticmethod
     @once_differentiable
@@ -68,11 +88,15 @@ class _GroupedLinear(torch.autograd.Function):
         gradient = gradient.contiguous()
         x_gradient = _inputs_gradient(ctx, weights, gradient) if needs_x else None
         stack_gradient = _stack_gradient(ctx, x, gradient) if needs_stack else None
-        return x_gradient, None, None, None, stack_gradient, None, *_own_gradients(ctx, x, weights, gradient)
+        return x_gradient, None, None, None, stack_gradient, None, None, *_own_gradients(ctx, x, weights, gradient)
 
 
-def _products(x: Tensor, groups: Groups, width: int, weight: WeightOf) -> Tensor:
-    out = x.new_empty(len(x), width)
+def _products(x: Tensor, groups: Groups, width: int, weight: WeightOf, dense: Tensor | None, own: tuple[int, ...]) -> Tensor:
+    if dense is not None:
+        out = F.grouped_mm(x, dense.mT, offs=_ends(groups, len(dense), x.device))
+        groups = _of(own, groups)
+    else:
+        out = x.new_empty(len(x), width)
     for expert, start, end in groups:
         rows, matrix = x[start:end], weight(expert, x.dtype)
         if few_rows.divides(rows, matrix):
@@ -80,6 +104,16 @@ def _products(x: Tensor, groups: Groups, width: int, weight: WeightOf) -> Tensor
         else:
             torch.mm(rows, matrix.t(), out=out[start:end])
     return out
+
+
+def _ends(groups: Groups, experts: int, device: torch.device) -> Tensor:
+    """The row behind the last of each expert, [E], int32; an expert without tokens ends where the one before it does."""
+    counts = dict.fromkeys(range(experts), 0) | {expert: end - start for expert, start, end in groups}
+    return torch.tensor(list(accumulate(counts.values())), dtype=torch.int32).to(device)
+
+
+def _of(experts: tuple[int, ...], groups: Groups) -> Groups:
+    return tuple(group for group in groups if group[0] in experts)
 
 
 def _chooser(weight_of: WeightOf, experts: tuple[int, ...], weights: Sequence[Tensor]) -> WeightOf:
@@ -90,8 +124,13 @@ def _chooser(weight_of: WeightOf, experts: tuple[int, ...], weights: Sequence[Te
 
 
 def _inputs_gradient(ctx: Any, weights: list[Tensor], gradient: Tensor) -> Tensor:
-    weight, out = _chooser(ctx.weight_of, ctx.experts, weights), gradient.new_empty(len(gradient), ctx.width)
-    for expert, start, end in ctx.groups:
+    weight, groups = _chooser(ctx.weight_of, ctx.experts, weights), ctx.groups
+    if ctx.dense is not None:
+        out = F.grouped_mm(gradient, ctx.dense, offs=_ends(groups, len(ctx.dense), gradient.device))
+        groups = _of(ctx.experts, groups)
+    else:
+        out = gradient.new_empty(len(gradient), ctx.width)
+    for expert, start, end in groups:
         torch.mm(gradient[start:end], weight(expert, gradient.dtype), out=out[start:end])
     return out
 
@@ -112,7 +151,7 @@ def _stack_gradient(ctx: Any, x: Tensor, gradient: Tensor) -> Tensor:
 
 
 def _own_gradients(ctx: Any, x: Tensor, weights: list[Tensor], gradient: Tensor) -> list[Tensor | None]:
-    needed = dict(zip(ctx.experts, ctx.needs_input_grad[6:], strict=True))
+    needed = dict(zip(ctx.experts, ctx.needs_input_grad[7:], strict=True))
     rows = {expert: (start, end) for expert, start, end in ctx.groups if needed.get(expert)}
     return [
         (gradient[slice(*rows[expert])].t() @ x[slice(*rows[expert])]).to(weight.dtype) if expert in rows else None

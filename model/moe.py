@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from model.config import ModelConfig
 from model.few_rows import FEW
 from model.fp8 import FP8, block_count, dequantize
-from model.grouped import Groups, WeightOf, combine, grouped_linear, groups_of
+from model.grouped import Groups, WeightOf, combine, grouped_linear, groups_of, one_kernel_serves
 from model.layers import MLP, moves_alone, typed
 from model.routing import Router, Routing
 
@@ -73,10 +73,11 @@ class Experts(nn.Module):
         stack: Tensor = getattr(self, projection)
         weight_of = partial(self.weight, projection)
         trained = stack if stack.requires_grad else None
+        dense = stack.detach() if one_kernel_serves(x, stack) else None
         if self.adapter is None:
-            return grouped_linear(x, groups, stack.shape[1], weight_of, trained, {})
+            return grouped_linear(x, groups, stack.shape[1], weight_of, trained, {}, dense)
         own = self.adapter.own_weights(projection, groups, weight_of)
-        return self.adapter.add_to(grouped_linear(x, groups, stack.shape[1], weight_of, trained, own), projection, x, groups)
+        return self.adapter.add_to(grouped_linear(x, groups, stack.shape[1], weight_of, trained, own, dense), projection, x, groups)
 
 
 def sorted_by_expert(routing: Routing) -> tuple[Tensor, Tensor]:
@@ -98,7 +99,7 @@ class MoE(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Routing]:
         tokens = x.flatten(0, -2)  # [n, H]
         routing = self.gate(tokens)
-        unsorted = len(tokens) <= FEW and not torch.is_grad_enabled()
+        unsorted = len(tokens) <= FEW and not torch.is_grad_enabled() and not x.is_cuda
         mixed = (self._unsorted if unsorted else self._sorted)(tokens, routing).view_as(x)
         return (mixed + self.shared_experts(x) if hasattr(self, "shared_experts") else mixed), routing
 
@@ -109,7 +110,7 @@ class MoE(nn.Module):
         return combine(out, routing.weights.flatten().index_select(0, order), source, len(tokens))
 
     def _unsorted(self, tokens: Tensor, routing: Routing) -> Tensor:
-        """Decoding's case: a row for each token and expert costs less than sorting."""
+        """Decoding's case on a CPU: a row for each token and expert costs less than sorting."""
         groups = tuple((expert, row, row + 1) for row, expert in enumerate(routing.indices.flatten().tolist()))
         out = self.experts(tokens.repeat_interleave(routing.indices.shape[1], 0), groups)  # [n k, H]
         return torch.bmm(routing.weights[:, None].to(tokens.dtype), out.unflatten(0, routing.indices.shape))[:, 0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -39,6 +40,20 @@ def test_a_grouped_product_is_its_definition(counts: list[int], owned: set[int],
         for one, other, leaf in zip(found, wanted, leaves, strict=True):
             empty = torch.zeros_like(leaf)
             assert torch.allclose(empty if one is None else one, empty if other is None else other)
+
+
+@pytest.mark.parametrize("counts", [[3, 0, 2], [0, 0, 5], [4, 1, 0]])
+def test_one_kernel_for_all_experts_gives_the_same(counts: list[int]) -> None:
+    """In float32, which the kernel takes on a CPU."""
+    x, stack = drawn(0, 5, 16).float().requires_grad_(), drawn(1, 3, 8, 16).float()
+    own = {2: drawn(2, 8, 16).float().requires_grad_()} if counts[2] else {}
+    found = [grouped_linear(x, groups_of(counts), 8, lambda e, _: stack[e], None, own, dense) for dense in (None, stack)]
+    along = drawn(9, 5, 8).float()
+    gradients = [torch.autograd.grad(out, (x, *own.values()), along) for out in found]
+    for one, other in zip([found[0], *gradients[0]], [found[1], *gradients[1]], strict=True):
+        assert torch.allclose(one, other, rtol=1e-4, atol=1e-5)
+    with torch.no_grad():
+        assert torch.allclose(grouped_linear(x, groups_of(counts), 8, lambda e, _: stack[e], None, own, stack), found[0], atol=1e-5)
 
 
 def test_an_expert_without_tokens_has_no_gradient() -> None:
