@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from tests.consortium.command_line import environment
 from tests.deployment.processes import Authority, free_port, make_authority, make_node_key, running, wait_until
 
 APP = Path(__file__).parent / "fedavg"
+COMMANDS = Path(sys.executable).parent
 _CONNECTION = """\
 [superlink]
 default = "here"
@@ -76,7 +78,8 @@ class Stock:
             raise RuntimeError(done.stdout + done.stderr)
 
     def _env(self, name: str) -> dict[str, str]:
-        return flower_environment(environment(), self.folder / name)
+        around = environment(PATH=f"{COMMANDS}{os.pathsep}{os.environ['PATH']}")  # where Flower's processes look for one another
+        return flower_environment(around, self.folder / name)
 
 
 @contextmanager
@@ -92,4 +95,4 @@ def stock_flower(folder: Path, names: tuple[str, ...]) -> Iterator[Stock]:
 
 
 def _tool(name: str) -> str:
-    return str(Path(sys.executable).parent / name)
+    return str(COMMANDS / name)
