@@ -21,7 +21,7 @@ REJOIN_SECONDS = 5.0
 
 
 def ours() -> dict[str, float]:
-    """Median seconds of a round: institutions that look every 3 s, with and without a pre-round, and ten times a second."""
+    """Median seconds of a round: institutions that look every 3 s, with and without a pre-round, and four times a second."""
     medians = {}
     with tempfile.TemporaryDirectory() as folder, deployment(Path(folder)) as made:
         for label, poll in (("stock polling", ""), ("fast polling", "--fast-poll")):

@@ -13,8 +13,8 @@ from client.cli.ledger import InstitutionOption
 if TYPE_CHECKING:
     import logging
 
-FastOption = Annotated[bool, typer.Option("--fast-poll", help="Look for messages ten times a second rather than every 3 s.")]
-FAST_SECONDS = 0.1
+FastOption = Annotated[bool, typer.Option("--fast-poll", help="Look for messages four times a second rather than every 3 s.")]
+FAST_SECONDS = 0.25
 WARNING = (
     "SuperNode and node run as one user here, so a fault in the SuperNode reaches records and keys: this is for trying out. "
     "In production run `consortium client supernode` and `consortium client node` as two users or containers"
