@@ -1,10 +1,10 @@
 """The one place where an institution touches flwr's private parts: the SuperNode's process, and answering the tasks that it holds.
 
-Run as `python -P -m client.flower_node`, this is stock `flower-supernode` with six differences. Its process ends when its main
+Run as `python -P -m client.flower_node`, this is stock `flower-supernode` with seven differences. Its process ends when its main
 loop or a thread of it ends, where Flower's would stay alive and pull nothing more. It touches a file whenever the loop turns. After it
 was killed it connects again at once, where the SuperLink would refuse it for a minute. It gives up a reply whose node died half-way, which
-Flower's would wait for until it is restarted. And it looks again soon for an object that is still on its way, and the pauses of its
-loop, 3 s between two pulls of an idle node, can be less.
+Flower's would wait for until it is restarted, and keeps each message's turn (`client.message_turns`). And it looks again soon for an object
+that is still on its way, and the pauses of its loop, 3 s between two pulls of an idle node, can be less.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.runtime import run_clientapp
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message
 
+from client.message_turns import pull_or_forget, push_until_answered
 from protocols.errors import FlowerAway, FlowerRefused
 from protocols.files import write_file
 from protocols.flower import heart_beats, look_again_soon, runtime_client, translated
@@ -229,6 +230,8 @@ def main(arguments: list[str]) -> None:
     own = parser.parse_args(arguments)
     start_client_internal.time = clock = _LoopClock(own.idle, own.alive)
     start_client_internal.push_object_contents_from_iterable = clock.pushing(push_object_contents_from_iterable)
+    start_client_internal._pull_and_store_message = pull_or_forget(start_client_internal._pull_and_store_message)
+    start_client_internal._push_messages = push_until_answered(start_client_internal._push_messages, clock.sleep)
     look_again_soon(start_client_internal)
     fleet_http_connection.FleetHttpClient = _returning(own.alive.with_suffix(".id"))
     sys.argv = ["flower-supernode", *own.flower]

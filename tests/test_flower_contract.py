@@ -146,6 +146,14 @@ def test_a_reply_that_is_given_up_costs_that_reply_alone() -> None:
     )
 
 
+def test_a_turn_of_the_main_loop_is_a_pull_and_a_push_that_we_replace() -> None:
+    source = inspect.getsource(start_client_internal.start_client_internal)
+    pull, push = source.index("run_id = _pull_and_store_message("), source.index("_push_messages(")
+    assert pull < source.index("if run_id is None:") < push
+    assert all(source[begin:].split(")")[0].count(word) == 1 for begin in (pull, push) for word in ("state=state", "object_store=store"))
+    assert str(inspect.signature(start_client_internal._insert_message)).startswith("(msg: flwr.app.message.Message, state: ")
+
+
 def test_a_node_logs_on_by_the_client_that_we_replace() -> None:
     source = inspect.getsource(fleet_http_connection.http_request_response)
     assert source.count("FleetHttpClient.from_server_address(") == 1 and source.count("client.ActivateNode,") == 1
