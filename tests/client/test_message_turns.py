@@ -46,7 +46,7 @@ class Node:
         """A message of that id is there, and a process has claimed and begun its task, whose id is returned."""
         metadata = Metadata(run, name, SUPERLINK_NODE_ID, NODE, "", "group", 1e9, 600.0, "query.hello")
         self.state.store_message(Message(content=RecordDict(), metadata=metadata))
-        task = self.state.create_task(TaskType.CLIENT_APP, run, "hash")
+        task: int | None = self.state.create_task(TaskType.CLIENT_APP, run, "hash")
         assert task is not None
         self.state.claim_task(task)
         self.state.activate_task(task)
