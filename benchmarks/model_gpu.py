@@ -119,8 +119,8 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def peak(device: torch.device) -> str:
-    """What was held at most since the last call."""
+def take_peak(device: torch.device) -> str:
+    """What was held at most since the last call; empties the cache and begins anew."""
     if device.type != "cuda":
         return "peak not measured on a CPU"
     most = torch.cuda.max_memory_allocated(device) / 1e9
@@ -147,12 +147,12 @@ def main() -> None:
         experts = dict.fromkeys(expert_layers(config), tuple(range(chosen))) if chosen else {}
         rates.append(tokens / median(step_times(net, adapter, experts, tokens, steps)))
         del net
-        print(f"{name}: {rates[-1]:,.0f} tokens/s, {peak(device)}", flush=True)
+        print(f"{name}: {rates[-1]:,.0f} tokens/s, {take_peak(device)}", flush=True)
     for implementation in ("grouped_mm", "eager"):
         theirs = their_network(config, device, implementation)
         rate = tokens / median(their_step_times(theirs, config.vocab_size, tokens, steps))
         del theirs
-        figures = f"{rate:,.0f} tokens/s, {peak(device)}, ours {rates[0] / rate:.2f} times"
+        figures = f"{rate:,.0f} tokens/s, {take_peak(device)}, ours {rates[0] / rate:.2f} times"
         print(f"transformers ({implementation} experts) with peft's LoRA: {figures}", flush=True)
 
 

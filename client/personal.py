@@ -1,7 +1,7 @@
 """What an institution keeps to itself between rounds: one file a round on its own disk, in no message, ledger or log.
 
 Training of a round starts from the newest file of an earlier one and writes its own before its vector is kept, so that a round
-that is trained again after a crash has the same bits.
+that is trained again after a crash has the same bits, on a GPU up to rounding.
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ class Work(Protocol):
         """`local_steps` steps from `tensors` on the `trained` ones, at `protocols.schedule.learning_rate`.
 
         Every step moves by SCAFFOLD's `corrections` (`protocols.aggregation.scaffold`) less, each times the learning rate.
-        What `checkpoint` has kept of the very same training is gone on from, and ends with the same bits.
+        What `checkpoint` has kept of the very same training is gone on from, and on a CPU ends with the same bits.
         """
 
     def train_alone(self, round_number: int, tensors: Tensors, experts: Experts, steps: int | None = None) -> LocalUpdate:

@@ -1,6 +1,6 @@
 """Products of tokens that are sorted by expert with each expert's own weight: one matrix product an expert, no copy of any weight.
 
-On a GPU, where a launch costs more than a small product, one kernel multiplies all experts whose weights lie in one stack of bfloat16.
+Where a launch costs more than a small product, one kernel multiplies all experts whose weights lie in one stack (`Kernel`).
 PyTorch's own indexing would give every expert a gradient of the whole stack; here an expert's gradient is written where it belongs, and
 only for what is trained.
 """
@@ -8,7 +8,7 @@ only for what is trained.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import accumulate
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
@@ -22,6 +22,30 @@ Groups: TypeAlias = tuple[tuple[int, int, int], ...]  # expert, its first row, t
 WeightOf: TypeAlias = Callable[[int, torch.dtype], Tensor]  # an expert's weight [out, in] in that type, detached
 
 _ALIGNED = 8  # elements of bfloat16: grouped kernels read 16 bytes at a time
+_CAPABILITIES = (9, 10)  # Hopper and Blackwell; for other cards PyTorch itself multiplies one expert after the other, and waits for the GPU
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """PyTorch's grouped product over all experts, for rows that are sorted by expert."""
+
+    stack: Tensor  # [E, out, in], detached, of the rows' type
+    ends: Tensor  # [E], int32, beside the stack: the row behind each expert's last
+
+    def products(self, x: Tensor) -> Tensor:
+        """x [m, in] times each expert's weight: [m, out]."""
+        return F.grouped_mm(x, self.stack.mT, offs=self.ends)
+
+    def inputs_gradient(self, gradient: Tensor) -> Tensor:
+        """[m, in] of the gradient [m, out], which is contiguous."""
+        return F.grouped_mm(gradient, self.stack, offs=self.ends)
+
+
+def kernel_takes(x: Tensor, stack: Tensor) -> bool:
+    """Whether `Kernel` is faster for x and a stack [E, out, in] than one product an expert: by their types, sizes and device."""
+    if not x.is_cuda or not x.dtype == stack.dtype == torch.bfloat16 or any(size % _ALIGNED for size in stack.shape[1:]):
+        return False
+    return torch.cuda.get_device_capability(x.device)[0] in _CAPABILITIES
 
 
 def groups_of(counts: list[int]) -> Groups:
@@ -34,11 +58,6 @@ def groups_of(counts: list[int]) -> Groups:
     return tuple(groups)
 
 
-def one_kernel_serves(x: Tensor, stack: Tensor) -> bool:
-    """Whether x and the experts' weights are of the device and the type that a grouped kernel is for."""
-    return x.is_cuda and x.dtype == stack.dtype == torch.bfloat16 and not any(size % _ALIGNED for size in stack.shape[1:])
-
-
 def grouped_linear(
     x: Tensor,
     groups: Groups,
@@ -46,18 +65,18 @@ def grouped_linear(
     weight_of: WeightOf,
     stack: Tensor | None,
     own: Mapping[int, Tensor],
-    dense: Tensor | None = None,
+    kernel: Kernel | None = None,
 ) -> Tensor:
     """x [m, in], sorted by expert, times each expert's weight: [m, width].
 
     Gradients reach x, the tensors of `own` (they stand for the weights of their experts) and, where it is given, `stack`
-    [E, out, in], from which `weight_of` then takes the others. `dense` [E, out, in], detached, of the type of x, holds the same
-    weights in one stack, for one kernel.
+    [E, out, in], from which `weight_of` then takes the others. Where `kernel` is given it multiplies them, and `groups` are in the
+    experts' order, each once.
     """
     experts, weights = tuple(own), tuple(own.values())
     if not torch.is_grad_enabled():
-        return _products(x, groups, width, _chooser(weight_of, experts, weights), dense, experts)
-    out: Tensor = _GroupedLinear.apply(x, groups, width, weight_of, stack, dense, experts, *weights)  # type: ignore[no-untyped-call]
+        return _products(x, groups, width, _chooser(weight_of, experts, weights), kernel, experts)
+    out: Tensor = _GroupedLinear.apply(x, groups, width, weight_of, stack, kernel, experts, *weights)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -70,15 +89,16 @@ class _GroupedLinear(torch.autograd.Function):
         width: int,
         weight_of: WeightOf,
         stack: Tensor | None,
-        dense: Tensor | None,
+        kernel: Kernel | None,
         experts: tuple[int, ...],
         *weights: Tensor,
     ) -> Tensor:
         _, _, _, _, *trained = ctx.needs_input_grad
         ctx.save_for_backward(x if any(trained) else None, *weights)
         ctx.groups, ctx.weight_of, ctx.experts, ctx.width = groups, weight_of, experts, x.shape[1]
-        ctx.stack_shape, ctx.dense = None if stack is None else (stack.shape, stack.dtype), dense
-        return _products(x, groups, width, _chooser(weight_of, experts, weights), dense, experts)
+        ctx.stack_shape = None if stack is None else (stack.shape, stack.dtype)
+        ctx.kernel = kernel  # its stack is the module's own: what shards it frees and refills the same storage before the backward pass
+        return _products(x, groups, width, _chooser(weight_of, experts, weights), kernel, experts)
 
     @staticmethod
     @once_differentiable
@@ -91,13 +111,9 @@ class _GroupedLinear(torch.autograd.Function):
         return x_gradient, None, None, None, stack_gradient, None, None, *_own_gradients(ctx, x, weights, gradient)
 
 
-def _products(x: Tensor, groups: Groups, width: int, weight: WeightOf, dense: Tensor | None, own: tuple[int, ...]) -> Tensor:
-    if dense is not None:
-        out = F.grouped_mm(x, dense.mT, offs=_ends(groups, len(dense), x.device))
-        groups = _of(own, groups)
-    else:
-        out = x.new_empty(len(x), width)
-    for expert, start, end in groups:
+def _products(x: Tensor, groups: Groups, width: int, weight: WeightOf, kernel: Kernel | None, own: tuple[int, ...]) -> Tensor:
+    out = x.new_empty(len(x), width) if kernel is None else kernel.products(x)
+    for expert, start, end in _left_by(kernel, groups, own):
         rows, matrix = x[start:end], weight(expert, x.dtype)
         if few_rows.divides(rows, matrix):
             few_rows.multiply(rows, matrix, out[start:end])
@@ -106,14 +122,9 @@ def _products(x: Tensor, groups: Groups, width: int, weight: WeightOf, dense: Te
     return out
 
 
-def _ends(groups: Groups, experts: int, device: torch.device) -> Tensor:
-    """The row behind the last of each expert, [E], int32; an expert without tokens ends where the one before it does."""
-    counts = dict.fromkeys(range(experts), 0) | {expert: end - start for expert, start, end in groups}
-    return torch.tensor(list(accumulate(counts.values())), dtype=torch.int32).to(device)
-
-
-def _of(experts: tuple[int, ...], groups: Groups) -> Groups:
-    return tuple(group for group in groups if group[0] in experts)
+def _left_by(kernel: Kernel | None, groups: Groups, own: tuple[int, ...]) -> Groups:
+    """Groups whose product is still to be made: of all, or of experts with weights of their `own`, which no stack holds."""
+    return groups if kernel is None else tuple(group for group in groups if group[0] in own)
 
 
 def _chooser(weight_of: WeightOf, experts: tuple[int, ...], weights: Sequence[Tensor]) -> WeightOf:
@@ -124,13 +135,9 @@ def _chooser(weight_of: WeightOf, experts: tuple[int, ...], weights: Sequence[Te
 
 
 def _inputs_gradient(ctx: Any, weights: list[Tensor], gradient: Tensor) -> Tensor:
-    weight, groups = _chooser(ctx.weight_of, ctx.experts, weights), ctx.groups
-    if ctx.dense is not None:
-        out = F.grouped_mm(gradient, ctx.dense, offs=_ends(groups, len(ctx.dense), gradient.device))
-        groups = _of(ctx.experts, groups)
-    else:
-        out = gradient.new_empty(len(gradient), ctx.width)
-    for expert, start, end in groups:
+    weight, kernel = _chooser(ctx.weight_of, ctx.experts, weights), ctx.kernel
+    out = gradient.new_empty(len(gradient), ctx.width) if kernel is None else kernel.inputs_gradient(gradient)
+    for expert, start, end in _left_by(kernel, ctx.groups, ctx.experts):
         torch.mm(gradient[start:end], weight(expert, gradient.dtype), out=out[start:end])
     return out
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from model.config import ModelConfig
 from model.few_rows import FEW
 from model.fp8 import FP8, block_count, dequantize
-from model.grouped import Groups, WeightOf, combine, grouped_linear, groups_of, one_kernel_serves
+from model.grouped import Groups, Kernel, WeightOf, combine, grouped_linear, groups_of, kernel_takes
 from model.layers import MLP, moves_alone, typed
 from model.routing import Router, Routing
 
@@ -40,10 +40,10 @@ class Experts(nn.Module):
         self.down_proj = nn.Parameter(torch.empty(experts, hidden, width))
         self.adapter: ExpertAdapter | None = None
 
-    def forward(self, x: Tensor, groups: Groups) -> Tensor:
-        """x [m, H], sorted by expert as `groups` says: [m, H]."""
-        gate, up = self._product("gate_up_proj", x, groups).chunk(2, -1)
-        return self._product("down_proj", F.silu(gate) * up, groups)
+    def forward(self, x: Tensor, groups: Groups, ends: Tensor | None = None) -> Tensor:
+        """x [m, H], sorted by expert as `groups` says: [m, H]. `ends` are those of `model.grouped.Kernel`, where it is to be used."""
+        gate, up = self._product("gate_up_proj", x, groups, ends).chunk(2, -1)
+        return self._product("down_proj", F.silu(gate) * up, groups, ends)
 
     def weight(self, projection: ExpertProjection, expert: int, dtype: torch.dtype) -> Tensor:
         """One expert's real weight [out, in] in the given type, detached."""
@@ -69,15 +69,15 @@ class Experts(nn.Module):
         super()._apply(moves_alone(fn, held), recurse)  # type: ignore[no-untyped-call]
         return self
 
-    def _product(self, projection: ExpertProjection, x: Tensor, groups: Groups) -> Tensor:
+    def _product(self, projection: ExpertProjection, x: Tensor, groups: Groups, ends: Tensor | None) -> Tensor:
         stack: Tensor = getattr(self, projection)
         weight_of = partial(self.weight, projection)
         trained = stack if stack.requires_grad else None
-        dense = stack.detach() if one_kernel_serves(x, stack) else None
+        kernel = None if ends is None else Kernel(stack.detach(), ends)
         if self.adapter is None:
-            return grouped_linear(x, groups, stack.shape[1], weight_of, trained, {}, dense)
+            return grouped_linear(x, groups, stack.shape[1], weight_of, trained, {}, kernel)
         own = self.adapter.own_weights(projection, groups, weight_of)
-        return self.adapter.add_to(grouped_linear(x, groups, stack.shape[1], weight_of, trained, own, dense), projection, x, groups)
+        return self.adapter.add_to(grouped_linear(x, groups, stack.shape[1], weight_of, trained, own, kernel), projection, x, groups)
 
 
 def sorted_by_expert(routing: Routing) -> tuple[Tensor, Tensor]:
@@ -99,18 +99,19 @@ class MoE(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Routing]:
         tokens = x.flatten(0, -2)  # [n, H]
         routing = self.gate(tokens)
-        unsorted = len(tokens) <= FEW and not torch.is_grad_enabled() and not x.is_cuda
+        unsorted = len(tokens) <= FEW and not torch.is_grad_enabled()
         mixed = (self._unsorted if unsorted else self._sorted)(tokens, routing).view_as(x)
         return (mixed + self.shared_experts(x) if hasattr(self, "shared_experts") else mixed), routing
 
     def _sorted(self, tokens: Tensor, routing: Routing) -> Tensor:
         order, source = sorted_by_expert(routing)
-        groups = groups_of(torch.bincount(routing.indices.flatten(), minlength=routing.scores.shape[1]).tolist())
-        out = self.experts(tokens.index_select(0, source), groups)  # [n k, H]
+        counts = torch.bincount(routing.indices.flatten(), minlength=routing.scores.shape[1])  # [E]
+        ends = counts.cumsum(0, dtype=torch.int32) if kernel_takes(tokens, self.experts.gate_up_proj) else None
+        out = self.experts(tokens.index_select(0, source), groups_of(counts.tolist()), ends)  # [n k, H]
         return combine(out, routing.weights.flatten().index_select(0, order), source, len(tokens))
 
     def _unsorted(self, tokens: Tensor, routing: Routing) -> Tensor:
-        """Decoding's case on a CPU: a row for each token and expert costs less than sorting."""
+        """Decoding's case: a row for each token and expert costs less than sorting."""
         groups = tuple((expert, row, row + 1) for row, expert in enumerate(routing.indices.flatten().tolist()))
         out = self.experts(tokens.repeat_interleave(routing.indices.shape[1], 0), groups)  # [n k, H]
         return torch.bmm(routing.weights[:, None].to(tokens.dtype), out.unflatten(0, routing.indices.shape))[:, 0]

@@ -19,14 +19,14 @@ from tests.client.test_private_bench import asked_of, bench_of
 from tests.client.test_workbench import make_plan, open_bench
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is here")
+TINY = Path(bundled_base("tiny"))
 EXPERTS = {1: (0, 3), 2: (5,)}
 TRAINING = {"local_steps": 4, "batch_size": 8, "learning_rate": 1e-2}
 
 
 @pytest.fixture(scope="module")
 def bases() -> tuple[Base, Base]:
-    tiny = Path(bundled_base("tiny"))
-    return load_base(tiny, HardwareSettings()), load_base(tiny, HardwareSettings(device="cuda"))
+    return load_base(TINY, HardwareSettings()), load_base(TINY, HardwareSettings(device="cuda"))
 
 
 def benches(plan: Plan, bases: tuple[Base, Base], folder: Path) -> tuple[Workbench, Workbench]:
@@ -50,6 +50,15 @@ def test_an_update(bases: tuple[Base, Base], tmp_path: Path, precision: str, lea
     assert (one.examples, one.tokens) == (other.examples, other.tokens)
 
 
+def test_an_update_of_a_base_in_bfloat16(bases: tuple[Base, Base], tmp_path: Path) -> None:
+    """Whose experts one kernel multiplies."""
+    held = bases[0], load_base(TINY, HardwareSettings(device="cuda", base_precision="bf16"))
+    here, there = benches(make_plan(training=TRAINING), held, tmp_path)
+    state = here.adaptation.initial(EXPERTS)
+    one, other = (bench.train(1, state, list(state), EXPERTS) for bench in (here, there))
+    assert cosine(one.delta, other.delta) > 0.9 and other.loss_sum == pytest.approx(one.loss_sum, rel=0.05)
+
+
 def test_affinity_evaluation_and_drafts(bases: tuple[Base, Base], tmp_path: Path) -> None:
     for metric in ("accuracy", "exact_match", "bits_per_byte"):
         here, there = benches(make_plan(evaluation={"metric": metric, "choices": [" red", " green"]}), bases, tmp_path)
@@ -71,7 +80,7 @@ def test_gradient_sketches(bases: tuple[Base, Base], tmp_path: Path) -> None:
     assert cosine(here.gradient_sketch(state, {}, omega), there.gradient_sketch(state, {}, omega)) > 0.99
 
 
-def test_a_private_update_clips_each_unit_s_gradient_and_follows_from_its_secret(bases: tuple[Base, Base]) -> None:
+def test_a_private_update_clips_each_unit_s_gradient_and_draws_by_its_secret(bases: tuple[Base, Base]) -> None:
     """Draws are bound to the device too, so that a sample of everybody is what can be compared."""
     here, there = (bench_of(base, unit="group") for base in bases)
     every = asked_of(here, b"all", rate=1.0)

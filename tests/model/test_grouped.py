@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from model.grouped import add_rows, combine, grouped_linear, groups_of
+from model.grouped import Kernel, add_rows, combine, grouped_linear, groups_of, kernel_takes
 
 
 def drawn(seed: int, *shape: int) -> Tensor:
@@ -42,18 +41,33 @@ def test_a_grouped_product_is_its_definition(counts: list[int], owned: set[int],
             assert torch.allclose(empty if one is None else one, empty if other is None else other)
 
 
-@pytest.mark.parametrize("counts", [[3, 0, 2], [0, 0, 5], [4, 1, 0]])
-def test_one_kernel_for_all_experts_gives_the_same(counts: list[int]) -> None:
-    """In float32, which the kernel takes on a CPU."""
-    x, stack = drawn(0, 5, 16).float().requires_grad_(), drawn(1, 3, 8, 16).float()
-    own = {2: drawn(2, 8, 16).float().requires_grad_()} if counts[2] else {}
-    found = [grouped_linear(x, groups_of(counts), 8, lambda e, _: stack[e], None, own, dense) for dense in (None, stack)]
-    along = drawn(9, 5, 8).float()
-    gradients = [torch.autograd.grad(out, (x, *own.values()), along) for out in found]
-    for one, other in zip([found[0], *gradients[0]], [found[1], *gradients[1]], strict=True):
-        assert torch.allclose(one, other, rtol=1e-4, atol=1e-5)
-    with torch.no_grad():
-        assert torch.allclose(grouped_linear(x, groups_of(counts), 8, lambda e, _: stack[e], None, own, stack), found[0], atol=1e-5)
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    counts=st.lists(st.integers(0, 3), min_size=1, max_size=4).filter(any),
+    owned=st.sets(st.integers(0, 3)),
+    trained=st.tuples(st.booleans(), st.booleans(), st.booleans()),
+)
+def test_one_call_for_all_experts_gives_the_same(counts: list[int], owned: set[int], trained: tuple[bool, bool, bool]) -> None:
+    """In float32, which PyTorch's grouped product takes on a CPU too."""
+
+    def made(with_kernel: bool) -> list[Tensor]:
+        x = drawn(0, sum(counts), 16).float().requires_grad_(trained[0])
+        stack = drawn(1, len(counts), 8, 16).float().requires_grad_(trained[1])
+        owners = [expert for expert in owned if expert < len(counts) and counts[expert]]
+        own = {expert: drawn(expert + 2, 8, 16).float().requires_grad_(trained[2]) for expert in owners}
+        kernel = Kernel(stack.detach(), torch.tensor(counts).cumsum(0, dtype=torch.int32)) if with_kernel else None
+        out = grouped_linear(x, groups_of(counts), 8, lambda e, _: stack[e].detach(), stack if trained[1] else None, own, kernel)
+        leaves = [leaf for leaf in (x, stack, *own.values()) if leaf.requires_grad]
+        found = torch.autograd.grad(out, leaves, drawn(9, *out.shape).float(), allow_unused=True) if out.requires_grad else ()
+        return [out, *(gradient for gradient in found if gradient is not None)]
+
+    one, other = made(with_kernel=False), made(with_kernel=True)
+    assert len(one) == len(other) and all(torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(one, other, strict=True))
+
+
+def test_the_kernel_is_for_a_gpu_and_bfloat16() -> None:
+    x, stack = drawn(0, 5, 16).bfloat16(), drawn(1, 3, 8, 16).bfloat16()
+    assert not kernel_takes(x, stack) and not kernel_takes(x.float(), stack)
 
 
 def test_an_expert_without_tokens_has_no_gradient() -> None:
