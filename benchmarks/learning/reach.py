@@ -31,7 +31,7 @@ def _sentences(figures: SetFigures) -> Iterator[str]:
         yield f"the default takes {share:.2f} of the bytes of fedavg with 32 bits an element; the aim is one half ({verdict})."
         yield f"Of fedavg without secure sums, which sends each element once up and once down as fp32, it takes {plain:.2f}."
     yield from (sentence for name in EXPERTS for sentence in _experts(figures, name))
-    for name in ("tune-up", "fedsa", "own experts"):
+    for name in ("tune-up", "fedsa", "fedsa, tune-up", "own experts"):
         worse = figures.worse_than_alone(name)
         if worse is not None:
             yield f"{name}: {worse[0]} of {worse[1]} institutions do worse on their own records than alone; the aim is none."
@@ -51,8 +51,8 @@ def _private(figures: SetFigures, name: str) -> Iterator[str]:
         return
     base = float(figures.of("default")[0]["base"])
     kept = (private - base) / (plain - base)
-    verdict = _verdict(kept >= KEPT_GAIN)
-    yield f"{name} keeps {100 * kept:.0f} % of the default's gain over the base; the aim at epsilon 8 is 80 % ({verdict})."
+    aim = f"; the aim is 80 % ({_verdict(kept >= KEPT_GAIN)})" if name.endswith("epsilon 8") else ""
+    yield f"{name} keeps {100 * kept:.0f} % of the default's gain over the base{aim}."
 
 
 def _federated(figures: SetFigures, variant: str) -> float | None:

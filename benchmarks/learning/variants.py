@@ -54,11 +54,12 @@ def _private(epsilon: float, mechanism: str = "local", noise_multiplier: float |
 
 _SUM_ALONE: Changes = {"aggregation": {"server_optimizer": "none"}}
 _WIDE: Changes = {"secure_aggregation": {"lanes": 32}}  # an element is as long as in fp32
+_TUNED: Changes = {"personalisation": {"tune_steps": 320, "tune_learning_rate": 2e-3}}
 _BANKING77, _MEDQUAD = ((name,) for name in FULL)
 VARIANTS = (
     Variant("default"),
     Variant("fedavg", {"aggregation": {"rule": "fedavg"}, **_WIDE}),
-    Variant("tune-up", {"personalisation": {"tune_steps": 320, "tune_learning_rate": 2e-3}}, seeds=1),
+    Variant("tune-up", _TUNED, seeds=1),
     Variant("private, epsilon 8", _private(8.0), _large_batches, seeds=1),
     Variant("experts: esft, lora", _experts("esft-token", "lora")),
     Variant("lora at the bytes of esft, lora", bytes_of="experts: esft, lora"),
@@ -67,6 +68,7 @@ VARIANTS = (
     Variant("fedsb", {"aggregation": {"rule": "fedsb"}, "trainable": {"lora_rank": 64, "lora_alpha": 64.0}}),
     Variant("sketched", {"aggregation": {"rule": "sketched", "server_optimizer": "none"}}),
     Variant("fedsa", {"aggregation": {"rule": "fedsa"}}),
+    Variant("fedsa, tune-up", {"aggregation": {"rule": "fedsa"}, **_TUNED}, seeds=1),
     Variant("private, epsilon 32", _private(32.0), _large_batches, seeds=1, sets=_MEDQUAD),
     Variant("private, epsilon 100", _private(100.0), _large_batches, seeds=1, sets=_MEDQUAD),
     Variant("private, distributed, epsilon 8", {**_private(8.0, "distributed", 1.2), **_WIDE}, _one_step_a_round, seeds=1, sets=_MEDQUAD),
