@@ -40,7 +40,9 @@ def _problem(folder: Path, part: str) -> str | None:
         lives = is_held(_lock(folder, part))
     except PermissionError as error:
         return f"{error.filename}: {error.strerror}; ask as the user who runs the {part}"
-    return None if lives else f"the {part} of {folder} does not run; start it with `consortium client run`, or `client {part}` by itself"
+    if lives:
+        return None
+    return f"the {part} of {folder} does not run; `consortium client run` starts it again within a minute where it runs, else start that"
 
 
 def _lock(folder: Path, part: str) -> Path:

@@ -89,7 +89,7 @@ def _megabytes(policy: Policy) -> str:
 
 
 def _rounds(policy: Policy) -> str:
-    return f"Takes plans of at most {policy.max_rounds} rounds. The same plan may be submitted again."
+    return f"Takes plans of at most {policy.max_rounds} rounds. A plan that is submitted again counts anew, and needs another `seed`."
 
 
 def _epsilon(policy: Policy) -> str:

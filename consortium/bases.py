@@ -23,7 +23,10 @@ def base_directory(plan: Plan, home: Path) -> Path:
         return bundled_base(name)
     if (home / name).is_dir():
         return (home / name).resolve()
-    raise SimulationError(f"there is no base {name}: give a checkpoint directory or one of {', '.join(bundled_names())}")
+    known = ", ".join(bundled_names())
+    raise SimulationError(
+        f"plan {plan.name}: there is no base {name}: correct `base` ({known}), or bind a checkpoint directory to that name"
+    )
 
 
 def deployed_plan(plan: Plan, home: Path, bound: Mapping[str, str], operator: Path) -> tuple[Plan, ModelConfig]:

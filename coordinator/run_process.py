@@ -24,7 +24,7 @@ from coordinator.registry.records import Run
 from coordinator.registry.registry import Registry
 from coordinator.serve.places import Places
 from coordinator.serve.stage_times import StageTimes
-from coordinator.stage_record import StageRecord
+from coordinator.stage_record import StageRecord, attempted
 from model.config import read_config
 from model.layout import Adaptation, AdapterConfig
 from protocols.bundle import installed_bundle
@@ -93,7 +93,7 @@ def line_of(event: Event) -> str | None:
             line = f"run {name} begins: {rounds} rounds" if done is None else f"run {name} goes on after round {done} of {rounds}"
         case StageFinished(number, kind, attempt, stage, answered, missing):
             away = f", {len(missing)} did not" if missing else ""
-            line = f"round {number}, {kind} sum, attempt {attempt}: {len(answered)} answered {stage}{away}"
+            line = f"round {number}, {kind} sum{attempted(attempt)}: {len(answered)} answered {stage}{away}"
         case RoundFinished():
             line = f"round {event.round} is over with {event.institutions} institutions"
         case RunPaused(name, reason):

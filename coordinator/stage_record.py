@@ -39,11 +39,16 @@ class Stage:
     @property
     def line(self) -> str:
         """In words, for people."""
-        about = f"epoch {self.attempt}" if self.kind == "epoch" else f"round {self.round}, {self.kind} sum, attempt {self.attempt}"
+        about = f"epoch {self.attempt}" if self.kind == "epoch" else f"round {self.round}, {self.kind} sum{attempted(self.attempt)}"
         answered = f"{', '.join(self.answered)} answered {self.stage}" if self.answered else f"nobody has answered {self.stage} yet"
         missing = "".join(f"; {name} does not: {reason}" for name, reason in sorted(self.missing.items()))
         waiting = f"waiting for {', '.join(self.waiting)} until {self.until[11:19]} UTC, then without them if enough are left"
         return f"{about}: {answered}; {waiting}{missing}"
+
+
+def attempted(attempt: int) -> str:
+    """What follows a sum's name: the attempt, where the first one was in vain. 0 is a stage about the sum whatever the attempt."""
+    return f", attempt {attempt}" if attempt > 1 else ""
 
 
 class StageRecord:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 
 WORDS = 6
 _CONSONANTS = "bdfghjklmnprstvz"
@@ -19,8 +20,17 @@ def fingerprint(name: str, public_key: bytes) -> str:
 
 def same_fingerprint(given: str, expected: str) -> bool:
     """Whether what a person typed, with spaces or hyphens and in any case, is this fingerprint."""
-    typed = "-".join(given.lower().replace("-", " ").split())
-    return hmac.compare_digest(typed.encode(), expected.encode())
+    return hmac.compare_digest("-".join(_typed(given)).encode(), expected.encode())
+
+
+def is_fingerprint(given: str) -> bool:
+    """Whether it has the form of one: neither cut short, nor something else."""
+    words, shape = _typed(given), re.compile(f"([{_CONSONANTS}][{_VOWELS}]){{2}}[{_CONSONANTS}]")
+    return len(words) == WORDS and all(shape.fullmatch(word) for word in words)
+
+
+def _typed(given: str) -> list[str]:
+    return given.lower().replace("-", " ").split()
 
 
 def _word(bits: int) -> str:

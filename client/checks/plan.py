@@ -98,7 +98,12 @@ def plan_findings(plan: Plan, settings: InstitutionSettings, policy: Policy) -> 
         directory, completed = given
         directories.append(directory)
         if completed.notes:
-            return Finding("base", "warning", completed.notes[0], "compare it with the operator's before the run")
+            return Finding(
+                "base",
+                "warning",
+                completed.notes[0],
+                f"compare it with the operator's before the run: `consortium model info {directory}` shows it",
+            )
         return ok("base", f"{directory} is the plan's {plan.base.name}")
 
     yield checked("base", lambda: _complete(plan, settings), bound)

@@ -89,9 +89,13 @@ def revoke(context: typer.Context, name: NameArgument, reason: ReasonOption, hom
 
 def _compare(name: str, expected: str, given: str | None, revoked: str) -> None:
     from coordinator.errors import AdmissionError
-    from protocols.fingerprint import same_fingerprint
+    from protocols.fingerprint import WORDS, is_fingerprint, same_fingerprint
 
     if given is not None:
+        if not is_fingerprint(given):
+            raise AdmissionError(
+                f"--fingerprint takes the {WORDS} words that {name} reads out, joined by hyphens: these are none; give all of them"
+            )
         if not same_fingerprint(given, expected):
             raise AdmissionError(f"the request of {name} has other words than these; do not approve it, and find out who sent it")
         return

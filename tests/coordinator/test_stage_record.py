@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,6 +26,7 @@ def test_it_says_who_answered_and_who_is_waited_for(tmp_path: Path) -> None:
         "round 1, update sum, attempt 2: bea answered train.sum; waiting for cyd until 12:01:30 UTC, then without them if enough are left; "
         "ada does not: it left"
     )
+    assert replace(stage, attempt=1).line.startswith("round 1, update sum: bea answered"), "the first attempt is nobody's concern"
     kept.note(InstitutionAnswered("cyd"))
     assert read_stage(tmp_path) is None, "nobody is waited for"
 

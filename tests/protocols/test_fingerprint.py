@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.fingerprint import _word, fingerprint, same_fingerprint
+from protocols.fingerprint import _word, fingerprint, is_fingerprint, same_fingerprint
 
 KEY = bytes(range(32))
 
@@ -33,4 +33,5 @@ def test_every_bit_of_the_key_counts(name: str, key: bytes, bit: int) -> None:
 def test_words_may_be_typed_as_they_are_heard() -> None:
     words = fingerprint("amber", KEY)
     assert same_fingerprint(words.upper().replace("-", "  "), words) and same_fingerprint(f" {words} ", words)
+    assert is_fingerprint(words.upper().replace("-", " ")) and not is_fingerprint(words[:-1]) and not is_fingerprint("foo bar baz")
     assert not same_fingerprint(words[:-1], words) and not same_fingerprint("", words) and not same_fingerprint("é", words)
