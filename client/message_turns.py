@@ -15,6 +15,8 @@ from flwr.supercore.object_store import ObjectStore
 from flwr.supernode.nodestate.in_memory_nodestate import CLIENT_APP_CRASHED_ERROR, InMemoryNodeState
 from flwr.supernode.start_client_internal import _insert_message
 
+_PAUSE = 0.5  # seconds: Flower's own
+_SHORT_PAUSE = 0.05  # for a task that is about to end: its reply was there
 _OPEN = (Status.PENDING, Status.STARTING, Status.RUNNING)
 
 
@@ -32,21 +34,27 @@ def pull_or_forget(pull: Callable[..., int | None]) -> Callable[..., int | None]
 
 
 def push_until_answered(push: Callable[..., None], sleep: Callable[[float], None]) -> Callable[..., None]:
-    """Flower's push of all replies that are there, until every message that was pulled has its own.
+    """Flower's push of all replies that are there, until every message that was pulled has its own and no task is left.
 
-    A message whose task died before it had the message is answered with Flower's error for that, which else it would never be.
+    A task that outlived its message would be taken for the next one's: when it dies, Flower answers that in its stead. A message whose task
+    died before it had the message is answered with Flower's error for that, which else it would never be.
     """
 
     def push_all(*, state: InMemoryNodeState, object_store: ObjectStore, **rest: Any) -> None:
-        while messages := _unanswered(state):
-            tasks = state.get_tasks(statuses=_OPEN)  # before the replies: a task ends after its reply was stored
+        while True:
+            tasks, messages = (
+                state.get_tasks(statuses=_OPEN),
+                _unanswered(state),
+            )  # before the replies: a task ends after its reply was stored
             if _has_reply(state):
                 push(state=state, object_store=object_store, **rest)
             elif tasks:
-                sleep(0.5)
-            else:
+                sleep(_PAUSE if messages else _SHORT_PAUSE)
+            elif messages:
                 for message in messages:
                     _insert_message(Message(CLIENT_APP_CRASHED_ERROR, reply_to=message), state, object_store)
+            else:
+                return
 
     return push_all
 

@@ -37,7 +37,7 @@ class Node:
             self.sent.append((reply.metadata.reply_to_message_id, reply.error.code if reply.has_error() else 0))
             return set(), ""
 
-        self._push(state=self.state, object_store=self.store, send=send, push_object=None)
+        self._push(state=self.state, object_store=self.store, send=send, push_object=lambda *_: None)
 
     def _pause(self, _: float) -> None:
         self.meanwhile.pop(0)()
@@ -57,6 +57,9 @@ class Node:
         reply = Message(Error(ErrorCode.INVALID_FAB, ""), reply_to=Message(content=RecordDict(), metadata=metadata))
         _insert_message(reply, self.state, self.store)
 
+    def end(self, task: int, how: str = SubStatus.COMPLETED) -> None:
+        self.state.finish_task(task, how, "")
+
 
 @pytest.fixture
 def node() -> Node:
@@ -66,10 +69,9 @@ def node() -> Node:
 def test_a_reply_of_another_turn_leaves_none_behind(node: Node) -> None:
     node.answer("of a run that ended", run=9)
     task = node.hold("now")
-    node.meanwhile = [lambda: node.answer("now")]
+    node.meanwhile = [lambda: node.answer("now"), lambda: node.end(task)]
     node.push()
     assert [name for name, _ in node.sent] == ["of a run that ended", "now"]
-    node.state.finish_task(task, SubStatus.COMPLETED, "")
     assert node.pull() is None and not node.state.msg_store
 
 
@@ -79,10 +81,35 @@ def test_a_message_whose_run_ended_while_it_was_received_is_forgotten_with_its_t
     assert not node.state.msg_store
     (found,) = node.state.get_tasks(task_ids=[task])
     assert found.status.sub_status == SubStatus.FAILED
-    node.hold("next")
-    node.meanwhile = [lambda: node.answer("next")]
+    task = node.hold("next")
+    node.meanwhile = [lambda: node.answer("next"), lambda: node.end(task)]
     node.push()
     assert [name for name, _ in node.sent] == ["next"]
+
+
+def test_a_reply_to_what_was_forgotten_takes_nobody_s_turn(node: Node) -> None:
+    node.hold("half")
+    node.answer("half")
+    assert node.pull() is None
+    task = node.hold("next", run=2)
+    node.meanwhile = [lambda: node.answer("next", run=2), lambda: node.end(task)]
+    node.push()
+    assert [name for name, _ in node.sent] == ["half", "next"]
+
+
+def test_a_task_that_outlives_its_message_is_waited_for(node: Node) -> None:
+    """When it dies, Flower answers whatever message of the run a process has by then."""
+    task = node.hold("one")
+    node.answer("one")
+    node.meanwhile = [lambda: None, lambda: node.end(task, SubStatus.FAILED)]
+    node.push()
+    assert node.sent == [("one", ErrorCode.INVALID_FAB)] and not node.meanwhile
+
+
+def test_a_turn_with_a_reply_alone_pushes_it(node: Node) -> None:
+    node.answer("of a bundle that Flower refused")
+    node.push()
+    assert len(node.sent) == 1
 
 
 def test_a_message_that_came_keeps_its_task(node: Node) -> None:
@@ -96,10 +123,7 @@ def test_a_message_that_came_keeps_its_task(node: Node) -> None:
 def test_a_message_whose_task_died_before_it_took_the_message_is_answered(node: Node) -> None:
     task = node.hold("now")
 
-    def die() -> None:
-        node.state.finish_task(task, SubStatus.FAILED, "No heartbeat received from the task")
-
-    node.meanwhile = [die]
+    node.meanwhile = [lambda: node.end(task, SubStatus.FAILED)]
     node.push()
     assert node.sent == [("now", ErrorCode.CLIENT_APP_CRASHED)]
 
@@ -109,7 +133,7 @@ def test_a_task_that_ends_with_its_reply_is_answered_once(node: Node) -> None:
 
     def both() -> None:
         node.answer("now")
-        node.state.finish_task(task, SubStatus.COMPLETED, "")
+        node.end(task)
 
     node.meanwhile = [both]
     node.push()
