@@ -24,6 +24,7 @@ from protocols.plan import Plan
 from protocols.wire import from_record, to_record
 
 OpenNode = Callable[[Context], Node]
+_LONG = {"train.sum": "trains", "evaluate.sum": "evaluates"}
 
 
 def make_client_app(open_node_of: OpenNode, watch: Watch = lambda *_: None) -> ClientApp:
@@ -50,6 +51,18 @@ def make_client_app(open_node_of: OpenNode, watch: Watch = lambda *_: None) -> C
         category, _, action = message_type.partition(".")
         getattr(client_app, category)(action)(handle)
     return client_app
+
+
+def telling(app: Callable[[Message, Context], Message], say: Callable[[str], None]) -> Callable[[Message, Context], Message]:
+    """`app`, which says what takes long before it begins."""
+
+    def told(message: Message, context: Context) -> Message:
+        if message.metadata.message_type in _LONG:
+            run, _, number = ascii(message.metadata.group_id)[1:-1][:80].rpartition("/")  # not verified yet: cut and escaped
+            say(f"{_LONG[message.metadata.message_type]} for round {number} of {run}")
+        return app(message, context)
+
+    return told
 
 
 class FolderNodes:

@@ -1,4 +1,4 @@
-"""The one place where an institution touches flwr's private parts: the SuperNode's process, and answering the tasks that it holds.
+"""Where an institution touches flwr's private parts, with `client.message_turns`: the SuperNode's process, and answering its tasks.
 
 Run as `python -P -m client.flower_node`, this is stock `flower-supernode` with seven differences. Its process ends when its main
 loop or a thread of it ends, where Flower's would stay alive and pull nothing more. It touches a file whenever the loop turns. After it

@@ -12,14 +12,13 @@ import signal
 import sys
 import time
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
-from flwr.app import Context, Message
-
-from client.client_app import folder_node, make_client_app
+from client.client_app import folder_node, make_client_app, telling
 from client.connection import load_connection
 from client.figures import Tally
-from client.flower_node import App, serve_tasks
+from client.flower_node import serve_tasks
 from client.institution import read_membership
 from client.metrics import ANSWERED, TALLY
 from client.only_node import only_node
@@ -34,7 +33,6 @@ from protocols.logs import write_logs
 from protocols.proxies import without_proxy
 
 logger = logging.getLogger("consortium.client")
-_LONG = {"train.sum": "trains", "evaluate.sum": "evaluates"}
 
 
 def serve(folder: Path, ended: list[int]) -> None:
@@ -51,7 +49,7 @@ def _serve_alone(folder: Path, ended: list[int]) -> None:
     runtime = f"127.0.0.1:{load_connection(folder).runtime_port}"
     node, own = folder_node(folder), installed_bundle().sha256
     make_folder(folder / "flower")
-    app = _told(make_client_app(lambda _: node.current(), Tally(folder / TALLY).note))
+    app = telling(make_client_app(lambda _: node.current(), Tally(folder / TALLY).note), partial(logger.info, extra={"event": "asked"}))
     upkeep = Upkeep(folder, lambda: datetime.now(UTC), time.monotonic, logger.info)
 
     def should_stop() -> bool:
@@ -60,18 +58,6 @@ def _serve_alone(folder: Path, ended: list[int]) -> None:
 
     logger.info("ready; the bundle of this version is %s", own, extra={"event": "ready"})
     serve_tasks(runtime, runtime_secret(folder), app, {own}, should_stop, alive=folder / ANSWERED, log=logger.warning)
-
-
-def _told(app: App) -> App:
-    """The log says what takes long before it begins."""
-
-    def answer(message: Message, context: Context) -> Message:
-        if message.metadata.message_type in _LONG:
-            run, _, number = ascii(message.metadata.group_id)[1:-1][:80].rpartition("/")  # not verified yet: cut and escaped
-            logger.info("%s for round %s of %s", _LONG[message.metadata.message_type], number, run, extra={"event": "asked"})
-        return app(message, context)
-
-    return answer
 
 
 def main(arguments: list[str]) -> int:

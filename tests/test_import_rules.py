@@ -19,7 +19,7 @@ ALLOWED = {
     "consortium": OURS,
 }
 FLOWER = {"client/client_app.py", "coordinator/server_app.py", "client/flower_node.py", "coordinator/flower_link.py"} | {
-    "coordinator/exchange.py", "coordinator/flower_grid.py", "protocols/wire.py", "protocols/flower.py", "consortium/simulation.py",
+    "client/message_turns.py", "coordinator/exchange.py", "coordinator/flower_grid.py", "protocols/wire.py", "protocols/flower.py", "consortium/simulation.py",
 }  # fmt: skip
 
 
