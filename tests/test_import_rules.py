@@ -18,8 +18,9 @@ ALLOWED = {
     "coordinator": ("coordinator", "protocols", "model.config", "model.layout"),
     "consortium": OURS,
 }
-FLOWER = {"client/client_app.py", "coordinator/server_app.py", "client/flower_node.py", "coordinator/flower_link.py"} | {
-    "client/message_turns.py", "coordinator/exchange.py", "coordinator/flower_grid.py", "protocols/wire.py", "protocols/flower.py", "consortium/simulation.py",
+FLOWER = {
+    "client/client_app.py", "client/flower_node.py", "client/message_turns.py", "consortium/simulation.py", "coordinator/exchange.py",
+    "coordinator/flower_grid.py", "coordinator/flower_link.py", "coordinator/server_app.py", "protocols/flower.py", "protocols/wire.py",
 }  # fmt: skip
 
 
