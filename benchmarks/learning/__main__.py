@@ -40,6 +40,8 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     terms = Terms(options.work, tuple(options.only), options.hours, options.processes)
     runner = Runner(terms, plans, os.environ, on_row=lambda rows: save(rows, options.out, arguments, options.date))
+    if options.out.exists():
+        runner.results.adopt(json.loads(options.out.read_text(encoding="utf-8"))["rows"])
     if options.list:
         _list(runner)
         return 0
@@ -73,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.learning", description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the data sets")
     parser.add_argument("--work", type=Path, default=Path("learning-work"), help="folder of unfinished rows and figures")
-    parser.add_argument("--out", type=Path, default=Path("docs/results/learning.json"), help="file of all figures")
+    parser.add_argument("--out", type=Path, default=Path("docs/results/learning.json"), help="file of all figures, whose rows are kept")
     parser.add_argument("--page", type=Path, default=Path("docs/learning.md"), help="page that --table writes into")
     parser.add_argument("--hours", type=float, default=4.0, help="no row is started that would end later")
     parser.add_argument("--processes", type=int, default=2, help="rows at a time, one thread each")

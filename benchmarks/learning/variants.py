@@ -71,7 +71,7 @@ VARIANTS = (
     Variant("fedsa, tune-up", {"aggregation": {"rule": "fedsa"}, **_TUNED}, seeds=1),
     Variant("private, epsilon 32", _private(32.0), _large_batches, seeds=1, sets=_MEDQUAD),
     Variant("private, epsilon 100", _private(100.0), _large_batches, seeds=1, sets=_MEDQUAD),
-    Variant("private, distributed, epsilon 8", {**_private(8.0, "distributed", 1.2), **_WIDE}, _one_step_a_round, seeds=1, sets=_MEDQUAD),
+    Variant("private, distributed, epsilon 8", {**_private(8.0, "distributed", 2.0), **_WIDE}, _one_step_a_round, seeds=1, sets=_MEDQUAD),
     Variant("as the private ones, without noise", _FEW, _large_batches, seeds=1, sets=_MEDQUAD),
     Variant("experts: esft, full", _experts("esft-token", "full"), seeds=1, sets=_MEDQUAD),
     Variant("lora at the bytes of esft, full", bytes_of="experts: esft, full", seeds=1, sets=_MEDQUAD),

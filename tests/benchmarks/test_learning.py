@@ -86,6 +86,19 @@ def test_a_row_of_another_plan_is_measured_again(small: Plan, tmp_path: Path) ->
     assert fingerprint(changed(small, {"simulation": {"source": "elsewhere.jsonl"}})) == fingerprint(small)
 
 
+def test_saved_rows_are_neither_measured_again_nor_lost(small: Plan, tmp_path: Path) -> None:
+    row, other = Row("banking77", "default", 0), Row("banking77", "lora at the bytes of esft, full", 1)
+    before, out = Results(tmp_path / "before"), tmp_path / "learning.json"
+    before.write(row, small, {"federated": 0.5})
+    before.write(other, small, {"federated": 0.6})
+    save(before.all(), out, [], "2026-01-02")
+    here = Results(tmp_path / "here")
+    here.write(row, small, {"federated": 0.7})
+    here.adopt(json.loads(out.read_text())["rows"])
+    assert here.holds(other, small) and here.read(other) == before.read(other)
+    assert here.read(row) == {**(before.read(row) or {}), "federated": 0.7}
+
+
 def test_a_refused_row_is_named_and_the_others_go_on(small: Plan, tmp_path: Path) -> None:
     said: list[str] = []
     refused = changed(small, {"aggregation": {"rebalance_every": 1}})  # which only the default's rule has
