@@ -70,6 +70,16 @@ def test_distributions_agree_with_the_library_and_renyi_is_above(rate: float, no
     assert exact < renyi.to_epsilon(spend.curve(), 1e-6) < exact * 1.25
 
 
+@pytest.mark.parametrize("noise", [0.4, 0.3])
+def test_little_noise_is_not_overstated(noise: float) -> None:
+    """Renyi curves say three to twelve times as much, which a calibrated run would pay in noise."""
+    accountant = PLDAccountant(value_discretization_interval=1e-3)
+    accountant.compose(PoissonSampledDpEvent(0.05, GaussianDpEvent(noise)), 240)
+    exact, spend = accountant.get_epsilon(1e-5), Spend(0.05, noise, 240)
+    assert renyi.to_epsilon(spend.curve(), 1e-5) > 3 * exact
+    assert exact * (1 - 5e-4) <= epsilon([spend], 1e-5) <= exact * 1.003
+
+
 def test_the_gaussian_curve_is_the_librarys() -> None:
     from dp_accounting.rdp import RdpAccountant
 
