@@ -8,10 +8,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from client.dataset import Datasets, build_datasets
 from client.evaluation import closed_choices
+from client.machine import free_memory
 from client.records import Records, divide_records
-from client.settings import RecordSettings
+from client.settings import HardwareSettings, RecordSettings
 from client.template import parse_template
 from consortium.bases import base_directory
 from consortium.errors import SimulationError
@@ -62,6 +65,20 @@ def prepare(plan: Plan, home: Path) -> Preparation:
     plan = _completed(plan, base, records.values())
     copies = {name: "".join(f"{json.dumps(row.values)}\n" for row in rows).encode() for name, rows in parts.items()}
     return Preparation(plan, base, copies, _datasets(plan, base, source, records))
+
+
+def check_device(device: str) -> None:
+    """Whether the networks can be held there: "cpu", "cuda" or "cuda:N".
+
+    Raises:
+        SimulationError: it is no such name, or there is no such device on this machine.
+    """
+    try:
+        HardwareSettings(device=device)
+    except ValidationError:
+        raise SimulationError(f"device {device!r} is none that is known; give cpu, cuda or cuda:N") from None
+    if device != "cpu" and free_memory(device) is None:
+        raise SimulationError(f"there is no {device} on this machine; give cpu, or install the driver and PyTorch's build for it")
 
 
 def check_cohort(plan: Plan, institutions: int) -> None:

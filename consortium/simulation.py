@@ -18,11 +18,10 @@ from client.dataset import Datasets
 from client.institution import open_node
 from client.node import Node
 from client.personal_training import as_measured
-from client.settings import HardwareSettings
 from client.workbench import Base, Workbench, load_base
 from consortium.baseline_process import BaselineProcess, BaselineProgress
 from consortium.personalisation import TuneProgress, is_personal, kept_by, own_models
-from consortium.preparation import prepare
+from consortium.preparation import check_device, prepare
 from consortium.privacy import privacy_of
 from consortium.report import Baselines, Outcome, RecordCounts, Report, make_report, read_report
 from consortium.workplace import Workplace, open_workplace
@@ -61,12 +60,14 @@ def simulate(
     rounds: int | None = None,
     baselines: bool = True,
     overwrite: bool = False,
+    device: str = "cpu",
     on_event: Watcher = lambda _: None,
     environment: Mapping[str, str] | None = None,
 ) -> Report:
     """Runs a plan with simulated institutions and compares it with what each reaches alone and all reach with pooled records.
 
-    An unfinished run of the same plan, seed and records in `out` goes on; a finished one is reported again.
+    An unfinished run of the same plan, seed, records and device in `out` goes on; a finished one is reported again. `device` ("cpu",
+    "cuda", "cuda:N") holds the base that all institutions share.
 
     Raises:
         ConsortiumError, ModelError: what cannot be used, in one sentence; where it is plan, base or records, nothing was written.
@@ -74,8 +75,9 @@ def simulate(
     """
     torch.set_num_threads(1)  # the federation and the baselines take one core each
     read, home = (plan, Path.cwd()) if isinstance(plan, Plan) else (load_plan(Path(plan)), Path(plan).resolve().parent)
+    check_device(device)
     prepared = prepare(_changed(read, seed, rounds), home)
-    place = open_workplace(prepared, Path(out or f"consortium-{read.name}"), overwrite)
+    place = open_workplace(prepared, Path(out or f"consortium-{read.name}"), overwrite, device)
     earlier = read_report(place.report_file)
     if earlier is not None and (earlier["pooled"] is not None or not baselines):
         return earlier
@@ -95,7 +97,7 @@ def _changed(plan: Plan, seed: int | None, rounds: int | None) -> Plan:
 
 
 def _federate(place: Workplace, datasets: Mapping[str, Datasets], on_event: Watcher) -> Outcome:
-    base = load_base(place.base, HardwareSettings())
+    base = load_base(place.base, place.hardware)
     hardware = {name: place.settings(name).hardware for name in datasets}
     benches = {name: Workbench(place.plan, base, one.train, one.test, hardware[name]) for name, one in datasets.items()}
     simulated = _Simulated(place, base, benches)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from client.institution import Membership, write_membership
-from client.settings import InstitutionSettings, load_settings, write_settings
+from client.settings import HardwareSettings, InstitutionSettings, load_settings, write_settings
 from consortium.errors import SimulationError
 from consortium.preparation import Preparation
 from coordinator.home import operator_identity, write_home
@@ -55,6 +55,11 @@ class Workplace:
     def settings(self, name: str) -> InstitutionSettings:
         return load_settings(self.institutions / name / "institution.toml")
 
+    @property
+    def hardware(self) -> HardwareSettings:
+        """Of the first institution: what the base is held on, which all share."""
+        return self.settings(self.names[0]).hardware
+
     def identity(self, name: str) -> Identity:
         return Identity.load(name, self.institutions / name / "identity.key")
 
@@ -67,8 +72,8 @@ class Workplace:
         return Roster(tuple(RosterEntry(name, self.identity(name).public_key) for name in sorted(self.names)))
 
 
-def open_workplace(prepared: Preparation, out: Path, overwrite: bool) -> Workplace:
-    """Makes the folder of a simulation, or opens that of the same plan, seed and records again.
+def open_workplace(prepared: Preparation, out: Path, overwrite: bool, device: str = "cpu") -> Workplace:
+    """Makes the folder of a simulation, or opens that of the same plan, seed, records and device again.
 
     Raises:
         SimulationError: `out` holds something else; nothing in it was changed.
@@ -78,10 +83,11 @@ def open_workplace(prepared: Preparation, out: Path, overwrite: bool) -> Workpla
     if earlier is not None and not overwrite and _is_complete(place):
         if (earlier, place.plan_file.read_bytes()) != (prepared.records_sha256, prepared.plan.canonical()):
             raise SimulationError(f"{out} holds a run of another plan, seed or records; give --overwrite to replace it, or another --out")
+        _check_device(place, device)
         return place
     if earlier is not None:
         _remove(out)
-    _make(place, prepared)
+    _make(place, prepared, device)
     return place
 
 
@@ -112,7 +118,14 @@ def _is_complete(place: Workplace) -> bool:
     return place.plan_file.exists()
 
 
-def _make(place: Workplace, prepared: Preparation) -> None:
+def _check_device(place: Workplace, device: str) -> None:
+    """Baselines and rounds of one report come from one device, whose bits are not another's."""
+    before = place.hardware.device
+    if device != before:
+        raise SimulationError(f"{place.out} holds a run on {before}; go on with --device {before}, give --overwrite, or another --out")
+
+
+def _make(place: Workplace, prepared: Preparation, device: str) -> None:
     """Everything that this simulation needs, and stock Flower's (`flwr run`) too; the marker comes first and the plan last."""
     write_file(place.out / MARKER, json.dumps({"schema": 1, "records_sha256": prepared.records_sha256}).encode())
     group = place.plan.simulation.group if place.plan.simulation else ""
@@ -124,8 +137,8 @@ def _make(place: Workplace, prepared: Preparation) -> None:
         content: dict[str, Any] = {
             "records": {"source": "records.jsonl", "split": "split", "group": group},
             "bases": {place.plan.base.name: str(place.base)},
+            "hardware": {"device": device, "max_rank": rank},
         }
-        content |= {"hardware": {"max_rank": rank}} if rank is not None else {}
         write_settings(folder / "institution.toml", InstitutionSettings.model_validate(content))
         write_policy(folder / "policy.toml", policy)
         Identity.generate(name, os.urandom).save(folder / "identity.key")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
@@ -34,13 +36,15 @@ def demo(
         return
     from consortium.cli.simulate import run_and_show
     from consortium.demo.records import write_demo_records
+    from consortium.simulation import simulate
     from protocols.files import write_file
 
     DEMO.mkdir(exist_ok=True)
     write_demo_records(DEMO / "records.jsonl", seed=0)
     write_file(DEMO / "plan.toml", files("consortium.demo").joinpath("plan.toml").read_bytes())
     out = DEMO / "run"
-    report = run_and_show(DEMO / "plan.toml", out, seed=None, rounds=rounds, baselines=baselines, overwrite=overwrite, as_json=as_json)
+    terms = partial(simulate, DEMO / "plan.toml", out, rounds=rounds, baselines=baselines, overwrite=overwrite)
+    report = run_and_show(partial(terms, environment=os.environ), as_json)
     if not as_json:
         typer.echo("Next, try:")
         for command in _next_commands(report["model"], out):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +20,7 @@ SeedOption = Annotated[int | None, typer.Option("--seed", min=0, help="Instead o
 RoundsOption = Annotated[int | None, typer.Option("--rounds", min=1, help="Instead of the plan's rounds.")]
 BaselinesOption = Annotated[bool, typer.Option(" /--no-baselines", show_default=False, help="Without what it is compared with.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace another run in DIR.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="Where the networks are held: cpu, cuda or cuda:N.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the report as one JSON document and nothing else.")]
 
 
@@ -28,32 +31,31 @@ def simulate(
     rounds: RoundsOption = None,
     baselines: BaselinesOption = True,
     overwrite: OverwriteOption = False,
+    device: DeviceOption = "cpu",
     as_json: JsonOption = False,
 ) -> None:
     """Run a whole consortium in this process: every message serialised, every sum secure.
 
-    Started again with the same DIR, plan and seed it goes on after the last finished round.
+    Started again with the same DIR, plan, seed and device it goes on after the last finished round.
     """
-    run_and_show(plan, out, seed=seed, rounds=rounds, baselines=baselines, overwrite=overwrite, as_json=as_json)
+    from consortium.simulation import simulate as run
+
+    terms = partial(run, plan, out, seed=seed, rounds=rounds, baselines=baselines)
+    run_and_show(partial(terms, overwrite=overwrite, device=device, environment=os.environ), as_json)
 
 
-def run_and_show(
-    plan: Path, out: Path | None, *, seed: int | None, rounds: int | None, baselines: bool, overwrite: bool, as_json: bool
-) -> Report:
-    """Simulates with live progress, then prints the table and draws the picture; with `as_json` only the document."""
+def run_and_show(run: Callable[..., Report], as_json: bool) -> Report:
+    """Simulates with live progress, as `on_event`, then prints the table and draws the picture; with `as_json` only the document."""
     from rich.console import Console
 
     from consortium.picture import draw
     from consortium.progress import LiveProgress
-    from consortium.simulation import simulate as run
     from consortium.summary import print_summary
 
     console = Console(stderr=as_json, quiet=as_json)
     try:
         with LiveProgress(console) as progress:
-            report = run(
-                plan, out, seed=seed, rounds=rounds, baselines=baselines, overwrite=overwrite, on_event=progress, environment=os.environ
-            )
+            report = run(on_event=progress)
     except KeyboardInterrupt:
         typer.echo("Stopped; the same command goes on after the last finished round.", err=True)
         raise typer.Exit(130) from None

@@ -12,6 +12,7 @@ import pytest
 
 from client.records import read_records
 from consortium import simulate
+from consortium.errors import SimulationError
 from consortium.preparation import prepare
 from consortium.workplace import open_workplace
 from model.errors import ModelError
@@ -72,6 +73,15 @@ def test_arguments_are_checked_as_a_plan_is(tmp_path: Path, changes: dict[str, i
     (tmp_path / "records.jsonl").unlink()  # they are refused before a record is read
     with pytest.raises(PlanError, match=f"arguments of simulate: {field}: "):
         simulate(plan, tmp_path / "out", **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("device", "sentence"), [("gpu", "device 'gpu' is none that is known"), ("cuda:99", "there is no cuda:99 on this machine")]
+)
+def test_a_device_that_is_not_there_leaves_nothing_behind(tmp_path: Path, device: str, sentence: str) -> None:
+    with pytest.raises(SimulationError, match=sentence):
+        simulate(write_small(tmp_path), tmp_path / "out", device=device)
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_institution_reads_in_its_copy_what_was_prepared(tmp_path: Path) -> None:

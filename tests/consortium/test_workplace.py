@@ -52,6 +52,17 @@ def test_a_damaged_marker_names_no_folder_as_ours(tmp_path: Path, prepared: Prep
     assert _contents(place.out) == before
 
 
+def test_a_run_goes_on_where_it_began(tmp_path: Path, prepared: Preparation) -> None:
+    place = open_workplace(prepared, tmp_path / "out", overwrite=False, device="cuda:1")
+    assert {place.settings(name).hardware.device for name in place.names} == {"cuda:1"} == {place.hardware.device}
+    before = _contents(place.out)
+    with pytest.raises(SimulationError, match="out holds a run on cuda:1; go on with --device cuda:1, give --overwrite"):
+        open_workplace(prepared, place.out, overwrite=False)
+    assert _contents(place.out) == before
+    assert open_workplace(prepared, place.out, overwrite=False, device="cuda:1") == place
+    assert open_workplace(prepared, place.out, overwrite=True).hardware.device == "cpu"
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_file_is_no_folder(tmp_path: Path, prepared: Preparation, overwrite: bool) -> None:
     (tmp_path / "out").write_text("mine")
