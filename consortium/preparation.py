@@ -78,7 +78,7 @@ def check_device(device: str) -> None:
     except ValidationError:
         raise SimulationError(f"device {device!r} is none that is known; give cpu, cuda or cuda:N") from None
     if device != "cpu" and free_memory(device) is None:
-        raise SimulationError(f"there is no {device} on this machine; give cpu, or install the driver and PyTorch's build for it")
+        raise SimulationError(f"there is no {device} on this machine; give cpu or another GPU, or install a driver and PyTorch for it")
 
 
 def check_cohort(plan: Plan, institutions: int) -> None:

@@ -60,14 +60,14 @@ def simulate(
     rounds: int | None = None,
     baselines: bool = True,
     overwrite: bool = False,
-    device: str = "cpu",
+    device: str | None = None,
     on_event: Watcher = lambda _: None,
     environment: Mapping[str, str] | None = None,
 ) -> Report:
     """Runs a plan with simulated institutions and compares it with what each reaches alone and all reach with pooled records.
 
-    An unfinished run of the same plan, seed, records and device in `out` goes on; a finished one is reported again. `device` ("cpu",
-    "cuda", "cuda:N") holds the base that all institutions share.
+    An unfinished run of the same plan, seed and records in `out` goes on, on its own device; a finished one is reported again. `device`
+    ("cpu", "cuda", "cuda:N") holds the base that all institutions share.
 
     Raises:
         ConsortiumError, ModelError: what cannot be used, in one sentence; where it is plan, base or records, nothing was written.
@@ -75,12 +75,12 @@ def simulate(
     """
     torch.set_num_threads(1)  # the federation and the baselines take one core each
     read, home = (plan, Path.cwd()) if isinstance(plan, Plan) else (load_plan(Path(plan)), Path(plan).resolve().parent)
-    check_device(device)
     prepared = prepare(_changed(read, seed, rounds), home)
     place = open_workplace(prepared, Path(out or f"consortium-{read.name}"), overwrite, device)
     earlier = read_report(place.report_file)
     if earlier is not None and (earlier["pooled"] is not None or not baselines):
         return earlier
+    check_device(place.hardware.device)
     process = BaselineProcess(place, on_event, os.environ if environment is None else environment) if baselines else None
     try:
         outcome = _federate(place, prepared.datasets, on_event)

@@ -13,7 +13,7 @@ from typing import Any
 from client.institution import Membership, write_membership
 from client.settings import HardwareSettings, InstitutionSettings, load_settings, write_settings
 from consortium.errors import SimulationError
-from consortium.preparation import Preparation
+from consortium.preparation import Preparation, check_device
 from coordinator.home import operator_identity, write_home
 from model.config import read_config
 from protocols.files import write_file
@@ -57,8 +57,8 @@ class Workplace:
 
     @property
     def hardware(self) -> HardwareSettings:
-        """Of the first institution: what the base is held on, which all share."""
-        return self.settings(self.names[0]).hardware
+        """What the base is held on, which all share: as the first institution by name has it, for the baselines too."""
+        return self.settings(min(self.names)).hardware
 
     def identity(self, name: str) -> Identity:
         return Identity.load(name, self.institutions / name / "identity.key")
@@ -72,8 +72,8 @@ class Workplace:
         return Roster(tuple(RosterEntry(name, self.identity(name).public_key) for name in sorted(self.names)))
 
 
-def open_workplace(prepared: Preparation, out: Path, overwrite: bool, device: str = "cpu") -> Workplace:
-    """Makes the folder of a simulation, or opens that of the same plan, seed, records and device again.
+def open_workplace(prepared: Preparation, out: Path, overwrite: bool, device: str | None = None) -> Workplace:
+    """Makes the folder of a simulation, on the CPU unless `device` says otherwise, or opens that of the same plan, seed and records again.
 
     Raises:
         SimulationError: `out` holds something else; nothing in it was changed.
@@ -85,6 +85,8 @@ def open_workplace(prepared: Preparation, out: Path, overwrite: bool, device: st
             raise SimulationError(f"{out} holds a run of another plan, seed or records; give --overwrite to replace it, or another --out")
         _check_device(place, device)
         return place
+    device = device or "cpu"
+    check_device(device)
     if earlier is not None:
         _remove(out)
     _make(place, prepared, device)
@@ -118,10 +120,10 @@ def _is_complete(place: Workplace) -> bool:
     return place.plan_file.exists()
 
 
-def _check_device(place: Workplace, device: str) -> None:
+def _check_device(place: Workplace, device: str | None) -> None:
     """Baselines and rounds of one report come from one device, whose bits are not another's."""
     before = place.hardware.device
-    if device != before:
+    if device not in (None, before):
         raise SimulationError(f"{place.out} holds a run on {before}; go on with --device {before}, give --overwrite, or another --out")
 
 

@@ -29,19 +29,18 @@ _LIBRARIES = ("torch", "numpy", "flwr")
 def main(arguments: Sequence[str]) -> int:
     """0 where every row of this call is measured."""
     options = _parser().parse_args(arguments)
-    if options.table:
-        rows = json.loads(options.out.read_text(encoding="utf-8"))["rows"]
-        put_tables(options.page, f"{reach(rows)}\n\n{tables(rows)}")
-        return 0
     try:
+        saved = saved_rows(options.out)
+        if options.table:
+            put_tables(options.page, f"{reach(saved)}\n\n{tables(saved)}")
+            return 0
         plans = {name: open_set(name, options.data, options.work).plan for name in (*FULL, *SHORT)}
     except DataError as error:
         print(error, file=sys.stderr)
         return 2
     terms = Terms(options.work, tuple(options.only), options.hours, options.processes)
     runner = Runner(terms, plans, os.environ, on_row=lambda rows: save(rows, options.out, arguments, options.date))
-    if options.out.exists():
-        runner.results.adopt(json.loads(options.out.read_text(encoding="utf-8"))["rows"])
+    runner.adopt(saved)
     if options.list:
         _list(runner)
         return 0
@@ -57,8 +56,23 @@ def _list(runner: Runner) -> None:
     print(f"{len(rows)} rows, about {hours:.1f} h with {runner.terms.processes} processes")
 
 
+def saved_rows(out: Path) -> list[Figures]:
+    """What an earlier call wrote; nothing where there is no file.
+
+    Raises:
+        DataError: the file holds something else.
+    """
+    try:
+        rows: list[Figures] = json.loads(out.read_text(encoding="utf-8"))["rows"]
+        return [row for row in rows if {"set", "variant", "seed", "plan_sha256"} <= row.keys()]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise DataError(f"{out} is no file of figures that this program wrote; restore it, or give another --out") from None
+
+
 def save(rows: Sequence[Figures], out: Path, arguments: Sequence[str], date: str) -> None:
-    """All finished rows in one file, with the command, versions and machine."""
+    """All finished rows in one file, with the command, versions and machine of the call that wrote it last."""
     document: dict[str, Any] = {
         "schema": 1,
         "command": " ".join(["python", "-m", "benchmarks.learning", *arguments]),

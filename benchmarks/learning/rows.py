@@ -47,17 +47,13 @@ class Results:
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
     def write(self, row: Row, plan: Plan, figures: Figures) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
         named = {"set": row.data, "variant": row.variant, "seed": row.seed, "plan_sha256": fingerprint(plan)}
-        write_file(self.folder / f"{row.folder}.json", _text({**named, **figures}))
+        self.keep(row, {**named, **figures})
 
-    def adopt(self, figures: Iterable[Figures]) -> None:
-        """Takes over rows that another folder's results were saved from; what is measured here already stays."""
+    def keep(self, row: Row, figures: Figures) -> None:
+        """Figures that say already what they were measured with."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        for one in figures:
-            path = self.folder / f"{Row(one['set'], one['variant'], one['seed']).folder}.json"
-            if not path.exists():
-                write_file(path, _text(one))
+        write_file(self.folder / f"{row.folder}.json", (json.dumps(figures, indent=2) + "\n").encode())
 
     def holds(self, row: Row, plan: Plan) -> bool:
         found = self.read(row)
@@ -65,10 +61,6 @@ class Results:
 
     def all(self) -> list[Figures]:
         return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(self.folder.glob("*.json"))]
-
-
-def _text(figures: Figures) -> bytes:
-    return (json.dumps(figures, indent=2) + "\n").encode()
 
 
 def fingerprint(plan: Plan) -> str:

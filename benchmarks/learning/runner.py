@@ -5,13 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.learning.estimate import Estimate
 from benchmarks.learning.row_plan import NeedsRow, plan_of_row
-from benchmarks.learning.rows import Figures, Results, Row, planned
+from benchmarks.learning.rows import Figures, Results, Row, fingerprint, planned
 from protocols.errors import ConsortiumError
 from protocols.files import write_file
 from protocols.plan import Plan
@@ -60,6 +60,14 @@ class Runner:
         results = self.results
         known = {row: results.read(row) for row in planned(results.all()) if row.data in self.plans}
         return [found for row, found in known.items() if found is not None and self._is_done(row) and row not in self.failed]
+
+    def adopt(self, saved: Sequence[Figures]) -> None:
+        """Takes over saved rows that hold for the present plans, where no row here does."""
+        known = {Row(one["set"], one["variant"], one["seed"]): one for one in saved}
+        for row in planned(saved):  # what others follow from comes before them
+            plan = self._plan(row) if row in known and row.data in self.plans else None
+            if plan is not None and known[row]["plan_sha256"] == fingerprint(plan) and not self.results.holds(row, plan):
+                self.results.keep(row, known[row])
 
     def run(self) -> None:
         """Returns when every row is measured or refused, or the time is up and what was running has finished."""

@@ -30,7 +30,7 @@ class Variant:
 
 
 def _one_step_a_round(plan: Plan) -> Changes:
-    """The distributed mechanism sums one gradient a round: as many records, in twice the rounds, and Adam makes a step of each sum."""
+    """The distributed mechanism sums one gradient a round: twice the rounds, so that Adam has some steps, of as many records in all."""
     step = {"server_optimizer": "adam", "server_learning_rate": plan.training.learning_rate, "server_momentum": 0.9, "server_epsilon": 1e-9}
     batch = plan.training.batch_size * plan.training.local_steps // 2
     return {"rounds": 2 * plan.rounds, "training": {"local_steps": 1, "batch_size": batch, "learning_rate": 1.0}, "aggregation": step}

@@ -44,7 +44,7 @@ def demo(
     write_file(DEMO / "plan.toml", files("consortium.demo").joinpath("plan.toml").read_bytes())
     out = DEMO / "run"
     terms = partial(simulate, DEMO / "plan.toml", out, rounds=rounds, baselines=baselines, overwrite=overwrite)
-    report = run_and_show(partial(terms, environment=os.environ), as_json)
+    report = run_and_show(lambda watcher: terms(on_event=watcher, environment=os.environ), as_json)
     if not as_json:
         typer.echo("Next, try:")
         for command in _next_commands(report["model"], out):

@@ -17,10 +17,11 @@ from protocols.privacy import renyi
 if TYPE_CHECKING:
     from dp_accounting.pld.privacy_loss_distribution import PrivacyLossDistribution
 
-SMALLEST_DELTA = 1e-12  # rounding of the convolutions, about 1e-15 in delta, is not bounded by anything below
-LARGEST_EPSILON = 100.0  # beyond it nothing is promised that a tighter figure would improve
+SMALLEST_DELTA = 1e-12
+LARGEST_EPSILON = 100.0  # that a plan may promise
+_ROUNDING = 1e-14  # what float64 convolutions may hide of delta, for each step that is composed
 _FINEST, _COARSEST = 3e-4, 1e-3  # interval between privacy losses: relative to epsilon, and absolute
-_ROUGH = 1e-2  # that of a first look, where Renyi curves say more than `LARGEST_EPSILON`
+_ROUGH = 1e-2  # interval of a first look, where Renyi curves say more than `LARGEST_EPSILON`
 _HOPELESS = 1e4  # an epsilon by Renyi curves that is not looked at again
 
 
@@ -106,9 +107,9 @@ def epsilon(spends: Sequence[AnySpend], delta: float) -> float:
     """The epsilon of all spends together at `delta`; they may have been chosen one after another, each knowing the results before.
 
     Gaussian spends are composed by privacy loss distributions (Koskela et al. 2020; Doroshenko et al. 2022, "Connect the dots"), within
-    0.3 % of exact up to 100. As soon as one is Skellam, all are composed by Renyi curves at integer orders, which for the Gaussian
-    mechanisms that were compared is 5 to 20 % above exact for epsilons from 0.1 to 100 where noise is at least as large as a unit, up to
-    60 % below 0.1, and several times exact where units are few in a step and noise is far smaller.
+    0.3 % of exact for deltas from 1e-8 on; above 100 the bound is rougher, and above 1e4 it is that of Renyi curves. As soon as one is
+    Skellam, all are composed by Renyi curves at integer orders. For the Gaussian mechanisms that were compared these are 5 to 20 % above
+    exact for epsilons from 0.1 to 100, and up to 60 % below 0.1. They are several times exact where noise is far smaller than a unit.
 
     Raises
     ------
@@ -122,11 +123,16 @@ def epsilon(spends: Sequence[AnySpend], delta: float) -> float:
     gaussian = [spend for spend in spends if not isinstance(spend, SkellamSpend)]
     if len(gaussian) < len(spends) or not 0.0 < implied <= _HOPELESS:
         return implied
-    if implied > LARGEST_EPSILON:
-        implied = min(implied, _by_losses(gaussian, _ROUGH, delta))
-    if implied > LARGEST_EPSILON:
+    safe = delta - _ROUNDING * sum(getattr(spend, "steps", 1) for spend in gaussian)
+    if safe <= 0.0:
         return implied
-    return min(implied, _by_losses(gaussian, min(_FINEST * implied, _COARSEST), delta))
+    interval = min(_FINEST * implied, _COARSEST)
+    if implied > LARGEST_EPSILON:
+        rough = _by_losses(gaussian, _ROUGH, safe)
+        if rough == 0.0 or rough > LARGEST_EPSILON:
+            return min(implied, rough)
+        interval = _COARSEST
+    return min(implied, _by_losses(gaussian, interval, safe))
 
 
 def check_delta(delta: float, units: int) -> None:

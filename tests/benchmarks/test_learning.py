@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.learning.__main__ import save
+from benchmarks.learning.__main__ import save, saved_rows
 from benchmarks.learning.estimate import Estimate
 from benchmarks.learning.one_row import measure
 from benchmarks.learning.reach import reach
@@ -87,16 +87,26 @@ def test_a_row_of_another_plan_is_measured_again(small: Plan, tmp_path: Path) ->
 
 
 def test_saved_rows_are_neither_measured_again_nor_lost(small: Plan, tmp_path: Path) -> None:
-    row, other = Row("banking77", "default", 0), Row("banking77", "lora at the bytes of esft, full", 1)
+    """Those of the present plans; of a row that was measured here too, the one that holds."""
+    default, fedavg, ffa = (Row("banking77", name, 0) for name in ("default", "fedavg", "ffa"))
     before, out = Results(tmp_path / "before"), tmp_path / "learning.json"
-    before.write(row, small, {"federated": 0.5})
-    before.write(other, small, {"federated": 0.6})
+    for row in (default, fedavg, ffa):
+        before.write(row, plan_of_row(row, small, before), {"federated": 0.5})
     save(before.all(), out, [], "2026-01-02")
-    here = Results(tmp_path / "here")
-    here.write(row, small, {"federated": 0.7})
-    here.adopt(json.loads(out.read_text())["rows"])
-    assert here.holds(other, small) and here.read(other) == before.read(other)
-    assert here.read(row) == {**(before.read(row) or {}), "federated": 0.7}
+    runner = Runner(Terms(tmp_path / "work"), {"banking77": small}, os.environ, lambda _: None)
+    runner.results.write(default, small, {"federated": 0.7})
+    runner.results.write(fedavg, changed(small, {"rounds": 2}), {"federated": 0.8})  # of another plan
+    runner.adopt(saved_rows(out))
+    assert [row["federated"] for row in runner.finished()] == [0.7, 0.5, 0.5]
+    assert not {default, fedavg, ffa} & set(runner.open_rows())
+
+
+@pytest.mark.parametrize("content", ["<<<<<<<", "[]", '{"rows": [1]}'])
+def test_a_damaged_file_of_figures_is_named(tmp_path: Path, content: str) -> None:
+    assert saved_rows(tmp_path / "none.json") == []
+    (tmp_path / "learning.json").write_text(content)
+    with pytest.raises(DataError, match="learning.json is no file of figures that this program wrote; restore it"):
+        saved_rows(tmp_path / "learning.json")
 
 
 def test_a_refused_row_is_named_and_the_others_go_on(small: Plan, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from consortium import workplace
 from consortium.errors import SimulationError
 from consortium.preparation import Preparation, prepare
 from consortium.workplace import MARKER, Workplace, open_workplace
@@ -52,14 +53,16 @@ def test_a_damaged_marker_names_no_folder_as_ours(tmp_path: Path, prepared: Prep
     assert _contents(place.out) == before
 
 
-def test_a_run_goes_on_where_it_began(tmp_path: Path, prepared: Preparation) -> None:
+def test_a_run_goes_on_where_it_began(tmp_path: Path, prepared: Preparation, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workplace, "check_device", lambda _: None)  # such a GPU is there
     place = open_workplace(prepared, tmp_path / "out", overwrite=False, device="cuda:1")
     assert {place.settings(name).hardware.device for name in place.names} == {"cuda:1"} == {place.hardware.device}
     before = _contents(place.out)
     with pytest.raises(SimulationError, match="out holds a run on cuda:1; go on with --device cuda:1, give --overwrite"):
-        open_workplace(prepared, place.out, overwrite=False)
+        open_workplace(prepared, place.out, overwrite=False, device="cpu")
     assert _contents(place.out) == before
-    assert open_workplace(prepared, place.out, overwrite=False, device="cuda:1") == place
+    for again in (None, "cuda:1"):
+        assert open_workplace(prepared, place.out, overwrite=False, device=again) == place
     assert open_workplace(prepared, place.out, overwrite=True).hardware.device == "cpu"
 
 

@@ -80,6 +80,21 @@ def test_little_noise_is_not_overstated(noise: float) -> None:
     assert exact * (1 - 5e-4) <= epsilon([spend], 1e-5) <= exact * 1.003
 
 
+@pytest.mark.parametrize("spends", [[Spend(1e-6, 0.05, 1)], [Spend(1e-6, 0.09, 9)], [Spend(1e-6, 0.05, 1), Release(300.0)]])
+def test_a_delta_above_what_is_ever_drawn_is_accounted_too(spends: list[AnySpend]) -> None:
+    """Such as the policy's delta of today for the few steps that a larger institution took before; Renyi curves say 100 to 400."""
+    assert 0.0 <= epsilon(spends, 1e-5) < 0.02
+
+
+def test_rounding_of_many_convolutions_is_never_below_exact() -> None:
+    """A sampling rate next to 1 is one Gaussian, whose epsilon has a closed form."""
+    found, noise = epsilon([Spend(1.0 - 1e-9, math.sqrt(1000) / 4.0, 1000)], 1e-10), 0.25
+    exact = stats.norm.cdf(0.5 / noise - found * noise) - math.exp(found) * stats.norm.cdf(-0.5 / noise - found * noise)
+    assert exact <= 1e-10
+    few = Spend(0.5, 2.0, 200)  # 200 steps may hide more than this delta
+    assert epsilon([few], 1e-12) == renyi.to_epsilon(few.curve(), 1e-12)
+
+
 def test_the_gaussian_curve_is_the_librarys() -> None:
     from dp_accounting.rdp import RdpAccountant
 
