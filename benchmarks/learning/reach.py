@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable, Iterator
 
 from benchmarks.learning.rows import Figures
 from benchmarks.learning.sets import FULL
-from benchmarks.learning.table import SetFigures, share_of_fedavg, share_of_plain_fedavg
+from benchmarks.learning.table import SetFigures, share_of_fedavg, share_of_plain_fedavg, standard_error
 
 GAP, BYTES, KEPT_GAIN = 0.95, 0.5, 0.8
 EXPERTS = ("esft, lora", "esft, full")
@@ -39,10 +40,14 @@ def _sentences(figures: SetFigures) -> Iterator[str]:
 
 
 def _experts(figures: SetFigures, name: str) -> Iterator[str]:
-    ours, lora = (_federated(figures, variant) for variant in (f"experts: {name}", f"lora at the bytes of {name}"))
-    if ours is not None and lora is not None:
-        wins = figures.sign * (ours - lora) > 0
-        yield f"experts ({name}) reach {ours:.3f}, LoRA alone at equal bytes {lora:.3f}: experts {'win' if wins else 'do not win'}."
+    variants = f"experts: {name}", f"lora at the bytes of {name}"
+    ours, lora = (_federated(figures, variant) for variant in variants)
+    if ours is None or lora is None:
+        return
+    error = math.hypot(*(_error(figures, variant) for variant in variants))
+    gain = figures.sign * (ours - lora)
+    verdict = "neither wins" if abs(gain) < 2 * error else "experts win" if gain > 0 else "experts do not win"
+    yield f"experts ({name}) reach {ours:.3f}, LoRA alone at equal bytes {lora:.3f}, with an error of {error:.3f}: {verdict}."
 
 
 def _private(figures: SetFigures, name: str) -> Iterator[str]:
@@ -58,6 +63,11 @@ def _private(figures: SetFigures, name: str) -> Iterator[str]:
 def _federated(figures: SetFigures, variant: str) -> float | None:
     values = [float(one["federated"]) for one in figures.of(variant)]
     return statistics.fmean(values) if values else None
+
+
+def _error(figures: SetFigures, variant: str) -> float:
+    """Of one seed's test records, because seeds share most of them."""
+    return standard_error(figures.metric, _federated(figures, variant) or 0.0, figures.of(variant)[0]["test_records"]) or 0.0
 
 
 def _verdict(holds: bool) -> str:
