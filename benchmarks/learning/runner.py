@@ -143,5 +143,7 @@ class Runner:
         found, estimate = self.results.read(row) or {}, Estimate(self.results.all())
         remaining = sum(estimate.seconds(one) for one in [*self.open_rows(), *self._running]) / self.terms.processes
         value = found.get("federated", found.get("pooled"))
+        wanted = self.wanted()
+        done = sum(one in self._done for one in wanted)
         times = f"{elapsed / 3600:.2f} h gone, about {remaining / 3600:.2f} h to go"
-        self.say(f"{len(self._done)} of {len(self.wanted())} rows, {times}: {row}: {value:.3f} in {seconds:.0f} s")
+        self.say(f"{done} of {len(wanted)} rows, {times}: {row}: {value:.3f} in {seconds:.0f} s")

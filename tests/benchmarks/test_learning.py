@@ -52,14 +52,16 @@ def baselines(seed: int, alone: float, pooled: float) -> dict[str, Any]:
 def test_rows_are_measured_once_and_saved_with_the_command(small: Plan, tmp_path: Path) -> None:
     said: list[str] = []
     terms = Terms(tmp_path / "work", only=("banking77, default, seed 0",))
-    out = tmp_path / "learning.json"
+    out, other = tmp_path / "learning.json", Row("banking77", "ffa", 0)
+    Results(tmp_path / "work" / "rows").write(other, plan_of_row(other, small, Results(tmp_path)), figures("ffa", 0, 0.5))
     for _ in range(2):
         on_row = partial(save, out=out, arguments=["--hours", "4"], date="2026-01-02")
         Runner(terms, {"banking77": small}, os.environ, said.append, on_row).run()
     assert len(said) == 1 and said[0].startswith("1 of 1 rows") and "banking77, default, seed 0: " in said[0]
     document = json.loads(out.read_text())
     assert document["command"] == "python -m benchmarks.learning --hours 4" and document["date"] == "2026-01-02"
-    [row] = document["rows"]
+    row, measured_before = document["rows"]
+    assert measured_before["federated"] == 0.5
     assert row["steps"] == 1 and row["records_seen"] == 2 * 3 and row["bytes_up"] > 0 and set(row["own"]) == {"north", "south", "west"}
     assert not list((tmp_path / "work" / "runs").iterdir())
 
